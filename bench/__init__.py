@@ -1,0 +1,1 @@
+"""Speed, as ratios to rivals measured in the same run."""

@@ -1,0 +1,1 @@
+"""Membership (SWIM), the consistent-hash ring, and the replicated task records."""

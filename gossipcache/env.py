@@ -1,0 +1,190 @@
+"""The seams: all that a node needs from the machine it runs on.
+
+A node gets one `Env`. `gossipcache.network` and `gossipcache.disk` give the real one, the
+simulator gives its own; one contract suite runs on both. Monotonic time is
+`trio.current_time()`, which the simulator's clock drives.
+
+`Disk` is synchronous: a function that uses it runs in a worker (`Env.workers.run`), so that
+one thread hop covers a whole step of work, not one system call.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Literal, Protocol, TypeVar
+
+import trio
+
+from gossipcache.ids import Address
+
+R = TypeVar("R")
+Buffer = bytes | bytearray | memoryview
+OpenMode = Literal["read", "write", "create"]
+
+
+class DiskFile(Protocol):
+    """An open file. Not shared between workers while its position-less calls overlap a close."""
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Up to `count` bytes from `offset`; fewer only at the end of the file."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fills `buffer` from `offset`; returns the number of bytes, short only at the end."""
+
+    def write_at(self, offset: int, data: Buffer) -> None:
+        """Writes all of `data` at `offset`; not durable before `sync`."""
+
+    def allocate(self, size: int) -> None:
+        """Reserves room for `size` bytes and makes the file that long. Raises `NoSpace`."""
+
+    def truncate(self, size: int) -> None:
+        """Makes the file exactly `size` bytes long."""
+
+    def size(self) -> int:
+        """The file's length in bytes."""
+
+    def sync(self) -> None:
+        """Returns when all writes are durable."""
+
+    def fileno(self) -> int | None:
+        """The descriptor for sendfile, or None where there is none (in the simulator)."""
+
+    def close(self) -> None:
+        """Releases the file; a second call does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """What tells whether a file is still the one that was read: stat(2) fields."""
+
+    kind: Literal["file", "directory", "link", "other"]
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    mode: int
+    blocks_bytes: int
+
+
+class Disk(Protocol):
+    """The file system, called from workers. Errors of the system are raised as `OSError`,
+    but a full disk or quota as `NoSpace`."""
+
+    def open(self, path: PurePath, mode: OpenMode) -> DiskFile:
+        """`read`: must exist · `write`: read and write, must exist · `create`: made anew, 0600,
+        must not exist. Never follows a symbolic link in the last part."""
+
+    def stamp(self, path: PurePath) -> FileStamp | None:
+        """The file's stamp without following links, or None if nothing is there."""
+
+    def make_folder(self, path: PurePath) -> None:
+        """Makes `path` and its missing parents, mode 0700; an existing folder is fine."""
+
+    def list_folder(self, path: PurePath) -> list[str]:
+        """The names in `path`, sorted."""
+
+    def rename(self, old: PurePath, new: PurePath) -> None:
+        """Atomically puts `old` in the place of `new`."""
+
+    def exchange(self, one: PurePath, other: PurePath) -> None:
+        """Atomically swaps two existing paths (files or folders)."""
+
+    def link(self, existing: PurePath, new: PurePath) -> None:
+        """A second name for a file. Raises `OSError` across file systems."""
+
+    def symlink(self, target: str, new: PurePath) -> None:
+        """A symbolic link `new` whose text is `target`."""
+
+    def read_symlink(self, path: PurePath) -> str:
+        """The text of a symbolic link."""
+
+    def clone(self, source: PurePath, new: PurePath) -> bool:
+        """A copy-on-write copy (reflink) at `new`; False where the file system has none."""
+
+    def set_mode(self, path: PurePath, mode: int) -> None:
+        """chmod(2)."""
+
+    def remove(self, path: PurePath) -> None:
+        """Removes a file, a link, or a folder with all that is in it; absence is fine."""
+
+    def sync_folder(self, path: PurePath) -> None:
+        """Returns when the names in `path` are durable."""
+
+    def free_bytes(self, path: PurePath) -> int:
+        """Room left for this user on the file system of `path`."""
+
+
+class ByteStream(trio.abc.HalfCloseableStream):
+    """A connected byte stream with the two bulk calls of the fast path."""
+
+    local: Address
+    remote: Address
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """Receives at least one byte straight into `buffer`; 0 at the end of the stream."""
+        raise NotImplementedError
+
+    async def send_file(self, file: DiskFile, offset: int, count: int) -> None:
+        """Sends `count` bytes of `file` from `offset`; sendfile(2) where it can.
+
+        Raises `OSError` if the file ends early; the stream is then unusable.
+        """
+        raise NotImplementedError
+
+
+class Datagrams(Protocol):
+    """An unreliable datagram socket."""
+
+    async def send_to(self, data: bytes, address: Address) -> None:
+        """Sends one datagram. May raise `OSError` (such as a refusal reported by the host)."""
+
+    async def receive(self) -> tuple[bytes, Address]:
+        """The next datagram and its source."""
+
+
+class Port(Protocol):
+    """One port number for both streams and datagrams."""
+
+    address: Address
+    datagrams: Datagrams
+
+    async def accept(self) -> ByteStream:
+        """The next inbound stream."""
+
+    async def aclose(self) -> None:
+        """Stops listening; accepted streams live on."""
+
+
+class Network(Protocol):
+    """Streams and datagrams."""
+
+    async def bind(self, address: Address) -> Port:
+        """Listens on `address`; port 0 picks one number that is free for TCP and UDP."""
+
+    async def dial(self, address: Address) -> ByteStream:
+        """Connects a stream. Raises `OSError`; `ConnectionRefusedError` is evidence of death."""
+
+
+class Workers(Protocol):
+    """Where blocking and hashing work runs: threads in production, inline in the simulator."""
+
+    async def run(self, work: Callable[[], R]) -> R:
+        """Runs `work` off the event loop. A cancellation is delivered after it has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Env:
+    """All the seams of one node."""
+
+    network: Network
+    disk: Disk
+    workers: Workers
+    wall_time: Callable[[], float]
+    """Seconds since 1970, for expiry and display; never for measuring durations."""
+    entropy: Callable[[int], bytes]
+    """Secret random bytes: nonces, keys, tokens."""
+    rng: random.Random
+    """Jitter and sampling; nothing secret."""

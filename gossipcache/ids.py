@@ -1,0 +1,80 @@
+"""Names of things: node, task and digest identifiers, and addresses."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import NewType
+
+from gossipcache.errors import UsageError
+
+NodeId = NewType("NodeId", bytes)
+"""BLAKE2b-128 of a node's Ed25519 public key, 16 bytes."""
+
+TaskId = NewType("TaskId", bytes)
+"""BLAKE2b-256 over the length-prefixed (domain, cid, tag), 32 bytes."""
+
+NODE_ID_BYTES = 16
+TASK_ID_BYTES = 32
+MAX_CID_BYTES = 1024
+MAX_TAG_BYTES = 256
+
+_TASK_DOMAIN = b"gossipcache/task/1"
+
+
+def node_id_of(public_key: bytes) -> NodeId:
+    """The id of the node that holds the private half of `public_key` (32 bytes)."""
+    return NodeId(hashlib.blake2b(public_key, digest_size=NODE_ID_BYTES).digest())
+
+
+def task_id_of(cid: str, tag: str) -> TaskId:
+    """The id of the task `cid` + `tag`; length prefixes keep (a, bc) and (ab, c) apart.
+
+    Raises `UsageError` if the cid is empty or either is too long.
+    """
+    encoded_cid, encoded_tag = (
+        _encoded(cid, "cid", MAX_CID_BYTES),
+        _encoded(tag, "tag", MAX_TAG_BYTES),
+    )
+    if not encoded_cid:
+        raise UsageError("the cid is empty", "name the task with -i CID")
+    state = hashlib.blake2b(digest_size=TASK_ID_BYTES)
+    for part in (_TASK_DOMAIN, encoded_cid, encoded_tag):
+        state.update(len(part).to_bytes(4, "big"))
+        state.update(part)
+    return TaskId(state.digest())
+
+
+def _encoded(text: str, what: str, limit_bytes: int) -> bytes:
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the {what} is not valid Unicode text") from error
+    if len(encoded) > limit_bytes:
+        raise UsageError(f"the {what} is {len(encoded)} bytes long, the limit is {limit_bytes}")
+    return encoded
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """A host (a numeric IP address, or a name where a user gave one) and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+
+def parse_address(text: str) -> Address:
+    """`HOST:PORT` or `[V6]:PORT` as an `Address`. Raises `UsageError`."""
+    host, separator, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not separator or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"{text!r} is not an address", "write HOST:PORT, such as 127.0.0.1:7101")
+    return Address(host, int(port))

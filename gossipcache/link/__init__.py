@@ -1,0 +1,1 @@
+"""Authenticated connections between nodes: CBOR messages and pieces over websockets."""

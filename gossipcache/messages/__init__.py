@@ -1,0 +1,1 @@
+"""The messages that nodes exchange, one module for each conversation."""

@@ -1,0 +1,182 @@
+"""What the verbs return: the same fields in JSON, in the library and from `Node`.
+
+Fields are only ever added. Ids are hex text, sizes bytes, times seconds since 1970.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """`import`: the task as it now stands in the cluster."""
+
+    cid: str
+    tag: str
+    task_id: str
+    size: int
+    digest: str
+    piece_size: int
+    pieces: int
+    publisher: str
+    record_copies: int
+    already_present: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A node that has pieces of a task."""
+
+    node: str
+    name: str
+    address: str
+    pieces: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCopy:
+    """What this node itself has of a task."""
+
+    present: bool
+    complete: bool
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StatResult:
+    """`stat`: the task's record, its keepers and its holders."""
+
+    cid: str
+    tag: str
+    task_id: str
+    size: int
+    digest: str
+    piece_size: int
+    pieces: int
+    kind: str
+    publisher: str
+    owner: str | None
+    replicas: tuple[str, ...]
+    holders: tuple[Holder, ...]
+    local: LocalCopy
+    expires_at: int | None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """`export`: what was written and where its bytes came from."""
+
+    path: str
+    size: int
+    seconds: float
+    bytes_by_source: dict[str, int]
+    resumed_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteResult:
+    """`delete`: the alive holders that have, and have not yet, dropped their copy."""
+
+    confirmed: tuple[str, ...]
+    pending: tuple[str, ...]
+    record_copies: int
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTask:
+    """`ls`: one task held by this node."""
+
+    cid: str
+    tag: str
+    task_id: str
+    size: int
+    pieces: int
+    pieces_present: int
+    complete: bool
+    pinned: bool
+    last_use: int
+    expires_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GcResult:
+    """`gc`: what was (or with `dry_run` would be) removed, and what had to stay."""
+
+    removed: tuple[str, ...]
+    freed_bytes: int
+    kept_last_copies: int
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """`verify`: tasks re-hashed, and the pieces that were bad."""
+
+    checked: int
+    bad: dict[str, tuple[int, ...]]
+    repaired: dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """One row of `members`."""
+
+    id: str
+    name: str
+    address: str
+    state: str
+    roles: tuple[str, ...]
+    incarnation: int
+    protocol_min: int = 1
+    protocol_max: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RingShare:
+    """A scheduler's part of the ring, 0 to 1."""
+
+    id: str
+    name: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class RingResult:
+    """`ring`: who owns how much; with a cid, who keeps its record."""
+
+    epoch: str
+    schedulers: tuple[RingShare, ...]
+    owner: str | None = None
+    replicas: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """`node status`."""
+
+    id: str
+    name: str
+    version: str
+    listen: str | None
+    roles: tuple[str, ...]
+    members_alive: int
+    tasks: int
+    store_bytes: int
+    uptime_s: float
+    pid: int
+    metrics: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a running import or export is."""
+
+    phase: str
+    done_bytes: int
+    total_bytes: int
+    sources: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Who holds what, and who should fetch from whom: announcements, sessions, parents."""

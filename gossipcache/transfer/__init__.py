@@ -1,0 +1,1 @@
+"""Pieces: how they are cut, stored, asked for, sent and verified."""

@@ -1,0 +1,90 @@
+"""Strict CBOR (RFC 8949, core deterministic encoding) of typed messages.
+
+What is accepted: definite lengths, shortest forms, sorted and distinct map keys, no tags,
+depth at most 16, no trailing bytes. The check is simple: re-encoding what was decoded must
+give the input again. A `Message` is a map with its kind under "t"; unknown kinds, unknown
+keys, missing keys and values out of bounds are errors.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn, TypeVar
+
+import cbor2
+import msgspec
+
+from gossipcache.errors import ProtocolError
+
+PROTOCOL_MIN = 1
+PROTOCOL_MAX = 1
+MAX_DEPTH = 16
+MAX_MESSAGE_BYTES = 64 * 1024
+"""Limit of one encoded control message; piece bytes travel outside this limit."""
+
+T = TypeVar("T")
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="t"):
+    """Base of everything sent between nodes; a subclass gives its own `tag`."""
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of the parts of messages: the same strictness, without a kind."""
+
+
+class CompactRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """A `Record` written as an array, for datagrams, where every byte counts."""
+
+
+def _reject_tag(*_args: object) -> NoReturn:
+    raise ProtocolError("a CBOR tag where none is allowed")
+
+
+# Every tag that cbor2 decodes by itself, some at great cost (regular expressions, bignums).
+_BUILT_IN_TAGS = (
+    *range(6), 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799,
+)  # fmt: skip
+_TAG_DECODERS: Any = dict.fromkeys(_BUILT_IN_TAGS, _reject_tag)
+
+
+def encode_plain(value: object) -> bytes:
+    """Deterministic CBOR of plain values (dict, list, str, bytes, int, bool, None)."""
+    return cbor2.dumps(value, canonical=True)
+
+
+def decode_plain(data: bytes, limit_bytes: int = MAX_MESSAGE_BYTES) -> Any:
+    """The plain value in `data`. Raises `ProtocolError` on anything not canonical."""
+    if len(data) > limit_bytes:
+        raise ProtocolError(f"a message of {len(data)} bytes, the limit is {limit_bytes}")
+    try:
+        value = cbor2.loads(
+            data,
+            tag_hook=_reject_tag,
+            semantic_decoders=_TAG_DECODERS,
+            max_depth=MAX_DEPTH,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+        )
+        canonical = cbor2.dumps(value, canonical=True)
+    except (cbor2.CBORError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        raise ProtocolError(f"not valid CBOR ({type(error).__name__})") from error
+    if canonical != data:
+        raise ProtocolError("the CBOR is not in canonical form")
+    return value
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """The exact bytes of a message or record."""
+    return encode_plain(msgspec.to_builtins(message, builtin_types=(bytes,)))
+
+
+def decode(data: bytes, kind: type[T], limit_bytes: int = MAX_MESSAGE_BYTES) -> T:
+    """The message in `data`, which must be of `kind` (a class, or a union of classes).
+
+    Raises `ProtocolError` naming the place of the first value that does not fit.
+    """
+    plain = decode_plain(data, limit_bytes)
+    try:
+        return msgspec.convert(plain, kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise ProtocolError(f"a message that does not fit: {error}") from error

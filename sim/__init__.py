@@ -1,0 +1,1 @@
+"""Breaks whole clusters on purpose, on virtual time, from a seed."""
