@@ -1,0 +1,55 @@
+"""What the verbs are asked: the same values from the control API, the library and `Node`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQuery:
+    """Names a task, and optionally pins which content of it is meant."""
+
+    cid: str
+    tag: str = ""
+    digest: str | None = None
+    """`sha256:…`, `blake3:…` or `tree:…`: nothing else is accepted as this task's content."""
+    publisher: str | None = None
+    """Node id in hex: only a manifest signed by this node is accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRequest:
+    """`import`. `path` is absolute; None when the content comes as a stream."""
+
+    path: PurePath | None
+    cid: str | None = None
+    tag: str = ""
+    ttl_s: float | None = None
+    replicas: int = 1
+    pin: bool = False
+    link: bool = False
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """`export` to a path. `path` is absolute; `umask` is that of the user who asks."""
+
+    task: TaskQuery
+    path: PurePath
+    local: bool = False
+    overwrite: bool = False
+    link: bool = False
+    umask: int = 0o077
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRequest:
+    """`delete`. `force` lets `local` drop the last complete copy of the cluster."""
+
+    task: TaskQuery
+    local: bool = False
+    force: bool = False
+    timeout_s: float = 10.0
