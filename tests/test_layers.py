@@ -13,7 +13,8 @@ PACKAGE = ROOT / "gossipcache"
 # Lowest first. A module may import modules of lower layers, and of its own layer within the
 # same feature (the same top-level folder or file).
 LAYERS: list[set[str]] = [
-    {"errors", "ids"},
+    {"errors"},
+    {"ids"},
     {"wire", "config"},
     {"identity", "cluster", "metrics", "env", "requests", "results", "settings", "log"},
     {"manifest", "journal", "swarm", "messages"},
