@@ -1,0 +1,1 @@
+"""Small verified stand-ins for the seams."""
