@@ -1,0 +1,360 @@
+"""The real network behind `gossipcache.env.Network`: TCP streams and UDP datagrams."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+
+from gossipcache.env import ByteStream, Datagrams, DiskFile
+from gossipcache.ids import Address
+
+SEND_CHUNK_BYTES = 1 << 20
+"""The most that one sendfile call is asked for, so that no stream holds the event loop."""
+
+_MAX_DATAGRAM_BYTES = 65_535
+_DATAGRAM_BUFFER_BYTES = 4 << 20
+_BACKLOG = 1024
+_PORT_ATTEMPTS = 64
+_MAX_REFUSALS = 1024
+_ACCEPT_RETRY_S = 0.1
+# What linux/in.h and linux/in6.h name, and Python's socket module does not everywhere.
+_IP_RECVERR = 11
+_IPV6_RECVERR = 25
+_NO_SENDFILE = frozenset((errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP))
+_OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+# Errors of a client that has gone again, which accept(2) passes on.
+_CLIENT_GONE = frozenset(
+    (
+        errno.ECONNABORTED,
+        errno.EPROTO,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.ENOTCONN,
+        errno.EPERM,
+    )
+)
+
+
+class TcpStream(ByteStream):
+    """A connected TCP socket. Errors of trio's streams: `BrokenResourceError` when the
+    connection fails, `ClosedResourceError` after `aclose`, `BusyResourceError` for two senders
+    or two receivers at once."""
+
+    def __init__(self, connected: trio.socket.SocketType) -> None:
+        self._socket = connected
+        # Sets TCP_NODELAY, and keeps the kernel's unsent backlog small.
+        self._stream = trio.SocketStream(connected)
+        self.local = _address(connected.getsockname())
+        self.remote = _address(connected.getpeername())
+        self._receiving = _Exclusive("receiving from this stream")
+        self._sending = _Exclusive("sending to this stream")
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Sends all of `data`."""
+        with self._sending:
+            await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Returns when the kernel takes more."""
+        with self._sending:
+            await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """Ends this direction of the stream."""
+        with self._sending:
+            await self._stream.send_eof()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """At least one byte, at most `max_bytes`; b"" at the end."""
+        with self._receiving:
+            return bytes(await self._stream.receive_some(max_bytes))
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """Receives at least one byte straight into `buffer`; 0 at the end of the stream."""
+        if not buffer:
+            raise ValueError("the buffer is empty")
+        with self._receiving, _as_trio_errors():
+            return await self._socket.recv_into(buffer)
+
+    async def send_file(self, file: DiskFile, offset: int, count: int) -> None:
+        """Sends `count` bytes of `file` by sendfile(2), else by reading them in a thread.
+
+        Raises `OSError` if the file ends early; the stream is then unusable.
+        """
+        with self._sending:
+            await trio.lowlevel.checkpoint()
+            descriptor = file.fileno()
+            end = offset + count
+            if descriptor is not None:
+                offset = await self._send_descriptor(descriptor, offset, end)
+            while offset < end:
+                chunk = await trio.to_thread.run_sync(
+                    file.read_at, offset, min(SEND_CHUNK_BYTES, end - offset)
+                )
+                if not chunk:
+                    raise _ended_early(offset, end)
+                await self._stream.send_all(chunk)
+                offset += len(chunk)
+
+    async def _send_descriptor(self, descriptor: int, offset: int, end: int) -> int:
+        """Sends up to `end`; the offset reached, below `end` only where sendfile is unknown."""
+        while offset < end:
+            if self._socket.fileno() < 0:
+                raise trio.ClosedResourceError("this stream is closed")
+            try:
+                sent = os.sendfile(
+                    self._socket.fileno(), descriptor, offset, min(SEND_CHUNK_BYTES, end - offset)
+                )
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
+                continue
+            except OSError as error:
+                if error.errno in _NO_SENDFILE:
+                    return offset
+                if error.errno == errno.EIO:  # the disk's failure, not the connection's
+                    raise
+                raise trio.BrokenResourceError(f"the connection failed ({error})") from error
+            if sent == 0:
+                raise _ended_early(offset, end)
+            offset += sent
+            await trio.lowlevel.checkpoint()
+        return offset
+
+    async def aclose(self) -> None:
+        """Closes the socket; a second call does nothing."""
+        await self._stream.aclose()
+
+
+class UdpDatagrams(Datagrams):
+    """A UDP socket that says which destination refused a datagram.
+
+    By IP_RECVERR (ip(7)) the kernel queues the ICMP errors of an unconnected socket with the
+    destination they are about. An error is raised by the next `send_to` to that same
+    destination, never by one to another.
+    """
+
+    def __init__(self, bound: socket.socket) -> None:
+        self._plain = bound
+        self._socket = trio.socket.from_stdlib_socket(bound)
+        self._failures: dict[Address, int] = {}
+
+    async def send_to(self, data: bytes, address: Address) -> None:
+        """Sends one datagram. Raises the error an earlier one to `address` met, or `OSError`."""
+        self._collect_failures()
+        code = self._failures.pop(address, None)
+        if code is not None:
+            await trio.lowlevel.checkpoint()
+            raise OSError(code, os.strerror(code))  # ECONNREFUSED: ConnectionRefusedError
+        target = _datagram_target(address, self._plain.family)
+        for last_attempt in (False, True):
+            try:
+                with _closed_as_trio_error():
+                    await self._socket.sendto(data, target)
+                return
+            except OSError:
+                # The kernel reports a pending error of *another* destination here, once.
+                if last_attempt or not self._collect_failures():
+                    raise
+
+    async def receive(self) -> tuple[bytes, Address]:
+        """The next datagram and its source."""
+        while True:
+            try:
+                with _closed_as_trio_error():
+                    data, source = await self._socket.recvfrom(_MAX_DATAGRAM_BYTES)
+            except OSError:
+                if not self._collect_failures():
+                    raise
+                continue
+            return data, _address(source)
+
+    def close(self) -> None:
+        """Releases the socket."""
+        self._socket.close()
+
+    def _collect_failures(self) -> bool:
+        """Moves the kernel's error queue into `_failures`; False if nothing was queued."""
+        found = False
+        while True:
+            try:
+                _, control, _, destination = self._plain.recvmsg(
+                    1, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT
+                )
+            except OSError:
+                return found
+            found = True
+            code = _extended_error(control)
+            if code and destination and len(self._failures) < _MAX_REFUSALS:
+                self._failures[_address(destination)] = code
+
+
+class TrioPort:
+    """A listening TCP socket and a UDP socket on one port number."""
+
+    def __init__(self, listener: trio.socket.SocketType, datagrams: UdpDatagrams) -> None:
+        self._listener = listener
+        self._datagrams = datagrams
+        self.datagrams: Datagrams = datagrams
+        self.address = _address(listener.getsockname())
+
+    async def accept(self) -> ByteStream:
+        """The next inbound stream. Raises `ClosedResourceError` after `aclose`."""
+        while True:
+            try:
+                with _closed_as_trio_error():
+                    accepted, _ = await self._listener.accept()
+                return TcpStream(accepted)
+            except OSError as error:
+                if error.errno in _OUT_OF_DESCRIPTORS:
+                    await trio.sleep(_ACCEPT_RETRY_S)
+                elif error.errno not in _CLIENT_GONE:
+                    raise
+
+    async def aclose(self) -> None:
+        """Stops listening; accepted streams live on."""
+        self._listener.close()
+        self._datagrams.close()
+        await trio.lowlevel.checkpoint()
+
+
+class TrioNetwork:
+    """`gossipcache.env.Network` over the operating system's sockets."""
+
+    async def bind(self, address: Address) -> TrioPort:
+        """Listens on `address`; port 0 picks one number that is free for TCP and UDP.
+
+        Raises `OSError` (EADDRINUSE if either is taken).
+        """
+        family, host = (await _resolve(address))[0]
+        for attempt in range(1, _PORT_ATTEMPTS + 1):
+            try:
+                return _bind_pair(family, host, address.port)
+            except OSError as error:
+                retry = address.port == 0 and error.errno == errno.EADDRINUSE
+                if not retry or attempt == _PORT_ATTEMPTS:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    async def dial(self, address: Address) -> TcpStream:
+        """Connects to `address`; of a name's addresses the first that answers.
+
+        Raises the last attempt's `OSError`, such as `ConnectionRefusedError`.
+        """
+        failure: OSError | None = None
+        for family, host in await _resolve(address):
+            candidate = trio.socket.socket(family, socket.SOCK_STREAM)
+            try:
+                await candidate.connect((host, address.port))
+                return TcpStream(candidate)
+            except OSError as error:
+                candidate.close()
+                failure = error
+            except BaseException:
+                candidate.close()
+                raise
+        raise failure or OSError(errno.EADDRNOTAVAIL, f"{address} has no address")
+
+
+def _bind_pair(family: int, host: str, port: int) -> TrioPort:
+    stream = socket.socket(family, socket.SOCK_STREAM)
+    datagram = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for each in (stream, datagram):
+            if family == socket.AF_INET6:
+                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            each.setblocking(False)
+        stream.bind((host, port))
+        datagram.bind((host, stream.getsockname()[1]))
+        _prepare_datagrams(datagram)
+        stream.listen(_BACKLOG)
+    except BaseException:
+        stream.close()
+        datagram.close()
+        raise
+    return TrioPort(trio.socket.from_stdlib_socket(stream), UdpDatagrams(datagram))
+
+
+def _prepare_datagrams(datagram: socket.socket) -> None:
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        datagram.setsockopt(socket.SOL_SOCKET, option, _DATAGRAM_BUFFER_BYTES)
+    if datagram.family == socket.AF_INET6:
+        datagram.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+    else:
+        datagram.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+
+
+async def _resolve(address: Address) -> list[tuple[int, str]]:
+    """(family, numeric host) of each address of a host, in the resolver's order."""
+    found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    return [(int(family), str(where[0])) for family, _, _, _, where in found]
+
+
+def _address(name: tuple[str, int] | tuple[str, int, int, int]) -> Address:
+    return Address(name[0], name[1])
+
+
+def _datagram_target(address: Address, family: int) -> tuple[str, int]:
+    if (":" in address.host) != (family == socket.AF_INET6):
+        raise OSError(errno.EAFNOSUPPORT, f"{address} is of another address family")
+    return (address.host, address.port)
+
+
+def _extended_error(control: list[tuple[int, int, bytes]]) -> int:
+    """The errno in a `struct sock_extended_err`, 0 if there is none."""
+    for level, kind, data in control:
+        if (level, kind) in (
+            (socket.IPPROTO_IP, _IP_RECVERR),
+            (socket.IPPROTO_IPV6, _IPV6_RECVERR),
+        ):
+            return int(struct.unpack_from("=I", data)[0])
+    return 0
+
+
+def _ended_early(offset: int, end: int) -> OSError:
+    return OSError(errno.EIO, f"the file ends {end - offset} bytes early")
+
+
+class _Exclusive:
+    """Raises `BusyResourceError` for a second user at the same time."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._held = False
+
+    def __enter__(self) -> None:
+        if self._held:
+            raise trio.BusyResourceError(f"another task is already {self._doing}")
+        self._held = True
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._held = False
+
+
+@contextmanager
+def _closed_as_trio_error() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            raise trio.ClosedResourceError("this socket is closed") from None
+        raise
+
+
+@contextmanager
+def _as_trio_errors() -> Iterator[None]:
+    try:
+        with _closed_as_trio_error():
+            yield
+    except OSError as error:
+        raise trio.BrokenResourceError(f"the connection failed ({error})") from error
