@@ -1,0 +1,54 @@
+"""The command line of the benchmarks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from bench.one_to_one import one_to_one
+from bench.report import Report
+
+RIVALS_HOME = Path(__file__).resolve().parent.parent / ".venv-bench"
+RIVALS = ["libtorrent==2.1.1"]
+
+Benchmark = Callable[[Path, int, int, str, Callable[[str], None]], Report]
+BENCHMARKS: dict[str, Benchmark] = {"one-to-one": one_to_one}
+
+
+def rivals_python() -> str:
+    """The interpreter of the rivals' virtual environment, made on first use."""
+    python = RIVALS_HOME / "bin" / "python"
+    marker = RIVALS_HOME / ".installed"
+    if not marker.exists() or marker.read_text() != "\n".join(RIVALS):
+        venv.create(RIVALS_HOME, with_pip=True, clear=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *RIVALS], check=True)
+        marker.write_text("\n".join(RIVALS))
+    return str(python)
+
+
+@click.command()
+@click.argument("name", type=click.Choice(["list", *BENCHMARKS]))
+@click.option("--json", "as_json", is_flag=True, help="End with one JSON object on stdout.")
+@click.option("--runs", default=5, show_default=True, help="Interleaved runs of each contender.")
+@click.option("--size-mib", default=1024, show_default=True, help="Size of the file.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where to work (default: temp).")
+def main(name: str, as_json: bool, runs: int, size_mib: int, folder: Path | None) -> None:
+    """Runs one benchmark with its rivals interleaved in the same run."""
+    if name == "list":
+        click.echo("\n".join(BENCHMARKS))
+        return
+
+    def report(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    python = rivals_python()
+    with tempfile.TemporaryDirectory(dir=folder, prefix="gossipcache-bench-") as work:
+        found = BENCHMARKS[name](Path(work), size_mib * 2**20, runs, python, report)
+    click.echo(json.dumps(found.as_json()) if as_json else found.as_table())

@@ -1,0 +1,165 @@
+"""Running contenders side by side: processes with their CPU and memory, medians and spreads."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MIB = 2**20
+
+
+@dataclass
+class Usage:
+    """What a process used: CPU seconds (user and system) and peak resident MiB."""
+
+    cpu_s: float
+    peak_rss_mib: float
+
+
+class Process:
+    """A child process whose resource usage is collected when it ends."""
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+        self._popen = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **(env or {})},
+            text=True,
+            start_new_session=True,
+        )
+        self.pid = self._popen.pid
+
+    def read_line(self) -> str:
+        """The next line of its output; raises if it ended instead."""
+        assert self._popen.stdout is not None
+        line = self._popen.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self._popen.args!r} ended early")
+        return line.rstrip("\n")
+
+    def write_line(self, line: str) -> None:
+        """Sends one line to its standard input."""
+        assert self._popen.stdin is not None
+        self._popen.stdin.write(line + "\n")
+        self._popen.stdin.flush()
+
+    def cpu_s(self) -> float:
+        """CPU seconds used so far by the process (not its children)."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def peak_rss_mib(self) -> float:
+        """Peak resident memory so far."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+        raise RuntimeError("no VmHWM in /proc")
+
+    def reset_peak_rss(self) -> None:
+        """Makes the present resident memory the new peak, so that one run is measured."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def stop(self) -> None:
+        """Ends the process, in order if it can, and reaps it."""
+        if self._popen.poll() is None:
+            self._popen.send_signal(signal.SIGTERM)
+            try:
+                self._popen.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.pid, signal.SIGKILL)
+        self._popen.wait()
+        for pipe in (self._popen.stdin, self._popen.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+@dataclass
+class Sample:
+    """One timed run of one contender."""
+
+    seconds: float
+    cpu_s: float
+    peak_rss_mib: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Summary:
+    """The runs of one contender: medians, and the spread of its rate."""
+
+    name: str
+    mib_per_s: float
+    lowest: float
+    highest: float
+    cpu_s: float
+    peak_rss_mib: dict[str, float]
+
+
+def summarise(name: str, samples: list[Sample], size_bytes: int) -> Summary:
+    """Medians of `samples`, each of which moved `size_bytes`."""
+    rates = [size_bytes / MIB / sample.seconds for sample in samples]
+    sides = samples[0].peak_rss_mib
+    return Summary(
+        name=name,
+        mib_per_s=round(statistics.median(rates), 1),
+        lowest=round(min(rates), 1),
+        highest=round(max(rates), 1),
+        cpu_s=round(statistics.median(sample.cpu_s for sample in samples), 2),
+        peak_rss_mib={
+            side: round(max(sample.peak_rss_mib[side] for sample in samples), 1) for side in sides
+        },
+    )
+
+
+def interleave(
+    contenders: Mapping[str, Callable[[], Sample]], runs: int, report: Callable[[str], None]
+) -> dict[str, list[Sample]]:
+    """Runs each contender in turn, `runs` times over, so that drift hits all alike."""
+    samples: dict[str, list[Sample]] = {name: [] for name in contenders}
+    for run in range(runs):
+        for name, contender in contenders.items():
+            sample = contender()
+            samples[name].append(sample)
+            report(f"run {run + 1}/{runs}  {name:<28} {sample.seconds:7.3f} s")
+    return samples
+
+
+def ratios(
+    samples: Mapping[str, list[Sample]], ours: str, rivals: Mapping[str, str]
+) -> dict[str, float]:
+    """How many times faster `ours` was than each rival: the median over the paired runs."""
+    return {
+        f"ratio_vs_{label}": round(
+            statistics.median(
+                theirs.seconds / mine.seconds
+                for mine, theirs in zip(samples[ours], samples[rival], strict=True)
+            ),
+            3,
+        )
+        for label, rival in rivals.items()
+        if rival in samples
+    }
+
+
+def make_file(path: Path, size_bytes: int) -> None:
+    """A file of random bytes, on disk."""
+    with path.open("wb") as file:
+        left = size_bytes
+        while left:
+            file.write(os.urandom(min(left, 4 * MIB)))
+            left -= min(left, 4 * MIB)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def timed(work: Callable[[], None]) -> float:
+    """Seconds that `work` took."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started

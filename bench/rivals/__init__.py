@@ -1,0 +1,1 @@
+"""Rivals, run as processes of their own, from a virtual environment of their own."""
