@@ -39,7 +39,7 @@ def session(port, profile):
 
 def seed(path, port, profile):
     files = lt.file_storage()
-    lt.add_files(files, str(path))  # list_files() has no create_torrent in 2.0
+    lt.add_files(files, str(path))
     creator = lt.create_torrent(files, flags=lt.create_torrent.v1_only)
     lt.set_piece_hashes(creator, str(path.parent))
     encoded = lt.bencode(creator.generate())
