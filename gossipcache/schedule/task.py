@@ -1,0 +1,127 @@
+"""What a keeper knows of the nodes in a task's swarm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gossipcache.ids import NodeId, TaskId
+from gossipcache.manifest import SignedManifest, SignedTombstone
+from gossipcache.messages.announcements import DeletedTask
+from gossipcache.messages.sessions import MAX_RUNS, PieceRun
+
+
+class RecordView(Protocol):
+    """What is needed of a task's record: its manifest, or the tombstone that killed it."""
+
+    @property
+    def manifest(self) -> SignedManifest | None:
+        """The task's present manifest."""
+
+    @property
+    def tombstone(self) -> SignedTombstone | None:
+        """The deletion, if the task is deleted."""
+
+
+class RingView(Protocol):
+    """What is needed of the ring (`dht.ring.Ring`)."""
+
+    def keepers(self, task_id: TaskId, count: int) -> tuple[NodeId, ...]:
+        """The owner of a task and its replicas."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What other parts of the node know, read but never changed by the scheduler."""
+
+    record_of: Callable[[TaskId], RecordView | None]
+    keepers_of: Callable[[TaskId], tuple[NodeId, ...]]
+    is_alive: Callable[[NodeId], bool]
+
+    def manifest_name(self, task_id: TaskId) -> bytes | None:
+        """The name of the task's present manifest, if its record is here."""
+        record = self.record_of(task_id)
+        return record.manifest.name if record is not None and record.manifest else None
+
+    def deletion(self, task_id: TaskId) -> DeletedTask | None:
+        """The proof that the task is deleted, if it is."""
+        record = self.record_of(task_id)
+        if record is None or record.manifest is not None or record.tombstone is None:
+            return None
+        tombstone = record.tombstone
+        return DeletedTask(
+            task_id=task_id, tombstone=tombstone.signed, manifest=tombstone.manifest.signed
+        )
+
+
+@dataclass(slots=True)
+class Ban:
+    """A child's refusal of one parent: until when (monotonic s), and how often it came to that."""
+
+    until: float
+    times: int
+
+
+@dataclass(slots=True)
+class Child:
+    """One session: a node that downloads a task, and feeds others from what it has by then."""
+
+    node_id: NodeId
+    task_id: TaskId
+    session: int
+    manifest_name: bytes
+    piece_count: int
+    have: int
+    """A bit set: bit i stands for piece i."""
+    lease_until: float
+    claimed: tuple[NodeId, ...] = ()
+    """Parents that it had before it came here."""
+    parents: tuple[NodeId, ...] = ()
+    version: int = 0
+    depth: int = 1
+    """Hops from a complete holder."""
+    done: bool = False
+    """It has all pieces and needs no parents; its own announcement is on the way."""
+    reviewed_at: float = float("-inf")
+    review_at: float = float("inf")
+    banned: dict[NodeId, Ban] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> int:
+        """The bit set of the pieces it lacks."""
+        return ~self.have & all_bits(self.piece_count)
+
+
+def all_bits(piece_count: int) -> int:
+    """The bit set of a whole task."""
+    return (1 << piece_count) - 1
+
+
+def bits_of(runs: Iterable[PieceRun], piece_count: int) -> int:
+    """The bit set of `runs`, cut at `piece_count`."""
+    bits = 0
+    for run in runs:
+        bits |= all_bits(run.count) << run.first
+    return bits & all_bits(piece_count)
+
+
+def runs_of(pieces: Collection[int]) -> list[PieceRun]:
+    """`pieces` as runs in ascending order."""
+    runs: list[PieceRun] = []
+    first = last = -2
+    for index in sorted(pieces):
+        if index == last + 1:
+            last = index
+            continue
+        if first >= 0:
+            runs.append(PieceRun(first, last - first + 1))
+        first = last = index
+    if first >= 0:
+        runs.append(PieceRun(first, last - first + 1))
+    return runs
+
+
+def cut_runs(runs: list[PieceRun]) -> tuple[tuple[PieceRun, ...], list[PieceRun]]:
+    """What fits in one message, and the rest."""
+    return tuple(runs[:MAX_RUNS]), runs[MAX_RUNS:]
