@@ -1,0 +1,432 @@
+"""A disk in memory: `gossipcache.env.Disk` with unsynced writes, power loss and faults.
+
+    disk = SimDisk()
+    ...                       # write, sync some of it
+    disk = disk.crash()       # the machine lost power: what was not synced is gone
+    disk = disk.crash(power_loss=False)   # only the process died: all writes are still there
+
+The old `SimDisk` is then as dead as its process: each call on it raises `DiskCrashed`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from pathlib import PurePath
+from typing import Literal
+
+from gossipcache.env import Buffer, FileStamp, OpenMode
+from gossipcache.errors import NoSpace
+from sim import tree
+from sim.medium import (
+    FIRST_INSTANT_NS,
+    DiskTiming,
+    FileInode,
+    FolderInode,
+    Inode,
+    LinkInode,
+    Medium,
+    lose_unsynced,
+    used_bytes,
+)
+
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+DEFAULT_CAPACITY_BYTES = 1 << 40
+
+
+class DiskCrashed(BaseException):
+    """The process that uses this disk is dead. No `except Exception` outlives a `kill -9`."""
+
+
+class SimFile:
+    """An open file of a `SimDisk`."""
+
+    def __init__(self, disk: SimDisk, inode: FileInode, path: PurePath, writable: bool) -> None:
+        self._disk = disk
+        self._inode = inode
+        self._path = path
+        self._writable = writable
+        self._closed = False
+        disk.open_files += 1
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Up to `count` bytes from `offset`; fewer only at the end of the file."""
+        self._check()
+        return self._disk.read(self._inode, offset, count)
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fills `buffer` from `offset`; returns the number of bytes, short only at the end."""
+        data = self.read_at(offset, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def write_at(self, offset: int, data: Buffer) -> None:
+        """Writes all of `data` at `offset`. Raises `NoSpace`."""
+        self._check(write=True)
+        self._disk.write(self._inode, self._path, offset, bytes(data))
+
+    def allocate(self, size: int) -> None:
+        """Makes the file `size` bytes long. Raises `NoSpace`."""
+        self.truncate(size)
+
+    def truncate(self, size: int) -> None:
+        """Makes the file exactly `size` bytes long."""
+        self._check(write=True)
+        self._disk.resize(self._inode, self._path, size)
+
+    def size(self) -> int:
+        """The file's length in bytes."""
+        self._check()
+        return len(self._inode.data)
+
+    def sync(self) -> None:
+        """Returns when all writes are durable."""
+        self._check()
+        self._disk.sync(self._inode)
+
+    def fileno(self) -> None:
+        """There is no descriptor."""
+
+    def close(self) -> None:
+        """Releases the file; a second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._disk.open_files -= 1
+
+    def _check(self, *, write: bool = False) -> None:
+        self._disk.check_alive()
+        if self._closed or (write and not self._writable):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF), str(self._path))
+
+
+class SimDisk:
+    """One process's view of a medium."""
+
+    def __init__(
+        self,
+        capacity_bytes: int = DEFAULT_CAPACITY_BYTES,
+        timing: DiskTiming | None = None,
+        *,
+        medium: Medium | None = None,
+    ) -> None:
+        self.medium = medium or Medium(
+            FolderInode(1, FOLDER_MODE, FIRST_INSTANT_NS, FIRST_INSTANT_NS),
+            capacity_bytes,
+            timing or DiskTiming(),
+        )
+        self.open_files = 0
+        self.operations = 0
+        """Changes of the medium so far; `crash_at` counts by it."""
+        self.bites: dict[str, int] = {}
+        """How often each kind of armed fault took effect."""
+        self._used_bytes = used_bytes(self.medium.root)
+        self._cost_s = 0.0
+        self._crash_at: int | None = None
+        self._failures: dict[str, list[OSError]] = {}
+        self._dead = False
+
+    # Faults and observation.
+
+    def crash(self, *, power_loss: bool = True, rng: random.Random | None = None) -> SimDisk:
+        """Ends this process's use; the disk as its next process finds it.
+
+        With `power_loss` unsynced changes are lost: all of them, or with `rng` some.
+        """
+        self._dead = True
+        if power_loss:
+            self._bite("power_loss", lose_unsynced(self.medium.root, rng))
+        survivor = SimDisk(medium=self.medium)
+        survivor.bites = self.bites
+        return survivor
+
+    def crash_at(self, operation: int) -> None:
+        """The process dies *instead of* making its change number `operation` (from 1)."""
+        self._crash_at = operation
+
+    def fail(self, kind: str, code: int = errno.EIO, count: int = 1) -> None:
+        """The next `count` operations of `kind` (read, write, sync, rename, …) raise `OSError`."""
+        self._failures.setdefault(kind, []).extend(
+            OSError(code, os.strerror(code)) for _ in range(count)
+        )
+
+    def rot(self, path: PurePath, offset: int) -> None:
+        """Flips a bit of the byte at `offset` of the file, on the medium too."""
+        inode = self._file(path)
+        for content in (inode.data, inode.durable):
+            if offset < len(content):
+                content[offset] ^= 1
+        inode.rotten.add(offset)
+
+    def take_cost_s(self) -> float:
+        """The virtual time that the operations since the last call took."""
+        cost_s, self._cost_s = self._cost_s, 0.0
+        return cost_s
+
+    def check_alive(self) -> None:
+        """Raises `DiskCrashed` if the process is dead."""
+        if self._dead:
+            raise DiskCrashed("the simulated process is dead")
+
+    # Files, by inode.
+
+    def read(self, inode: FileInode, offset: int, count: int) -> bytes:
+        """The bytes of a file."""
+        self._charge("read", count)
+        if inode.rotten and any(offset <= at < offset + count for at in inode.rotten):
+            self._bite("rot")
+        return bytes(inode.data[offset : offset + count])
+
+    def write(self, inode: FileInode, path: PurePath, offset: int, data: bytes) -> None:
+        """Writes bytes of a file."""
+        self._changing("write", inode.number, offset, data)
+        self._reserve(path, max(0, offset + len(data) - len(inode.data)), inode)
+        inode.write(offset, data)
+        self._touch(inode)
+
+    def resize(self, inode: FileInode, path: PurePath, size: int) -> None:
+        """Sets a file's length."""
+        self._changing("resize", inode.number, size)
+        self._reserve(path, size - len(inode.data), inode)
+        inode.resize(size)
+        self._touch(inode)
+
+    def sync(self, inode: FileInode | FolderInode) -> None:
+        """Makes the changes of one file or folder durable."""
+        self._changing("sync", inode.number)
+        self._cost_s += self.medium.timing.sync_s
+        inode.sync()
+
+    # `gossipcache.env.Disk`.
+
+    def open(self, path: PurePath, mode: OpenMode) -> SimFile:
+        """Opens a regular file; never follows a link in the last part."""
+        self.check_alive()
+        if mode != "create":
+            return SimFile(self, self._file(path), path, mode == "write")
+        folder, name = self._parent(path)
+        if name in folder.entries:
+            raise tree.os_error(errno.EEXIST, path)
+        self._changing("create", folder.number, 0, name.encode())
+        number, now_ns = self._new_inode()
+        inode = FileInode(number, FILE_MODE, now_ns, now_ns)
+        self._enter(folder, name, inode)
+        return SimFile(self, inode, path, True)
+
+    def stamp(self, path: PurePath) -> FileStamp | None:
+        """The stamp of `path` itself, or None."""
+        self.check_alive()
+        try:
+            inode = self._lookup(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        kind: Literal["file", "directory", "link"] = "directory"
+        size = 0
+        if isinstance(inode, FileInode):
+            kind, size = "file", len(inode.data)
+        elif isinstance(inode, LinkInode):
+            kind, size = "link", len(inode.target.encode())
+        return FileStamp(
+            kind,
+            inode.number,
+            size,
+            inode.mtime_ns,
+            inode.ctime_ns,
+            inode.mode,
+            -(-size // 512) * 512,
+        )
+
+    def make_folder(self, path: PurePath) -> None:
+        """Makes `path` and its missing parents; an existing folder is fine."""
+        self.check_alive()
+        if path == path.parent:
+            return
+        self.make_folder(path.parent)
+        folder, name = self._parent(path)
+        if name in folder.entries:
+            self._folder(path)
+            return
+        self._changing("make_folder", folder.number, 0, name.encode())
+        number, now_ns = self._new_inode()
+        self._enter(folder, name, FolderInode(number, FOLDER_MODE, now_ns, now_ns))
+
+    def list_folder(self, path: PurePath) -> list[str]:
+        """The names in `path`, sorted."""
+        self.check_alive()
+        return sorted(self._folder(path).entries)
+
+    def rename(self, old: PurePath, new: PurePath) -> None:
+        """Atomically puts `old` in the place of `new`."""
+        moved = self._lookup(old)
+        old_folder, old_name = self._parent(old)
+        new_folder, new_name = self._parent(new)
+        replaced = new_folder.entries.get(new_name)
+        if replaced is moved:
+            return
+        tree.check_replaceable(moved, replaced, new)
+        self._changing("rename", moved.number, 0, f"{old}\0{new}".encode())
+        self._move(old_folder, (old_name, None), new_folder, (new_name, moved))
+        self._forget(replaced)
+        moved.ctime_ns = self._now_ns()
+
+    def exchange(self, one: PurePath, other: PurePath) -> None:
+        """Atomically swaps two existing paths."""
+        first, second = self._lookup(one), self._lookup(other)
+        one_folder, one_name = self._parent(one)
+        other_folder, other_name = self._parent(other)
+        self._changing("exchange", first.number, second.number)
+        self._move(one_folder, (one_name, second), other_folder, (other_name, first))
+
+    def link(self, existing: PurePath, new: PurePath) -> None:
+        """A second name for a file."""
+        inode = self._lookup(existing)
+        if isinstance(inode, FolderInode):
+            raise tree.os_error(errno.EPERM, existing)
+        folder, name = self._parent(new)
+        if name in folder.entries:
+            raise tree.os_error(errno.EEXIST, new)
+        self._changing("link", inode.number, folder.number, name.encode())
+        self._enter(folder, name, inode)
+        inode.ctime_ns = self._now_ns()
+
+    def symlink(self, target: str, new: PurePath) -> None:
+        """A symbolic link `new` whose text is `target`."""
+        folder, name = self._parent(new)
+        if name in folder.entries:
+            raise tree.os_error(errno.EEXIST, new)
+        self._changing("symlink", folder.number, 0, f"{name}\0{target}".encode())
+        number, now_ns = self._new_inode()
+        self._enter(folder, name, LinkInode(number, 0o777, now_ns, now_ns, target))
+
+    def read_symlink(self, path: PurePath) -> str:
+        """The text of a symbolic link."""
+        inode = self._lookup(path)
+        if not isinstance(inode, LinkInode):
+            raise tree.os_error(errno.EINVAL, path)
+        return inode.target
+
+    def clone(self, source: PurePath, new: PurePath) -> bool:
+        """A copy made at once, as by reflink."""
+        origin = self._file(source)
+        copy = self.open(new, "create")
+        copy.write_at(0, origin.data)
+        copy.close()
+        return True
+
+    def set_mode(self, path: PurePath, mode: int) -> None:
+        """chmod(2)."""
+        inode = self._lookup(path)
+        self._changing("set_mode", inode.number, mode)
+        inode.mode = mode
+        inode.ctime_ns = self._now_ns()
+
+    def remove(self, path: PurePath) -> None:
+        """Removes a file, a link, or a folder with all that is in it; absence is fine."""
+        self.check_alive()
+        try:
+            inode = self._lookup(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if isinstance(inode, FolderInode):
+            for name in sorted(inode.entries):
+                self.remove(path / name)
+        folder, name = self._parent(path)
+        self._changing("remove", inode.number, 0, str(path).encode())
+        folder.change((name, None))
+        self._touch(folder)
+        self._forget(inode)
+
+    def sync_folder(self, path: PurePath) -> None:
+        """Returns when the names in `path` are durable."""
+        self.sync(self._folder(path))
+
+    def free_bytes(self, path: PurePath) -> int:
+        """Room left, in bytes."""
+        self._folder(path)
+        return max(0, self.medium.capacity_bytes - self._used_bytes)
+
+    def _lookup(self, path: PurePath) -> Inode:
+        self.check_alive()
+        return tree.lookup(self.medium.root, path)
+
+    def _parent(self, path: PurePath) -> tuple[FolderInode, str]:
+        self.check_alive()
+        return tree.parent(self.medium.root, path)
+
+    def _file(self, path: PurePath) -> FileInode:
+        self.check_alive()
+        return tree.file_at(self.medium.root, path)
+
+    def _folder(self, path: PurePath) -> FolderInode:
+        self.check_alive()
+        return tree.folder_at(self.medium.root, path)
+
+    # Accounts.
+
+    def _changing(self, kind: str, inode: int, offset: int = 0, data: bytes = b"") -> None:
+        self.check_alive()
+        self.operations += 1
+        if self._crash_at is not None and self.operations >= self._crash_at:
+            self._dead = True
+            self.check_alive()
+        self._charge(kind, len(data))
+        if self.medium.observer is not None:
+            self.medium.observer(kind, inode, offset, data)
+
+    def _charge(self, kind: str, count: int) -> None:
+        timing = self.medium.timing
+        self._cost_s += timing.operation_s + count / timing.bytes_per_s
+        waiting = self._failures.get(kind)
+        if waiting:
+            self._bite(f"{kind}_error")
+            raise waiting.pop(0)
+
+    def _reserve(self, path: PurePath, growth: int, inode: FileInode) -> None:
+        if growth > 0 and self._used_bytes + growth > self.medium.capacity_bytes:
+            self._bite("no_space")
+            raise NoSpace(f"no room to write {path} (the simulated disk is full)")
+        if inode.names:
+            self._used_bytes += growth
+
+    def _enter(self, folder: FolderInode, name: str, inode: Inode) -> None:
+        if isinstance(inode, FileInode):
+            inode.names += 1
+        folder.change((name, inode))
+        self._touch(folder)
+
+    def _move(
+        self,
+        one: FolderInode,
+        in_one: tuple[str, Inode | None],
+        other: FolderInode,
+        in_other: tuple[str, Inode | None],
+    ) -> None:
+        if one is other:
+            one.change(in_one, in_other)
+        else:
+            one.change(in_one)
+            other.change(in_other)
+        self._touch(one)
+        self._touch(other)
+
+    def _forget(self, inode: Inode | None) -> None:
+        if isinstance(inode, FileInode):
+            inode.names -= 1
+            if inode.names == 0:
+                self._used_bytes -= len(inode.data)
+
+    def _new_inode(self) -> tuple[int, int]:
+        self.medium.next_inode += 1
+        return self.medium.next_inode, self._now_ns()
+
+    def _now_ns(self) -> int:
+        # Each change has an instant of its own, so that a stamp tells every change.
+        self.medium.now_ns += 1000
+        return self.medium.now_ns
+
+    def _touch(self, inode: Inode) -> None:
+        inode.mtime_ns = inode.ctime_ns = self._now_ns()
+
+    def _bite(self, kind: str, times: int = 1) -> None:
+        self.bites[kind] = self.bites.get(kind, 0) + times

@@ -1,0 +1,222 @@
+"""What lies on a simulated disk: files, folders and links, each with what of it is durable.
+
+A change is *pending* until its file or folder is synced. A power loss keeps, of each file, the
+synced bytes plus an arbitrary choice of the pending writes, the last of them perhaps torn at a
+sector; and of each folder the synced names plus the first few pending changes, in order. That
+is what POSIX promises, no more: a new file's name needs a sync of its folder.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+SECTOR_BYTES = 512
+FIRST_INSTANT_NS = 1_700_000_000 * 10**9
+
+WriteObserver = Callable[[str, int, int, bytes], None]
+"""Called with (kind of change, inode number, offset, bytes) for each change of the medium."""
+
+
+@dataclass(slots=True, eq=False)
+class Inode:
+    """What files, folders and links have in common."""
+
+    number: int
+    mode: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class PendingWrite:
+    """Bytes written at an offset, not synced."""
+
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PendingResize:
+    """A new length, not synced."""
+
+    size: int
+
+
+@dataclass(slots=True, eq=False)
+class FileInode(Inode):
+    """A regular file; it lives while a name or an open file refers to it."""
+
+    data: bytearray = field(default_factory=bytearray)
+    durable: bytearray = field(default_factory=bytearray)
+    pending: list[PendingWrite | PendingResize] = field(default_factory=list)
+    names: int = 0
+    rotten: set[int] = field(default_factory=set)
+    """Offsets whose byte decayed and has not been overwritten."""
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Puts `data` at `offset`."""
+        change = PendingWrite(offset, data)
+        _apply(self.data, change)
+        self.pending.append(change)
+        self.rotten = {at for at in self.rotten if not offset <= at < offset + len(data)}
+
+    def resize(self, size: int) -> None:
+        """Cuts or zero-fills to `size` bytes."""
+        change = PendingResize(size)
+        _apply(self.data, change)
+        self.pending.append(change)
+
+    def sync(self) -> None:
+        """Makes all changes durable."""
+        for change in self.pending:
+            _apply(self.durable, change)
+        self.pending.clear()
+
+    def lose_unsynced(self, rng: random.Random | None) -> int:
+        """Power loss; the number of changes lost. Without `rng`, all of the pending ones."""
+        lost = 0
+        for change in self.pending:
+            if rng is None or rng.random() < 0.5:
+                lost += 1
+            else:
+                _apply(self.durable, _torn(change, rng))
+        self.pending.clear()
+        self.data = bytearray(self.durable)
+        return lost
+
+
+@dataclass(slots=True, eq=False)
+class LinkInode(Inode):
+    """A symbolic link; durable with its name."""
+
+    target: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class FolderInode(Inode):
+    """A folder: names, and the changes to them that are not synced."""
+
+    entries: dict[str, Inode] = field(default_factory=dict)
+    durable: dict[str, Inode] = field(default_factory=dict)
+    pending: list[tuple[tuple[str, Inode | None], ...]] = field(default_factory=list)
+    """Each change sets or (None) removes names; those of one change are applied together."""
+
+    def change(self, *names: tuple[str, Inode | None]) -> None:
+        """Sets or removes names, atomically."""
+        _set_names(self.entries, names)
+        self.pending.append(names)
+
+    def sync(self) -> None:
+        """Makes the names durable."""
+        self.durable = dict(self.entries)
+        self.pending.clear()
+
+    def lose_unsynced(self, rng: random.Random | None) -> int:
+        """Power loss in this folder alone; the number of changes lost."""
+        kept = 0 if rng is None else rng.randint(0, len(self.pending))
+        lost = len(self.pending) - kept
+        for names in self.pending[:kept]:
+            _set_names(self.durable, names)
+        self.pending.clear()
+        self.entries = dict(self.durable)
+        return lost
+
+
+@dataclass(frozen=True, slots=True)
+class DiskTiming:
+    """How long operations take in virtual time."""
+
+    operation_s: float = 20e-6
+    sync_s: float = 1e-3
+    bytes_per_s: float = 1e9
+
+
+@dataclass(slots=True)
+class Medium:
+    """What outlives the process: the tree, its size limit, and the faults armed on it."""
+
+    root: FolderInode
+    capacity_bytes: int
+    timing: DiskTiming
+    next_inode: int = 2
+    now_ns: int = FIRST_INSTANT_NS
+    observer: WriteObserver | None = None
+
+
+def lose_unsynced(root: FolderInode, rng: random.Random | None) -> int:
+    """Power loss of the tree under `root`; the number of changes lost."""
+    lost = 0
+    seen: set[int] = set()
+    waiting: list[FolderInode] = [root]
+    while waiting:
+        folder = waiting.pop()
+        lost += folder.lose_unsynced(rng)
+        for _, inode in sorted(folder.entries.items()):
+            if inode.number in seen:
+                continue
+            seen.add(inode.number)
+            if isinstance(inode, FolderInode):
+                waiting.append(inode)
+            elif isinstance(inode, FileInode):
+                lost += inode.lose_unsynced(rng)
+    _count_names(root)
+    return lost
+
+
+def used_bytes(root: FolderInode) -> int:
+    """Bytes of all files under `root`, hard links counted once."""
+    return sum(len(inode.data) for inode in _files(root).values())
+
+
+def _count_names(root: FolderInode) -> None:
+    files = _files(root)
+    for file in files.values():
+        file.names = 0
+    for folder in _folders(root):
+        for inode in folder.entries.values():
+            if isinstance(inode, FileInode):
+                inode.names += 1
+
+
+def _folders(root: FolderInode) -> list[FolderInode]:
+    found = [root]
+    for folder in found:  # grows while it is walked
+        found.extend(each for each in folder.entries.values() if isinstance(each, FolderInode))
+    return found
+
+
+def _files(root: FolderInode) -> dict[int, FileInode]:
+    return {
+        inode.number: inode
+        for folder in _folders(root)
+        for inode in folder.entries.values()
+        if isinstance(inode, FileInode)
+    }
+
+
+def _set_names(entries: dict[str, Inode], names: tuple[tuple[str, Inode | None], ...]) -> None:
+    for name, inode in names:
+        if inode is None:
+            entries.pop(name, None)
+        else:
+            entries[name] = inode
+
+
+def _apply(content: bytearray, change: PendingWrite | PendingResize) -> None:
+    size = change.size if isinstance(change, PendingResize) else change.offset
+    if len(content) < size:
+        content.extend(bytes(size - len(content)))
+    if isinstance(change, PendingResize):
+        del content[size:]
+    else:
+        content[change.offset : change.offset + len(change.data)] = change.data
+
+
+def _torn(change: PendingWrite | PendingResize, rng: random.Random) -> PendingWrite | PendingResize:
+    """A write may reach the medium only up to some sector."""
+    if isinstance(change, PendingResize) or rng.random() < 0.5:
+        return change
+    sectors = len(change.data) // SECTOR_BYTES
+    return PendingWrite(change.offset, change.data[: rng.randint(0, sectors) * SECTOR_BYTES])
