@@ -1,0 +1,163 @@
+"""A member as this node sees it, and the signed record that it is read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from gossipcache.errors import IntegrityError
+from gossipcache.identity import Identity, Signed
+from gossipcache.identity import verify as verify_signature
+from gossipcache.ids import Address, NodeId
+from gossipcache.messages.gossip import (
+    ACCUSATION_DOMAIN,
+    MEMBER_DOMAIN,
+    Accusation,
+    MemberRecord,
+    Phase,
+    State,
+    Verdict,
+)
+from gossipcache.wire import PROTOCOL_MAX, PROTOCOL_MIN, decode, encode, encode_plain
+
+COUNTER_BITS = 32
+EPOCH_ORIGIN_S = 1_704_067_200
+"""Boot epochs count seconds from 2024-01-01, so that 31 bits last until 2092."""
+MAX_INCARNATION = 2**63 - 1
+
+
+def boot_incarnation(wall_time: float) -> int:
+    """The first incarnation of a node that starts at `wall_time` (seconds since 1970)."""
+    epoch = min(max(int(wall_time) - EPOCH_ORIGIN_S, 1), MAX_INCARNATION >> COUNTER_BITS)
+    return epoch << COUNTER_BITS
+
+
+def next_boot(incarnation: int) -> int:
+    """The first incarnation of the boot epoch after that of `incarnation`."""
+    return ((incarnation >> COUNTER_BITS) + 1) << COUNTER_BITS
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node of the cluster: what it signed of itself, and the state others hold it in."""
+
+    node_id: NodeId
+    public_key: bytes
+    name: str
+    address: Address
+    roles: frozenset[str]
+    incarnation: int
+    phase: Phase
+    protocol_min: int
+    protocol_max: int
+    record: Signed
+    state: State = "alive"
+
+    @property
+    def is_live(self) -> bool:
+        """Alive, or suspect, which counts as alive until the suspicion ends."""
+        return self.state in ("alive", "suspect")
+
+    @property
+    def owns_keys(self) -> bool:
+        """Whether it stands on the ring: a live, ACTIVE scheduler."""
+        return self.is_live and self.phase == "active" and "scheduler" in self.roles
+
+    def in_state(self, state: State) -> Member:
+        """The same member in another state."""
+        return replace(self, state=state)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a node says of itself and what does not change while it runs."""
+
+    cluster_id: bytes
+    name: str
+    address: Address
+    """What others dial; port 0 for a node without a network port."""
+    roles: frozenset[str]
+
+    def sign(self, identity: Identity, incarnation: int, phase: Phase) -> Member:
+        """The node's own member at `incarnation`."""
+        payload = MemberRecord(
+            cluster_id=self.cluster_id,
+            incarnation=incarnation,
+            phase=phase,
+            name=self.name[:64],
+            host=self.address.host,
+            port=self.address.port,
+            roles=tuple(role for role in ("peer", "scheduler") if role in self.roles),
+            protocol_min=PROTOCOL_MIN,
+            protocol_max=PROTOCOL_MAX,
+        )
+        return _member_of(identity.sign(MEMBER_DOMAIN, encode(payload)), payload)
+
+
+class Verifier:
+    """Checks signatures of records and accusations for one cluster.
+
+    `remembered` good ones (by their exact bytes) are not computed again; one verifier can serve
+    many cores of a simulation.
+    """
+
+    def __init__(self, cluster_id: bytes, remembered: int = 4096) -> None:
+        self.cluster_id = cluster_id
+        self._good: dict[tuple[Signed, bytes], None] = {}
+        self._remembered = remembered
+
+    def member(self, signed: Signed) -> Member:
+        """The member whose record `signed` is, alive (or left, if it says so).
+
+        Raises `IntegrityError` if the signature, the cluster or the address does not hold, and
+        `ProtocolError` if the payload does not decode.
+        """
+        self._check(signed, MEMBER_DOMAIN)
+        payload = decode(signed.payload, MemberRecord)
+        if payload.cluster_id != self.cluster_id:
+            raise IntegrityError("a member record of another cluster")
+        if not payload.host or not payload.port:
+            raise IntegrityError("a member record without an address")
+        return _member_of(signed, payload)
+
+    def accusation(self, accusation: Accusation, accuser_key: bytes) -> None:
+        """Raises `IntegrityError` unless the accusation was signed with `accuser_key`."""
+        payload = _accused(
+            self.cluster_id, accusation.subject, accusation.incarnation, accusation.verdict
+        )
+        self._check(Signed(payload, accuser_key, accusation.signature), ACCUSATION_DOMAIN)
+
+    def _check(self, signed: Signed, domain: bytes) -> None:
+        if (signed, domain) in self._good:
+            return
+        verify_signature(signed, domain)
+        if len(self._good) >= self._remembered:
+            del self._good[next(iter(self._good))]
+        self._good[(signed, domain)] = None
+
+
+def accuse(
+    identity: Identity, cluster_id: bytes, subject: NodeId, incarnation: int, verdict: Verdict
+) -> Accusation:
+    """`identity`'s signed statement that `subject` is suspect or dead at `incarnation`."""
+    signed = identity.sign(ACCUSATION_DOMAIN, _accused(cluster_id, subject, incarnation, verdict))
+    return Accusation(subject, incarnation, verdict, identity.node_id, signed.signature)
+
+
+def _accused(cluster_id: bytes, subject: bytes, incarnation: int, verdict: Verdict) -> bytes:
+    return encode_plain([cluster_id, subject, incarnation, verdict])
+
+
+def _member_of(signed: Signed, payload: MemberRecord) -> Member:
+    return Member(
+        node_id=signed.signer,
+        public_key=signed.key,
+        name=payload.name,
+        address=Address(payload.host, payload.port),
+        roles=frozenset(payload.roles),
+        incarnation=payload.incarnation,
+        phase=payload.phase,
+        protocol_min=payload.protocol_min,
+        protocol_max=payload.protocol_max,
+        record=signed,
+        state="left" if payload.phase == "left" else "alive",
+    )

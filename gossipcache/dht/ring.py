@@ -1,0 +1,157 @@
+"""The consistent-hash ring: which schedulers keep the record of a task.
+
+Each scheduler stands at 256 points, ordered by (64-bit hash, node id). A task's keepers are the
+first distinct nodes met clockwise from the first 64 bits of its id (Karger et al., 1997).
+
+The points are two packed arrays, hashes and owners, so that a change copies memory instead of
+objects: a join or a leave at 500 nodes takes about a millisecond.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable
+from functools import cached_property
+
+from gossipcache.ids import NodeId, TaskId
+
+POINTS_PER_NODE = 256
+EPOCH_BYTES = 16
+_HASH_BYTES = 8
+_BLOCK = struct.Struct(">8Q")
+_SLOT_BITS = 32
+_FULL_TURN = 2**64
+_FREE = NodeId(b"")
+"""Stands in the slot of a node that left, until another takes it."""
+
+
+class Ring:
+    """An immutable ring of nodes; two rings of the same nodes give the same answers."""
+
+    def __init__(self, members: Iterable[NodeId] = ()) -> None:
+        self.members: tuple[NodeId, ...] = tuple(sorted(set(members)))
+        # Slots in the order of ids, so that points of equal hash are sorted by node id.
+        points = sorted(
+            point << _SLOT_BITS | slot
+            for slot, node in enumerate(self.members)
+            for point in _hashes_of(node)
+        )
+        self._slots = list(self.members)
+        self._hashes = array("Q", (point >> _SLOT_BITS for point in points))
+        self._owners = array("I", (point & (1 << _SLOT_BITS) - 1 for point in points))
+
+    @cached_property
+    def epoch(self) -> bytes:
+        """16 bytes that name this set of members."""
+        joined = b"".join(self.members)
+        return hashlib.blake2b(joined, digest_size=EPOCH_BYTES, person=b"gossipcache/epch").digest()
+
+    def keepers(self, task_id: TaskId, count: int) -> tuple[NodeId, ...]:
+        """The owner of `task_id` and its replicas: `count` distinct nodes, or all if fewer."""
+        owners = self._owners
+        wanted = min(count, len(self.members))
+        found: list[int] = []
+        index = bisect_left(self._hashes, int.from_bytes(task_id[:_HASH_BYTES], "big"))
+        while len(found) < wanted:
+            if index == len(owners):
+                index = 0
+            if owners[index] not in found:
+                found.append(owners[index])
+            index += 1
+        return tuple([self._slots[slot] for slot in found])
+
+    def shares(self) -> dict[NodeId, float]:
+        """The part of all task ids that each member owns; the parts add up to 1."""
+        if len(self.members) == 1:
+            return {self.members[0]: 1.0}
+        arcs = dict.fromkeys(self.members, 0)
+        previous = self._hashes[-1] if self._hashes else 0
+        for position, slot in zip(self._hashes, self._owners, strict=True):
+            arcs[self._slots[slot]] += (position - previous) % _FULL_TURN
+            previous = position
+        return {node: arc / _FULL_TURN for node, arc in arcs.items()}
+
+    def with_members(self, members: Iterable[NodeId]) -> Ring:
+        """The ring of `members`, made from this one by merging in only what changed."""
+        wanted, present = set(members), set(self.members)
+        joined, gone = sorted(wanted - present), sorted(present - wanted)
+        if not joined and not gone:
+            return self
+        if 4 * (len(joined) + len(gone)) >= len(wanted):
+            return Ring(wanted)
+        changed = Ring.__new__(Ring)
+        changed.members = tuple(sorted(wanted))
+        changed._slots, changed._hashes, changed._owners = self._slots, self._hashes, self._owners
+        changed._remove(gone)
+        changed._insert(joined)
+        return changed
+
+    def _remove(self, gone: list[NodeId]) -> None:
+        slots = list(self._slots)
+        slot_of = {node: slot for slot, node in enumerate(slots)}
+        places = []
+        for node in gone:
+            slot = slot_of[node]
+            slots[slot] = _FREE
+            for point in _hashes_of(node):
+                index = bisect_left(self._hashes, point)
+                while self._owners[index] != slot:
+                    index += 1
+                places.append(index)
+        hashes, owners = array("Q"), array("I")
+        start = 0
+        for index in sorted(places):
+            hashes += self._hashes[start:index]
+            owners += self._owners[start:index]
+            start = index + 1
+        self._slots = slots
+        self._hashes = hashes + self._hashes[start:]
+        self._owners = owners + self._owners[start:]
+
+    def _insert(self, joined: list[NodeId]) -> None:
+        slots = list(self._slots)
+        free = [slot for slot, node in enumerate(slots) if node == _FREE]
+        additions: list[tuple[int, NodeId, int]] = []
+        for node in joined:
+            if free:
+                slot = free.pop()
+                slots[slot] = node
+            else:
+                slot = len(slots)
+                slots.append(node)
+            additions += [(point, node, slot) for point in _hashes_of(node)]
+        hashes, owners = array("Q"), array("I")
+        start = 0
+        for point, node, slot in sorted(additions):
+            index = self._place(point, node, start)
+            hashes += self._hashes[start:index]
+            owners += self._owners[start:index]
+            hashes.append(point)
+            owners.append(slot)
+            start = index
+        self._slots = slots
+        self._hashes = hashes + self._hashes[start:]
+        self._owners = owners + self._owners[start:]
+
+    def _place(self, point: int, node: NodeId, start: int) -> int:
+        index = bisect_left(self._hashes, point, start)
+        while (
+            index < len(self._hashes)
+            and self._hashes[index] == point
+            and self._slots[self._owners[index]] < node
+        ):
+            index += 1
+        return index
+
+
+def _hashes_of(node: NodeId) -> list[int]:
+    hashes: list[int] = []
+    for block in range(POINTS_PER_NODE * _HASH_BYTES // _BLOCK.size):
+        digest = hashlib.blake2b(
+            node + block.to_bytes(2, "big"), digest_size=64, person=b"gossipcache/ring"
+        ).digest()
+        hashes += _BLOCK.unpack(digest)
+    return hashes
