@@ -1,0 +1,60 @@
+"""Pieces that stand in the store now, ahead of what its durable bitmap says.
+
+A running download makes its progress durable about once a second; a piece can be read, and
+served, as soon as it is verified and written.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from gossipcache.ids import TaskId
+from gossipcache.transfer.pieces import PieceSet
+
+_MIRROR = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def to_bitmap(bits: bytes) -> int:
+    """Bytes in the bit order of BEP 3 as a number whose bit `i` is piece `i`."""
+    return int.from_bytes(bits.translate(_MIRROR), "little")
+
+
+def to_bits(bitmap: int, total: int) -> bytes:
+    """The opposite of `to_bitmap`, `total` pieces long."""
+    return bitmap.to_bytes(-(-total // 8), "little").translate(_MIRROR)
+
+
+class Arrivals:
+    """The pieces of running downloads, by task; read and changed on the event loop only."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[TaskId, int] = {}
+        self._changed: dict[TaskId, trio.Event] = {}
+
+    def begin(self, task_id: TaskId, present: PieceSet) -> None:
+        """A download of `task_id` runs from now on."""
+        self._pieces[task_id] = to_bitmap(present.to_bytes())
+        self._wake(task_id)
+
+    def add(self, task_id: TaskId, index: int) -> None:
+        """Piece `index` is verified and written."""
+        self._pieces[task_id] |= 1 << index
+        self._wake(task_id)
+
+    def end(self, task_id: TaskId) -> None:
+        """The download is over: what it got is in the store's own bitmap."""
+        self._pieces.pop(task_id, None)
+        self._wake(task_id)
+
+    def pieces(self, task_id: TaskId) -> int | None:
+        """The pieces present (bitmap), or None if no download of the task runs."""
+        return self._pieces.get(task_id)
+
+    async def change(self, task_id: TaskId) -> None:
+        """Returns when the answer of `pieces` has changed."""
+        await self._changed.setdefault(task_id, trio.Event()).wait()
+
+    def _wake(self, task_id: TaskId) -> None:
+        event = self._changed.pop(task_id, None)
+        if event is not None:
+            event.set()

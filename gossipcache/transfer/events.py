@@ -1,0 +1,152 @@
+"""What goes into the core of a download, and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gossipcache.ids import NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class ParentsAssigned:
+    """The schedulers name these parents, best first; replaces the assignment before."""
+
+    parents: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotOpened:
+    """Connection `slot` (from 0) to a parent stands, and its task was opened."""
+
+    parent: NodeId
+    slot: int
+    rtt_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ParentHas:
+    """A parent has `pieces` (bitmap, bit i = piece i) besides those it had before."""
+
+    parent: NodeId
+    pieces: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParentProgressed:
+    """Some bytes have come in from a parent: it may be slow, but has not stalled."""
+
+    parent: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class PieceReceived:
+    """The piece of a request has come in whole; not checked yet."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class PieceChecked:
+    """A received piece has been verified and written, or found to be wrong."""
+
+    request_id: int
+    valid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PieceRefusedBy:
+    """The parent answered a request with a refusal."""
+
+    request_id: int
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParentRefused:
+    """A parent does not serve the task (`not_found`) or not now (`busy`); its channels close."""
+
+    parent: NodeId
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParentLost:
+    """A parent could not be reached, broke off, or sent something outside the protocol."""
+
+    parent: NodeId
+    hostile: bool = False
+    """It broke the protocol, or sent a page that is not in the digest tree: never again."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetChanged:
+    """At most `pieces` may be in flight or being checked from now on."""
+
+    pieces: int
+
+
+Event = (
+    ParentsAssigned
+    | SlotOpened
+    | ParentHas
+    | ParentProgressed
+    | PieceReceived
+    | PieceChecked
+    | PieceRefusedBy
+    | ParentRefused
+    | ParentLost
+    | BudgetChanged
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenParent:
+    """Dial `connections` channels to a parent and open the task on each."""
+
+    parent: NodeId
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPiece:
+    """Ask a parent for a piece on its connection `slot`."""
+
+    parent: NodeId
+    slot: int
+    index: int
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPiece:
+    """Verify and write a received piece, which took the parent `elapsed_s`."""
+
+    parent: NodeId
+    index: int
+    request_id: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CancelPiece:
+    """Tell a parent that a request has become needless; its answer is ignored."""
+
+    parent: NodeId
+    slot: int
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropParent:
+    """Close a parent's connections; all its requests are void. `fault` is None if it did well."""
+
+    parent: NodeId
+    fault: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Every piece is present."""
+
+
+Effect = OpenParent | FetchPiece | CheckPiece | CancelPiece | DropParent | Finished

@@ -1,0 +1,139 @@
+"""What a download knows of one parent: its requests in flight, its speed, its window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gossipcache.ids import NodeId
+
+_SLACK_S = 0.05
+"""Work kept waiting at a parent beyond the bandwidth-delay product: hides scheduling delays."""
+_METER_SPAN_S = 0.1
+_METER_WEIGHT = 0.3
+
+
+@dataclass(slots=True)
+class Request:
+    """One piece asked of one parent."""
+
+    request_id: int
+    parent: NodeId
+    slot: int
+    index: int
+    size: int
+    asked_at: float
+    released: bool = False
+    """Others may fetch the piece too, for this parent stalls."""
+
+
+class RateMeter:
+    """Bytes a second while there is work, as an exponential average over spans of 0.1 s."""
+
+    def __init__(self) -> None:
+        self.rate: float | None = None
+        """The average so far; None before the first byte."""
+        self._since = 0.0
+        self._bytes = 0
+        self._spans = 0
+
+    def restart(self, now: float) -> None:
+        """Work begins after a pause, which is not to count."""
+        self._since, self._bytes = now, 0
+
+    def add(self, size: int, now: float) -> None:
+        """`size` bytes have come in."""
+        self._bytes += size
+        span_s = now - self._since
+        sample = self._bytes / max(span_s, _METER_SPAN_S / 100)
+        if not self._spans:
+            self.rate = sample
+        if span_s >= _METER_SPAN_S:
+            weight = _METER_WEIGHT if self._spans else 1.0
+            self.rate = weight * sample + (1 - weight) * (self.rate or 0.0)
+            self._spans += 1
+            self.restart(now)
+
+
+@dataclass(slots=True)
+class Parent:
+    """A parent that is being opened (no slot yet) or open. Times are those of the core."""
+
+    node: NodeId
+    window: int
+    """How many requests it may have in flight."""
+    progress_at: float
+    """When it last showed life: a byte, an answer, or the first request after idleness."""
+    rtt_s: float = 0.0
+    slots: dict[int, int] = field(default_factory=dict)
+    """Requests in flight on each open connection."""
+    requests: dict[int, Request] = field(default_factory=dict)
+    """In flight, oldest first."""
+    paused_until: float | None = None
+    stalled: bool = False
+    draining: bool = False
+    """It is to be closed when nothing is in flight; another parent waits for its place."""
+    meter: RateMeter = field(default_factory=RateMeter)
+    _last_arrival_at: float = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests can be sent."""
+        return bool(self.slots)
+
+    @property
+    def in_flight(self) -> int:
+        """Number of requests that wait for an answer."""
+        return len(self.requests)
+
+    @property
+    def pieces(self) -> int:
+        """Bitmap of the pieces in flight."""
+        return sum({1 << request.index for request in self.requests.values()})
+
+    def can_ask(self) -> bool:
+        """Whether another request may go to it now."""
+        ready = self.is_open and not (self.stalled or self.draining or self.paused_until)
+        return ready and self.in_flight < self.window
+
+    def least_busy_slot(self) -> int:
+        """The connection for the next request."""
+        return min(self.slots, key=lambda slot: (self.slots[slot], slot))
+
+    def asked(self, request: Request, now: float) -> None:
+        """`request` goes out."""
+        if not self.requests:
+            self.progress_at = now
+            self.meter.restart(now)
+        self.requests[request.request_id] = request
+        self.slots[request.slot] += 1
+
+    def settled(self, request: Request) -> None:
+        """`request` was answered or cancelled."""
+        del self.requests[request.request_id]
+        self.slots[request.slot] -= 1
+
+    def arrived(self, request: Request, now: float, most: int) -> float:
+        """The piece of `request` has come; sizes the window up to `most`.
+
+        Returns how long the parent took for it, in seconds, without the time it waited behind
+        the parent's other pieces.
+        """
+        self.settled(request)
+        self.progress_at = now
+        self.meter.add(request.size, now)
+        elapsed_s = now - max(request.asked_at, self._last_arrival_at)
+        self._last_arrival_at = now
+        self._size_window(request.size, most)
+        return elapsed_s
+
+    def drain_s(self) -> float:
+        """How long until all it was asked for is here; 0 while its speed is unknown."""
+        return sum(self.piece_s(request.size) for request in self.requests.values())
+
+    def piece_s(self, size: int) -> float:
+        """How long it takes for `size` bytes; 0 while its speed is unknown."""
+        return size / self.meter.rate if self.meter.rate else 0.0
+
+    def _size_window(self, size: int, most: int) -> None:
+        ahead = (self.meter.rate or 0.0) * (self.rtt_s + _SLACK_S) / size
+        self.window = max(1, min(most, len(self.slots) + 1 + int(ahead)))
