@@ -46,6 +46,15 @@ class _Floor:
     """Wall time from which everything below it is expired anyway."""
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a batch: the reply to it, and the tasks whose holders it changed."""
+
+    reply: AnnounceReply
+    held: tuple[TaskId, ...] = ()
+    withdrawn: tuple[TaskId, ...] = ()
+
+
 class Directory:
     """Who has announced which task.
 
@@ -64,13 +73,12 @@ class Directory:
         self._holders: dict[TaskId, dict[NodeId, Held]] = {}
         self._floors: OrderedDict[NodeId, _Floor] = OrderedDict()
 
-    def announce(
-        self, signed: Signed, sender: NodeId, now: float, wall_time: float
-    ) -> tuple[AnnounceReply, tuple[TaskId, ...]]:
-        """Takes a batch; the reply, and the tasks that have a new or better holder by it."""
+    def announce(self, signed: Signed, sender: NodeId, now: float, wall_time: float) -> Taken:
+        """Judges a batch and takes what is to be taken of it."""
         batch = self._verifier(sender, wall_time).open_batch(signed)
         if isinstance(batch, Dropped):
-            return AnnounceReply(dropped=batch.reason, sequence_seen=self._seen(sender)), ()
+            reply = AnnounceReply(dropped=batch.reason, sequence_seen=self._seen(sender))
+            return Taken(reply)
         self._raise_floor(sender, batch)
         if batch.fresh:
             self.forget(sender)
@@ -162,14 +170,12 @@ class Directory:
         self._announcers.move_to_end(sender)
         return announcer
 
-    def _take_all(
-        self, sender: NodeId, announcer: _Announcer, batch: AnnouncementBatch
-    ) -> tuple[AnnounceReply, tuple[TaskId, ...]]:
+    def _take_all(self, sender: NodeId, announcer: _Announcer, batch: AnnouncementBatch) -> Taken:
         refused: list[TaskId] = []
         unknown: list[TaskId] = []
         mismatched: list[TaskId] = []
         doomed: dict[TaskId, None] = {}
-        advanced: list[TaskId] = []
+        taken: list[TaskId] = []
         for held in batch.held:
             task_id = TaskId(held.task_id)
             name = self._view.manifest_name(task_id)
@@ -184,7 +190,7 @@ class Directory:
                     unknown.append(task_id)
                 announcer.held.put(held)
                 self._holders.setdefault(task_id, {})[sender] = held
-                advanced.append(task_id)
+                taken.append(task_id)
                 continue
             self._withdraw(sender, announcer, task_id)
         deleted = self._proofs(doomed)
@@ -197,7 +203,7 @@ class Directory:
             mismatched=tuple(mismatched),
             deleted=deleted,
         )
-        return reply, tuple(advanced)
+        return Taken(reply, tuple(taken), tuple(TaskId(task_id) for task_id in batch.withdrawn))
 
     def _has_room(self, announcer: _Announcer, task_id: TaskId) -> bool:
         if self._me not in self._view.keepers_of(task_id):

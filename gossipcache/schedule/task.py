@@ -99,11 +99,18 @@ def all_bits(piece_count: int) -> int:
 
 
 def bits_of(runs: Iterable[PieceRun], piece_count: int) -> int:
-    """The bit set of `runs`, cut at `piece_count`."""
-    bits = 0
+    """The bit set of `runs`, which must ascend; what overlaps or exceeds `piece_count` is cut.
+
+    Built as one binary numeral, so that it takes time linear in `piece_count`.
+    """
+    digits: list[str] = []
+    end = 0
     for run in runs:
-        bits |= all_bits(run.count) << run.first
-    return bits & all_bits(piece_count)
+        first, stop = max(run.first, end), min(run.first + run.count, piece_count)
+        if first < stop:
+            digits += "0" * (first - end), "1" * (stop - first)
+            end = stop
+    return int("".join(reversed(digits)) or "0", 2)
 
 
 def runs_of(pieces: Collection[int]) -> list[PieceRun]:

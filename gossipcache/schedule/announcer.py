@@ -1,0 +1,428 @@
+"""Core: the peer side of announcements. What this node holds, told to the right keepers.
+
+For each keeper there is a *line*: what was announced on it, what waits to be, and at most one
+statement under way. Ring changes are worked off in slices after a short random delay, so that
+neither this node nor a new keeper is flooded.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from gossipcache.config import ScheduleConfig
+from gossipcache.identity import Identity
+from gossipcache.ids import NodeId, TaskId
+from gossipcache.messages.announcements import (
+    MAX_BATCH_ENTRIES,
+    Announce,
+    AnnounceReply,
+    DeletedTask,
+    Heartbeat,
+    HeartbeatReply,
+)
+from gossipcache.schedule.announcement import (
+    AnnouncementBatch,
+    Held,
+    HeldSet,
+    LeaseHeartbeat,
+    sign_batch,
+    sign_heartbeat,
+)
+
+PROGRESS_INTERVAL_S = 1.0
+"""How often the growing piece count of a partial task is told anew."""
+SWEEP_TASKS = 2000
+"""Tasks of one slice of the work after a ring change."""
+SWEEP_INTERVAL_S = 0.02
+RETRY_S = 0.25
+MAX_RETRY_S = 30.0
+ENTRY_RETRY_S = 1.0
+MAX_ENTRY_RETRY_S = 60.0
+MAX_SEQUENCE = 2**63 - 2
+
+
+@dataclass(frozen=True, slots=True)
+class SendBatch:
+    """Send a batch to `keeper`; answer by `batch_answered` or `failed`."""
+
+    keeper: NodeId
+    sequence: int
+    message: Announce
+
+
+@dataclass(frozen=True, slots=True)
+class SendHeartbeat:
+    """Send a heartbeat to `keeper`; answer by `heartbeat_answered` or `failed`."""
+
+    keeper: NodeId
+    sequence: int
+    message: Heartbeat
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRecord:
+    """A keeper lacks the record of a task that this node holds."""
+
+    task_id: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class DropDeleted:
+    """A keeper proves that a task which this node holds was deleted."""
+
+    proof: DeletedTask
+
+
+Effect = SendBatch | SendHeartbeat | RestoreRecord | DropDeleted
+
+
+@dataclass(slots=True)
+class _Line:
+    """What this node has told, and has yet to tell, one keeper."""
+
+    wanted: dict[TaskId, None] = field(default_factory=dict)
+    """Tasks that this keeper keeps and this node holds."""
+    told: HeldSet = field(default_factory=HeldSet)
+    ready: dict[TaskId, None] = field(default_factory=dict)
+    """To be looked at for the next batch."""
+    later: list[tuple[float, TaskId]] = field(default_factory=list)
+    """A heap: when a task becomes ready (again); void unless `due` says the same."""
+    due: dict[TaskId, float] = field(default_factory=dict)
+    tries: dict[TaskId, int] = field(default_factory=dict)
+    """Of entries that the keeper did not simply take."""
+    under_way: AnnouncementBatch | LeaseHeartbeat | None = None
+    fresh: bool = True
+    sequence: int = 0
+    failures: int = 0
+    retry_at: float = float("-inf")
+    heartbeat_at: float = float("inf")
+
+    def ready_at(self, task_id: TaskId, at: float) -> None:
+        """Makes a task ready at a later time, or at the earlier one already set."""
+        if at < self.due.get(task_id, float("inf")):
+            self.due[task_id] = at
+            heapq.heappush(self.later, (at, task_id))
+
+    def ripen(self, now: float) -> None:
+        """Makes ready what is due."""
+        while self.later and self.later[0][0] <= now:
+            at, task_id = heapq.heappop(self.later)
+            if self.due.get(task_id) == at:
+                del self.due[task_id]
+                self.ready[task_id] = None
+
+    def take_under_way(self, sequence: int) -> AnnouncementBatch | LeaseHeartbeat | None:
+        """The statement that an answer is for, unless that was given up meanwhile."""
+        under_way = self.under_way
+        if under_way is None or under_way.sequence != sequence:
+            return None
+        self.under_way = None
+        return under_way
+
+
+class Announcer:
+    """All that this node announces. Times are monotonic (s) unless called wall time.
+
+    `keepers_of` and `is_alive` read the present ring and membership.
+    """
+
+    def __init__(
+        self,
+        config: ScheduleConfig,
+        identity: Identity,
+        cluster_id: bytes,
+        keepers_of: Callable[[TaskId], tuple[NodeId, ...]],
+        is_alive: Callable[[NodeId], bool],
+        rng: random.Random,
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._cluster_id = cluster_id
+        self._keepers_of = keepers_of
+        self._is_alive = is_alive
+        self._rng = rng
+        self._held: dict[TaskId, Held] = {}
+        self._keepers: dict[TaskId, tuple[NodeId, ...]] = {}
+        self._lines: dict[NodeId, _Line] = {}
+        self._sweep: deque[TaskId] = deque()
+        """Tasks whose keepers are to be looked up anew."""
+        self._sweep_at = float("inf")
+
+    def hold(self, held: Held, now: float) -> None:
+        """From now on this node holds this much of a task.
+
+        Told at once if it is new or its completeness changed, else within a second.
+        """
+        task_id = TaskId(held.task_id)
+        before = self._held.get(task_id)
+        if held == before:
+            return
+        self._held[task_id] = held
+        is_progress = (
+            before is not None
+            and before.manifest_name == held.manifest_name
+            and not before.complete
+            and not held.complete
+        )
+        self._route(task_id)
+        for keeper in self._keepers[task_id]:
+            line = self._lines[keeper]
+            if is_progress:
+                line.ready_at(task_id, now + PROGRESS_INTERVAL_S)
+            else:
+                line.ready[task_id] = None
+
+    def drop(self, task_id: TaskId) -> None:
+        """This node no longer holds a task."""
+        if self._held.pop(task_id, None) is None:
+            return
+        for keeper in self._keepers.pop(task_id):
+            self._unwant(keeper, task_id)
+
+    def ring_changed(self, now: float) -> None:
+        """The ring or the liveness of members changed: every task's keepers are looked up anew."""
+        for keeper in [keeper for keeper in self._lines if not self._is_alive(keeper)]:
+            self._hang_up(keeper)
+        self._sweep = deque(dict.fromkeys([*self._sweep, *self._held]))
+        delay = self._rng.random() * self._config.reannounce_delay_s
+        self._sweep_at = min(self._sweep_at, now + delay)
+
+    def batch_answered(
+        self, keeper: NodeId, sequence: int, reply: AnnounceReply, now: float
+    ) -> list[Effect]:
+        """`keeper` answered the batch of that number."""
+        line = self._lines.get(keeper, _Line())
+        batch = line.take_under_way(sequence)
+        if not isinstance(batch, AnnouncementBatch):
+            return []
+        if reply.dropped is not None:
+            self._requeue(line, batch)
+            self._dropped(line, reply, now)
+            return []
+        self._succeeded(line, now)
+        proofs = {TaskId(proof.task_id): proof for proof in reply.deleted}
+        not_taken = {*reply.refused, *reply.mismatched, *proofs}
+        for held in batch.held:
+            if held.task_id not in not_taken:
+                line.told.put(held)
+        for task_id in (*batch.withdrawn, *not_taken):
+            line.told.remove(TaskId(task_id))
+        unsettled = {*not_taken, *reply.unknown}
+        for held in batch.held:
+            if held.task_id in unsettled:
+                self._try_again(line, TaskId(held.task_id), now)
+            else:
+                line.tries.pop(TaskId(held.task_id), None)
+        asked = {held.task_id for held in batch.held}
+        return [
+            *(DropDeleted(proof) for task_id, proof in proofs.items() if task_id in asked),
+            *(
+                RestoreRecord(TaskId(task_id))
+                for task_id in (*reply.unknown, *reply.mismatched)
+                if task_id in asked
+            ),
+        ]
+
+    def heartbeat_answered(
+        self, keeper: NodeId, sequence: int, reply: HeartbeatReply, now: float
+    ) -> list[Effect]:
+        """`keeper` answered the heartbeat of that number."""
+        line = self._lines.get(keeper, _Line())
+        if not isinstance(line.take_under_way(sequence), LeaseHeartbeat):
+            return []
+        if reply.dropped is not None:
+            line.heartbeat_at = now
+            self._dropped(line, reply, now)
+            return []
+        self._succeeded(line, now)
+        if reply.resync:
+            self._start_afresh(line)
+        return [
+            DropDeleted(proof) for proof in reply.deleted if TaskId(proof.task_id) in self._held
+        ]
+
+    def failed(self, keeper: NodeId, sequence: int, now: float) -> None:
+        """No answer came; it is tried again, at growing intervals, while the keeper is alive."""
+        line = self._lines.get(keeper, _Line())
+        under_way = line.take_under_way(sequence)
+        if under_way is None:
+            return
+        if isinstance(under_way, AnnouncementBatch):
+            self._requeue(line, under_way)
+        else:
+            line.heartbeat_at = now
+        self._back_off(line, now)
+
+    def is_settled(self, task_id: TaskId) -> bool:
+        """Whether a keeper knows of the task as it now is, and the others do or cannot.
+
+        A keeper that did not take the entry, or that could not be reached the last time it was
+        tried, is not waited for.
+        """
+        held = self._held.get(task_id)
+        if held is None:
+            return True
+        lines = [self._lines[keeper] for keeper in self._keepers[task_id]]
+        told = [line.told.get(task_id) == held for line in lines]
+        return any(told) and all(
+            is_told or line.failures > 0 or task_id in line.tries
+            for line, is_told in zip(lines, told, strict=True)
+        )
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` is due: monotonic s, in the past if at once, or None."""
+        due = [self._sweep_at] + [at for at in map(_due, self._lines.values()) if at is not None]
+        earliest = min(due)
+        return earliest if earliest < float("inf") else None
+
+    def handle_timeout(self, now: float, wall_time: float) -> list[Effect]:
+        """What is to be sent now."""
+        if self._sweep_at <= now:
+            self._sweep_slice(now)
+        effects: list[Effect] = []
+        for keeper, line in list(self._lines.items()):
+            line.ripen(now)
+            if line.under_way is None and line.retry_at <= now:
+                effects += self._next_statement(keeper, line, now, wall_time)
+            if not (line.wanted or line.told or line.under_way):
+                del self._lines[keeper]
+        return effects
+
+    def _route(self, task_id: TaskId) -> bool:
+        """Fits the lines to the task's present keepers; whether there are new ones."""
+        before = self._keepers.get(task_id, ())
+        keepers = self._keepers_of(task_id)
+        self._keepers[task_id] = keepers
+        for keeper in before:
+            if keeper not in keepers:
+                self._unwant(keeper, task_id)
+        for keeper in keepers:
+            line = self._lines.setdefault(keeper, _Line())
+            if task_id not in line.wanted:
+                line.wanted[task_id] = None
+                line.ready[task_id] = None
+        return keepers != before
+
+    def _unwant(self, keeper: NodeId, task_id: TaskId) -> None:
+        line = self._lines.get(keeper)
+        if line is not None:
+            line.wanted.pop(task_id, None)
+            line.tries.pop(task_id, None)
+            line.ready[task_id] = None
+
+    def _hang_up(self, keeper: NodeId) -> None:
+        """The keeper is dead: what it was told is gone with it."""
+        line = self._lines.pop(keeper)
+        if line.wanted:
+            self._lines[keeper] = _Line(
+                wanted=line.wanted, ready=dict(line.wanted), sequence=line.sequence
+            )
+
+    def _sweep_slice(self, now: float) -> None:
+        for _ in range(min(SWEEP_TASKS, len(self._sweep))):
+            task_id = self._sweep.popleft()
+            if task_id in self._held and self._route(task_id):
+                for keeper in self._keepers[task_id]:
+                    self._lines[keeper].tries.pop(task_id, None)
+        self._sweep_at = now + SWEEP_INTERVAL_S if self._sweep else float("inf")
+
+    def _next_statement(
+        self, keeper: NodeId, line: _Line, now: float, wall_time: float
+    ) -> list[Effect]:
+        batch = self._next_batch(line, wall_time)
+        if batch is not None:
+            line.under_way = batch
+            line.sequence = batch.sequence
+            message = Announce(batch=sign_batch(batch, self._identity))
+            return [SendBatch(keeper, batch.sequence, message)]
+        if line.told and line.heartbeat_at <= now:
+            heartbeat = LeaseHeartbeat(
+                cluster_id=self._cluster_id,
+                sequence=_sequence(line, wall_time),
+                issued_at=int(wall_time),
+                expires_at=int(wall_time + self._config.lease_ttl_s),
+                entries=len(line.told),
+                set_digest=line.told.digest,
+            )
+            line.under_way = heartbeat
+            line.sequence = heartbeat.sequence
+            beat = Heartbeat(statement=sign_heartbeat(heartbeat, self._identity))
+            return [SendHeartbeat(keeper, heartbeat.sequence, beat)]
+        return []
+
+    def _next_batch(self, line: _Line, wall_time: float) -> AnnouncementBatch | None:
+        held: list[Held] = []
+        withdrawn: list[TaskId] = []
+        limit = min(self._config.max_batch, MAX_BATCH_ENTRIES)
+        while line.ready and len(held) + len(withdrawn) < limit:
+            task_id = next(iter(line.ready))
+            del line.ready[task_id]
+            told = line.told.get(task_id)
+            if task_id not in line.wanted:
+                if told is not None:
+                    withdrawn.append(task_id)
+            elif told != self._held[task_id] or task_id in line.tries:
+                held.append(self._held[task_id])
+        if not held and not withdrawn:
+            return None
+        fresh, line.fresh = line.fresh, False
+        return AnnouncementBatch(
+            cluster_id=self._cluster_id,
+            sequence=_sequence(line, wall_time),
+            issued_at=int(wall_time),
+            expires_at=int(wall_time + self._config.announcement_ttl_s),
+            fresh=fresh,
+            held=tuple(held),
+            withdrawn=tuple(withdrawn),
+        )
+
+    def _succeeded(self, line: _Line, now: float) -> None:
+        line.failures = 0
+        line.retry_at = float("-inf")
+        line.heartbeat_at = now + self._config.lease_interval_s * self._jitter()
+
+    def _dropped(self, line: _Line, reply: AnnounceReply | HeartbeatReply, now: float) -> None:
+        if reply.dropped == "replayed" and reply.sequence_seen >= line.sequence:
+            # The clock went back since the last start, or another life of this key spoke here.
+            line.sequence = min(reply.sequence_seen, MAX_SEQUENCE)
+        self._back_off(line, now)
+
+    def _back_off(self, line: _Line, now: float) -> None:
+        delay = min(MAX_RETRY_S, RETRY_S * 2 ** min(line.failures, 10))
+        line.failures += 1
+        line.retry_at = now + delay * self._jitter()
+
+    def _requeue(self, line: _Line, batch: AnnouncementBatch) -> None:
+        line.fresh = line.fresh or batch.fresh
+        line.ready = dict.fromkeys(batch.task_ids) | line.ready
+
+    def _try_again(self, line: _Line, task_id: TaskId, now: float) -> None:
+        tries = line.tries.get(task_id, 0)
+        line.tries[task_id] = tries + 1
+        delay = min(MAX_ENTRY_RETRY_S, ENTRY_RETRY_S * 2 ** min(tries, 10))
+        line.ready_at(task_id, now + delay * self._jitter())
+
+    def _start_afresh(self, line: _Line) -> None:
+        line.fresh = True
+        line.told = HeldSet()
+        line.ready = dict(line.wanted)
+
+    def _jitter(self) -> float:
+        return 0.8 + 0.4 * self._rng.random()
+
+
+def _sequence(line: _Line, wall_time: float) -> int:
+    """The wall clock in µs, so that a restart goes on above, unless that would not be higher."""
+    return max(int(wall_time * 1e6), line.sequence + 1)
+
+
+def _due(line: _Line) -> float | None:
+    if line.under_way is not None:
+        return None
+    waiting: Iterable[float] = [float("-inf")] if line.ready else [at for at, _ in line.later[:1]]
+    due = min([*waiting, line.heartbeat_at if line.told else float("inf")])
+    return max(due, line.retry_at)
