@@ -26,6 +26,10 @@ _ACCEPT_RETRY_S = 0.1
 # What linux/in.h and linux/in6.h name, and Python's socket module does not everywhere.
 _IP_RECVERR = 11
 _IPV6_RECVERR = 25
+_ERROR_MESSAGES = frozenset(
+    ((socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR))
+)
+_ICMP_ORIGINS = frozenset((2, 3))  # linux/errqueue.h: SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6
 _NO_SENDFILE = frozenset((errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP))
 _OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 # Errors of a client that has gone again, which accept(2) passes on.
@@ -56,8 +60,8 @@ class TcpStream(ByteStream):
         self._stream = trio.SocketStream(connected)
         self.local = _address(connected.getsockname())
         self.remote = _address(connected.getpeername())
-        self._receiving = _Exclusive("receiving from this stream")
-        self._sending = _Exclusive("sending to this stream")
+        self._receiving = Exclusive("receiving from this stream")
+        self._sending = Exclusive("sending to this stream")
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Sends all of `data`."""
@@ -193,7 +197,7 @@ class UdpDatagrams(Datagrams):
             except OSError:
                 return found
             found = True
-            code = _extended_error(control)
+            code = _icmp_error(control)
             if code and destination and len(self._failures) < _MAX_REFUSALS:
                 self._failures[_address(destination)] = code
 
@@ -213,7 +217,7 @@ class TrioPort:
             try:
                 with _closed_as_trio_error():
                     accepted, _ = await self._listener.accept()
-                return TcpStream(accepted)
+                return _connected(accepted)
             except OSError as error:
                 if error.errno in _OUT_OF_DESCRIPTORS:
                     await trio.sleep(_ACCEPT_RETRY_S)
@@ -255,7 +259,7 @@ class TrioNetwork:
             candidate = trio.socket.socket(family, socket.SOCK_STREAM)
             try:
                 await candidate.connect((host, address.port))
-                return TcpStream(candidate)
+                return _connected(candidate)
             except OSError as error:
                 candidate.close()
                 failure = error
@@ -263,6 +267,14 @@ class TrioNetwork:
                 candidate.close()
                 raise
         raise failure or OSError(errno.EADDRNOTAVAIL, f"{address} has no address")
+
+
+def _connected(established: trio.socket.SocketType) -> TcpStream:
+    try:
+        return TcpStream(established)
+    except OSError:  # already disconnected: it has no peer name
+        established.close()
+        raise
 
 
 def _bind_pair(family: int, host: str, port: int) -> TrioPort:
@@ -310,14 +322,12 @@ def _datagram_target(address: Address, family: int) -> tuple[str, int]:
     return (address.host, address.port)
 
 
-def _extended_error(control: list[tuple[int, int, bytes]]) -> int:
-    """The errno in a `struct sock_extended_err`, 0 if there is none."""
+def _icmp_error(control: list[tuple[int, int, bytes]]) -> int:
+    """The errno in a `struct sock_extended_err` that came by ICMP, 0 if there is none."""
     for level, kind, data in control:
-        if (level, kind) in (
-            (socket.IPPROTO_IP, _IP_RECVERR),
-            (socket.IPPROTO_IPV6, _IPV6_RECVERR),
-        ):
-            return int(struct.unpack_from("=I", data)[0])
+        if (level, kind) in _ERROR_MESSAGES:
+            code, origin = struct.unpack_from("=IB", data)
+            return int(code) if origin in _ICMP_ORIGINS else 0
     return 0
 
 
@@ -325,7 +335,7 @@ def _ended_early(offset: int, end: int) -> OSError:
     return OSError(errno.EIO, f"the file ends {end - offset} bytes early")
 
 
-class _Exclusive:
+class Exclusive:
     """Raises `BusyResourceError` for a second user at the same time."""
 
     def __init__(self, doing: str) -> None:

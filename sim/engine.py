@@ -1,0 +1,138 @@
+"""Runs an async function in a world of its own, repeatably.
+
+Three private names of Trio are used, and asserted here so that another version of Trio fails
+loudly: the switch and the generator of the scheduling order, and the run queue, which
+`ProcessQueue` replaces to stop and kill simulated processes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, TypeVar
+from unittest import mock
+
+import trio
+
+# Trio has no public handle on its run loop.
+from trio._core import _run as trio_run
+
+from sim.clock import SimClock
+from sim.entropy import NoSockets, Streams, controlled
+
+R = TypeVar("R")
+
+
+class Process:
+    """The tasks of one incarnation of a simulated node, as the scheduler sees them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._held: list[trio.lowlevel.Task] | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its tasks are kept from running."""
+        return self._held is not None
+
+    def hold(self) -> None:
+        """SIGSTOP: none of its tasks runs from now on, wake-ups and timers pile up.
+
+        Held for ever it is SIGKILL: not even a `finally` block runs.
+        """
+        queue = _runner().runq
+        self._held = self._held or []
+        for task in [task for task in queue if task.context.get(PROCESS) is self]:
+            queue.remove(task)
+            self._held.append(task)
+
+    def release(self) -> None:
+        """SIGCONT: all that has piled up runs."""
+        held, self._held = self._held or [], None
+        for task in held:
+            _runner().runq.append(task)
+
+    def keeps(self, task: trio.lowlevel.Task) -> bool:
+        """Whether `task`, now runnable, is kept back."""
+        if self._held is None:
+            return False
+        self._held.append(task)
+        return True
+
+
+PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
+"""The process a task belongs to; its children inherit it."""
+
+
+class ProcessQueue(deque[trio.lowlevel.Task]):
+    """Trio's run queue, which leaves out the tasks of held processes."""
+
+    def append(self, task: trio.lowlevel.Task) -> None:
+        """Called by Trio when `task` becomes runnable."""
+        process = task.context.get(PROCESS)
+        if process is None or not process.keeps(task):
+            super().append(task)
+
+
+class WorldStopped(Exception):
+    """The run was cut short: a deadlock, or the limit of virtual time."""
+
+
+def run(
+    main: Callable[[SimClock, Streams], Awaitable[R]], *, seed: int, limit_s: float = math.inf
+) -> R:
+    """Runs `main(clock, streams)` on virtual time. The same seed gives the same run.
+
+    Raises `WorldStopped` at a deadlock or after `limit_s` virtual seconds.
+    """
+    clock, streams = SimClock(limit_s), Streams(seed)
+    waiting: list[str] = []
+
+    async def world() -> R:
+        runner = _runner()
+        assert isinstance(runner.runq, deque)
+        runner.runq = ProcessQueue(runner.runq)
+        trio.socket.set_custom_socket_factory(NoSockets())
+        with trio.CancelScope() as root:
+            clock.attach(runner, root, lambda: waiting.extend(_waiting_tasks()))
+            try:
+                return await main(clock, streams)
+            finally:
+                clock.detach()
+        raise WorldStopped(
+            f"{clock.stopped_by} at {clock.now:.3f} virtual seconds; waiting: " + "; ".join(waiting)
+        )
+
+    assert isinstance(trio_run._ALLOW_DETERMINISTIC_SCHEDULING, bool)
+    order = trio_run._r.getstate()
+    with (
+        controlled(streams, clock),
+        mock.patch.object(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
+    ):
+        trio_run._r.seed(streams.named("world/order").getrandbits(64))
+        try:
+            return trio.run(world, clock=clock)
+        finally:
+            trio_run._r.setstate(order)
+
+
+def _waiting_tasks() -> list[str]:
+    """Each task and the innermost lines of the project's that it waits in."""
+    found: list[str] = []
+    nurseries = [_runner().main_task] if _runner().main_task else []
+    for task in nurseries:  # grows while it is walked
+        frames = [f"{f.f_code.co_name}:{n}" for f, n in task.iter_await_frames()]
+        process = task.context.get(PROCESS)
+        found.append(f"{process.name if process else '-'} {'>'.join(frames[-9:])}")
+        for nursery in task.child_nurseries:
+            nurseries.extend(sorted(nursery.child_tasks, key=lambda child: child._counter))
+    return found
+
+
+def _runner() -> Any:
+    runner = trio_run.GLOBAL_RUN_CONTEXT.runner
+    assert hasattr(runner, "runq"), "this version of Trio has another run loop"
+    assert hasattr(runner, "entry_queue"), "this version of Trio has another run loop"
+    return runner

@@ -1,0 +1,100 @@
+"""Everything random, drawn from one seed by named streams.
+
+A stream is named by what draws from it (`node/n1`, `link/10.0.0.1/10.0.0.2`, `workload`), so
+that one more draw in one place changes nothing in another. `controlled()` also takes over what
+libraries reach for behind our back: `os.urandom` (websocket masks and keys, `uuid4`,
+`secrets`), the global `random`, the wall clock, threads and real sockets.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+from unittest import mock
+
+import trio
+
+from sim.clock import SimClock
+
+R = TypeVar("R")
+
+WALL_EPOCH_S = 1_700_000_000.0
+"""The wall clock at virtual time 0."""
+
+
+class Streams:
+    """The named random streams of one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._streams: dict[str, random.Random] = {}
+
+    def named(self, name: str) -> random.Random:
+        """The stream `name`; the same object at each call."""
+        if name not in self._streams:
+            digest = hashlib.blake2b(f"{self.seed}/{name}".encode(), digest_size=32).digest()
+            self._streams[name] = random.Random(int.from_bytes(digest, "big"))
+        return self._streams[name]
+
+
+CURRENT_STREAM: ContextVar[random.Random | None] = ContextVar("current_stream", default=None)
+"""Where the running task's `os.urandom` comes from; set at the root task of each process."""
+
+
+class LeakedReality(AssertionError):
+    """Simulated code reached for the real world."""
+
+
+@contextmanager
+def controlled(streams: Streams, clock: SimClock) -> Iterator[None]:
+    """Replaces the sources of nondeterminism while the world runs."""
+    fallback = streams.named("world/urandom")
+
+    def urandom(count: int) -> bytes:
+        return (CURRENT_STREAM.get() or fallback).randbytes(count)
+
+    def wall_time() -> float:
+        return WALL_EPOCH_S + clock.now
+
+    def wall_time_ns() -> int:
+        return int(wall_time() * 1e9)
+
+    state = random.getstate()
+    random.seed(streams.named("world/global").getrandbits(64))
+    was_collecting = gc.isenabled()
+    gc.disable()  # a finaliser that runs at another point of the run could schedule a task
+    try:
+        with (
+            mock.patch.object(os, "urandom", urandom),
+            mock.patch.object(random, "_urandom", urandom),
+            mock.patch.object(time, "time", wall_time),
+            mock.patch.object(time, "time_ns", wall_time_ns),
+            mock.patch.object(trio.to_thread, "run_sync", _inline),
+        ):
+            yield
+    finally:
+        random.setstate(state)
+        if was_collecting:
+            gc.enable()
+
+
+class NoSockets(trio.abc.SocketFactory):
+    """Refuses to make a real socket."""
+
+    def socket(self, *_: object, **__: object) -> trio.socket.SocketType:
+        """Raises `LeakedReality`."""
+        raise LeakedReality("simulated code opened a real socket")
+
+
+async def _inline(
+    work: Callable[..., R], *args: Any, **_: Any
+) -> R:  # the signature of trio.to_thread.run_sync
+    await trio.lowlevel.checkpoint()
+    return work(*args)

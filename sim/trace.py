@@ -1,0 +1,48 @@
+"""The witness of a run: a rolling digest over every byte on every wire and disk, each with
+its virtual instant. Two runs of a seed are the same run exactly if their digests are equal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from typing import TextIO
+
+from sim.clock import SimClock
+
+
+class Trace:
+    """Folds events into a digest; with `log`, also writes each as a JSON line, so that two
+    runs that differ can be compared to their first different line."""
+
+    def __init__(self, clock: SimClock, log: TextIO | None = None) -> None:
+        self._clock = clock
+        self._log = log
+        self._state = hashlib.blake2b(digest_size=16)
+        self._closed = False
+        self.events = 0
+
+    def record(self, kind: str, where: str, data: bytes = b"") -> None:
+        """Adds one event: what happened, where, and the bytes."""
+        if self._closed:
+            return
+        self.events += 1
+        now = self._clock.now
+        head = f"{kind}\0{where}\0{len(data)}\0".encode()
+        self._state.update(struct.pack("<d", now))
+        self._state.update(head)
+        self._state.update(data)
+        if self._log is not None:
+            line = {
+                "t": now,
+                "kind": kind,
+                "where": where,
+                "size": len(data),
+                "bytes": hashlib.blake2b(data, digest_size=8).hexdigest(),
+            }
+            self._log.write(json.dumps(line) + "\n")
+
+    def close(self) -> str:
+        """The digest in hex; what comes later (the tearing down) is not part of the run."""
+        self._closed = True
+        return self._state.hexdigest()

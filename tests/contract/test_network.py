@@ -1,0 +1,260 @@
+"""The contract of `gossipcache.env.Network`, on real sockets and on the simulated network."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import pytest
+import trio
+import trio.testing
+
+from gossipcache.disk import OsDisk
+from gossipcache.env import ByteStream, Disk, Network, Port
+from gossipcache.ids import Address
+from gossipcache.network import TrioNetwork
+from sim import engine
+from sim.clock import SimClock
+from sim.disk import SimDisk
+from sim.entropy import Streams
+from sim.network import Fabric
+from sim.trace import Trace
+
+
+@dataclass
+class Two:
+    """Two hosts, and a folder for files to send."""
+
+    a: Network
+    b: Network
+    at_a: Address
+    at_b: Address
+    disk: Disk
+    home: PurePath
+
+    @asynccontextmanager
+    async def ports(self) -> AsyncIterator[tuple[Port, Port]]:
+        one, other = await self.a.bind(self.at_a), await self.b.bind(self.at_b)
+        try:
+            yield one, other
+        finally:
+            await one.aclose()
+            await other.aclose()
+
+    async def connected(self) -> tuple[ByteStream, ByteStream]:
+        port = await self.b.bind(self.at_b)
+        dialled = await self.a.dial(port.address)
+        accepted = await port.accept()
+        await port.aclose()
+        return dialled, accepted
+
+
+def on_both(body: Callable[[Two], Awaitable[None]]) -> Callable[[str], None]:
+    """Makes a test of `body` that runs on real sockets (v4 and v6) and in the simulator."""
+
+    async def real(host: str) -> None:
+        address = Address(host, 0)
+        with tempfile.TemporaryDirectory() as home, trio.fail_after(20):
+            await body(Two(TrioNetwork(), TrioNetwork(), address, address, OsDisk(), Path(home)))
+
+    async def simulated(clock: SimClock, streams: Streams) -> None:
+        fabric = Fabric(clock, streams, Trace(clock))
+        a, b = Address("10.0.0.1", 0), Address("10.0.0.2", 0)
+        await body(Two(fabric.host(a.host), fabric.host(b.host), a, b, SimDisk(), PurePath("/")))
+
+    @pytest.mark.parametrize("kind", ["127.0.0.1", "::1", "simulated"])
+    def test(kind: str) -> None:
+        if kind == "simulated":
+            engine.run(simulated, seed=1, limit_s=600)
+        else:
+            trio.run(real, kind)
+
+    test.__name__ = body.__name__
+    test.__doc__ = body.__doc__
+    return test
+
+
+@on_both
+async def test_streams_keep_trios_contract(two: Two) -> None:
+    async def make() -> tuple[ByteStream, ByteStream]:
+        return await two.connected()
+
+    async def make_clogged() -> tuple[ByteStream, ByteStream]:
+        one, other = await two.connected()
+        for stream in (one, other):
+            with trio.move_on_after(0.05):
+                while True:
+                    await stream.send_all(bytes(1 << 20))
+        return one, other
+
+    await trio.testing.check_half_closeable_stream(make, make_clogged)
+
+
+@on_both
+async def test_both_ends_know_both_addresses(two: Two) -> None:
+    port = await two.b.bind(two.at_b)
+    dialled = await two.a.dial(port.address)
+    accepted = await port.accept()
+    assert dialled.remote == accepted.local == port.address
+    assert dialled.local == accepted.remote
+    assert dialled.local.host == two.at_a.host
+    for each in (dialled, accepted, port):
+        await each.aclose()
+
+
+@on_both
+async def test_receive_into_fills_the_callers_buffer(two: Two) -> None:
+    one, other = await two.connected()
+    await one.send_all(b"abcdef")
+    await one.send_eof()
+    buffer = bytearray(10)
+    done = 0
+    while count := await other.receive_into(memoryview(buffer)[done:]):
+        done += count
+    assert bytes(buffer[:done]) == b"abcdef"
+    await one.aclose()
+    await other.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        await other.receive_into(memoryview(buffer))
+
+
+@on_both
+async def test_receive_into_can_be_cancelled_without_loss(two: Two) -> None:
+    one, other = await two.connected()
+    buffer = memoryview(bytearray(10))
+    with trio.move_on_after(0.01) as scope:
+        await other.receive_into(buffer)
+    assert scope.cancelled_caught
+    await one.send_all(b"x")
+    assert await other.receive_into(buffer) == 1
+    await one.aclose()
+    await other.aclose()
+
+
+@on_both
+async def test_send_file_sends_exactly_the_range(two: Two) -> None:
+    content = bytes(range(256)) * 20_000
+    file = two.disk.open(two.home / "file", "create")
+    file.write_at(0, content)
+    one, other = await two.connected()
+    received = bytearray()
+
+    async def receive() -> None:
+        while data := await other.receive_some():
+            received.extend(data)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await one.send_all(b"head")
+        await one.send_file(file, 1000, 4_000_001)
+        await one.send_file(file, 0, 0)
+        await one.send_all(b"tail")
+        await one.send_eof()
+    assert bytes(received) == b"head" + content[1000:4_001_001] + b"tail"
+    file.close()
+    await one.aclose()
+    await other.aclose()
+
+
+@on_both
+async def test_send_file_says_when_the_file_is_too_short(two: Two) -> None:
+    file = two.disk.open(two.home / "file", "create")
+    file.write_at(0, b"short")
+    one, other = await two.connected()
+    with pytest.raises(OSError, match="ends 5 bytes early"):
+        await one.send_file(file, 0, 10)
+    file.close()
+    await one.aclose()
+    await other.aclose()
+
+
+@on_both
+async def test_send_file_to_a_peer_that_went_is_a_broken_stream(two: Two) -> None:
+    file = two.disk.open(two.home / "file", "create")
+    file.write_at(0, bytes(1 << 20))
+    one, other = await two.connected()
+    await other.aclose()
+
+    async def send_on() -> None:
+        while True:
+            await one.send_file(file, 0, 1 << 20)
+            await trio.sleep(0.01)
+
+    with pytest.raises(trio.BrokenResourceError):
+        await send_on()
+    file.close()
+    await one.aclose()
+
+
+@on_both
+async def test_a_dial_where_nobody_listens_is_refused(two: Two) -> None:
+    port = await two.b.bind(two.at_b)
+    await port.aclose()
+    with pytest.raises(ConnectionRefusedError):
+        await two.a.dial(port.address)
+
+
+@on_both
+async def test_one_port_number_serves_streams_and_datagrams(two: Two) -> None:
+    async with two.ports() as (one, other):
+        assert one.address.port > 0
+        with pytest.raises(OSError, match="in use"):
+            await two.a.bind(one.address)
+        await one.datagrams.send_to(b"to you", other.address)
+        assert await other.datagrams.receive() == (b"to you", one.address)
+        stream = await two.a.dial(other.address)
+        await (await other.accept()).aclose()
+        await stream.aclose()
+
+
+@on_both
+async def test_accepted_streams_outlive_their_port(two: Two) -> None:
+    one, other = await two.connected()
+    await one.send_all(b"still")
+    assert await other.receive_some() == b"still"
+    await one.aclose()
+    await other.aclose()
+
+
+@on_both
+async def test_closing_a_port_wakes_who_waits_on_it(two: Two) -> None:
+    port = await two.b.bind(two.at_b)
+
+    async def expect_closed(work: Callable[[], Awaitable[object]]) -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await work()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(expect_closed, port.accept)
+        nursery.start_soon(expect_closed, port.datagrams.receive)
+        await trio.testing.wait_all_tasks_blocked()
+        await port.aclose()
+    await expect_closed(port.accept)
+    await expect_closed(port.datagrams.receive)
+
+
+@on_both
+async def test_a_refused_datagram_is_told_to_its_sender_alone(two: Two) -> None:
+    async with two.ports() as (one, other):
+        gone = await two.b.bind(two.at_b)
+        await gone.aclose()
+        await one.datagrams.send_to(b"anyone?", gone.address)
+        await trio.sleep(0.05)
+        await one.datagrams.send_to(b"hello", other.address)
+        assert await other.datagrams.receive() == (b"hello", one.address)
+        with pytest.raises(ConnectionRefusedError):
+            await one.datagrams.send_to(b"anyone?", gone.address)
+        await other.datagrams.send_to(b"and back", one.address)
+        assert await one.datagrams.receive() == (b"and back", other.address)
+
+
+@on_both
+async def test_a_datagram_too_large_is_an_error(two: Two) -> None:
+    async with two.ports() as (one, other):
+        with pytest.raises(OSError):
+            await one.datagrams.send_to(bytes(70_000), other.address)
+        await one.datagrams.send_to(bytes(1400), other.address)
+        assert await other.datagrams.receive() == (bytes(1400), one.address)
