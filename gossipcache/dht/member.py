@@ -23,6 +23,9 @@ COUNTER_BITS = 32
 EPOCH_ORIGIN_S = 1_704_067_200
 """Boot epochs count seconds from 2024-01-01, so that 31 bits last until 2092."""
 MAX_INCARNATION = 2**63 - 1
+MAX_NAME_BYTES = 64
+MAX_PAYLOAD_BYTES = 384
+"""Longest payload of a member record, so that two of them always fit a datagram."""
 
 
 def boot_incarnation(wall_time: float) -> int:
@@ -83,7 +86,7 @@ class Profile:
             cluster_id=self.cluster_id,
             incarnation=incarnation,
             phase=phase,
-            name=self.name[:64],
+            name=self.name.encode()[:MAX_NAME_BYTES].decode(errors="ignore"),
             host=self.address.host,
             port=self.address.port,
             roles=tuple(role for role in ("peer", "scheduler") if role in self.roles),
@@ -112,7 +115,7 @@ class Verifier:
         `ProtocolError` if the payload does not decode.
         """
         self._check(signed, MEMBER_DOMAIN)
-        payload = decode(signed.payload, MemberRecord)
+        payload = decode(signed.payload, MemberRecord, MAX_PAYLOAD_BYTES)
         if payload.cluster_id != self.cluster_id:
             raise IntegrityError("a member record of another cluster")
         if not payload.host or not payload.port:

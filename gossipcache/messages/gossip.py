@@ -71,11 +71,13 @@ class Gossip(Message, frozen=True, kw_only=True, tag="g"):
 
 class Ping(Gossip, frozen=True, kw_only=True, tag="p"):
     """The prober to its target, or a helper on its behalf: are you there? Only the node named
-    by `target` answers. `incarnation` is the sender's own."""
+    by `target` answers. `incarnation` is the sender's own, `view` the last 8 bytes of the digest
+    of its view."""
 
     sequence: Sequence = field(name="q")
     target: NodeIdBytes = field(name="n")
     incarnation: Count = field(name="i")
+    view: Annotated[bytes, Meta(min_length=8, max_length=8)] = field(name="v")
 
 
 class PingRequest(Gossip, frozen=True, kw_only=True, tag="h"):
@@ -88,10 +90,12 @@ class PingRequest(Gossip, frozen=True, kw_only=True, tag="h"):
 
 class Ack(Gossip, frozen=True, kw_only=True, tag="k"):
     """The target to whoever pinged it, or a helper passing that on. `outdated` says that the
-    answerer lacks the newest record of whoever asked."""
+    answerer lacks the newest record of whoever asked, `differs` that its view is another one
+    although it has no news to spread, so that a push/pull is needed."""
 
     sequence: Sequence = field(name="q")
     outdated: bool = field(name="o", default=False)
+    differs: bool = field(name="d", default=False)
 
 
 class Nack(Gossip, frozen=True, kw_only=True, tag="x"):
