@@ -29,7 +29,7 @@ MAX_RUNS = 4096
 MAX_PARENTS = 32
 MAX_REPORTS = 64
 
-SessionNumber = Annotated[int, Meta(ge=1, le=2**32 - 1)]
+SessionNumber = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 
 
 class PieceRun(CompactRecord, frozen=True):
@@ -66,7 +66,7 @@ class RegisterPeer(Message, frozen=True, kw_only=True, tag="register_peer"):
     task_id: TaskIdBytes
     manifest_name: Digest
     session: SessionNumber
-    """The child's own number; a higher one replaces its earlier session of the task."""
+    """The child's own number; another one replaces its earlier session of the task."""
     piece_count: PieceCount
     have: PieceRuns
     parents: Parents

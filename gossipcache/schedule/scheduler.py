@@ -136,8 +136,6 @@ class Scheduler:
             return refusal
         earlier = self._swarms.get(task_id, {}).get(sender)
         if earlier is not None:
-            if message.session < earlier.session:
-                return SessionReply(status="unregistered")
             self._end(earlier)
         self._check_room(sender, message.piece_count)
         child = Child(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -10,6 +11,8 @@ from gossipcache.ids import NodeId, TaskId
 from gossipcache.manifest import SignedManifest, SignedTombstone
 from gossipcache.messages.announcements import DeletedTask
 from gossipcache.messages.sessions import MAX_RUNS, PieceRun
+
+_ONES = re.compile("1+")
 
 
 class RecordView(Protocol):
@@ -113,20 +116,21 @@ def bits_of(runs: Iterable[PieceRun], piece_count: int) -> int:
     return int("".join(reversed(digits)) or "0", 2)
 
 
-def runs_of(pieces: Collection[int]) -> list[PieceRun]:
-    """`pieces` as runs in ascending order."""
-    runs: list[PieceRun] = []
-    first = last = -2
-    for index in sorted(pieces):
-        if index == last + 1:
-            last = index
-            continue
-        if first >= 0:
-            runs.append(PieceRun(first, last - first + 1))
-        first = last = index
-    if first >= 0:
-        runs.append(PieceRun(first, last - first + 1))
-    return runs
+def bits_of_pieces(pieces: Collection[int], piece_count: int) -> int:
+    """The bit set of single pieces; what is out of range is left out."""
+    digits = bytearray(b"0" * piece_count)
+    for index in pieces:
+        if 0 <= index < piece_count:
+            digits[-1 - index] = ord("1")
+    return int(digits or b"0", 2)
+
+
+def runs_of(bits: int) -> list[PieceRun]:
+    """A bit set as ascending runs."""
+    digits = f"{bits:b}"[::-1]
+    return [
+        PieceRun(found.start(), found.end() - found.start()) for found in _ONES.finditer(digits)
+    ]
 
 
 def cut_runs(runs: list[PieceRun]) -> tuple[tuple[PieceRun, ...], list[PieceRun]]:

@@ -1,0 +1,407 @@
+"""Shells: the keeper's scheduler, and a node's own announcements, lookups and sessions."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from gossipcache.cluster import Cluster
+from gossipcache.config import ScheduleConfig
+from gossipcache.env import Env
+from gossipcache.errors import GossipcacheError, NodeUnreachable, TimedOut
+from gossipcache.identity import Identity, Signed
+from gossipcache.ids import NodeId, TaskId
+from gossipcache.link.interface import Links, Peer
+from gossipcache.manifest import SignedManifest
+from gossipcache.messages.announcements import (
+    Announce,
+    AnnounceReply,
+    AskHolders,
+    Heartbeat,
+    HeartbeatReply,
+    HoldersReply,
+)
+from gossipcache.messages.sessions import (
+    AssignParents,
+    LeaveTask,
+    RegisterPeer,
+    ReportPieces,
+    SessionReply,
+)
+from gossipcache.metrics import Metrics
+from gossipcache.schedule.alarm import Alarm
+from gossipcache.schedule.announcement import Held
+from gossipcache.schedule.announcer import (
+    Announcer,
+    DropDeleted,
+    Effect,
+    RestoreRecord,
+    SendBatch,
+    SendHeartbeat,
+)
+from gossipcache.schedule.scheduler import Push, Scheduler
+from gossipcache.schedule.session import Session
+from gossipcache.schedule.task import RecordView, RingView, View
+from gossipcache.swarm import Swarm
+
+REQUEST_TIMEOUT_S = 5.0
+PUSH_TIMEOUT_S = 2.0
+STRAGGLER_WAIT_S = 0.3
+"""After the first keeper's answer, how long a lookup waits for the others."""
+MAX_ASKED = 9
+MAX_RESTORES = 4
+
+
+class SchedulerService:
+    """The keeper side, for nodes with the scheduler role.
+
+    `record_of` gives what this node's own record keeper has of a task.
+    """
+
+    def __init__(
+        self,
+        env: Env,
+        config: ScheduleConfig,
+        identity: Identity,
+        cluster: Cluster,
+        links: Links,
+        metrics: Metrics,
+        *,
+        record_of: Callable[[TaskId], RecordView | None],
+        ring: Callable[[], RingView],
+        is_alive: Callable[[NodeId], bool],
+        record_copies: int = 3,
+    ) -> None:
+        self._env = env
+        self._links = links
+        self._metrics = metrics
+        view = View(record_of, lambda task_id: ring().keepers(task_id, record_copies), is_alive)
+        self._core = Scheduler(config, cluster.cluster_id, identity.node_id, view, env.rng)
+        self._outbox: deque[Push] = deque()
+        self._alarm = Alarm()
+        links.handle(Announce, self._on_announce)
+        links.handle(Heartbeat, self._on_heartbeat)
+        links.handle(AskHolders, self._on_ask_holders)
+        links.handle(RegisterPeer, self._on_register)
+        links.handle(ReportPieces, self._on_report)
+        links.handle(LeaveTask, self._on_leave)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Reviews, expires and pushes until cancelled."""
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                self._outbox += self._core.handle_timeout(trio.current_time())
+                while self._outbox:
+                    nursery.start_soon(self._push, self._outbox.popleft())
+                await self._alarm.wait_until(self._core.next_timeout())
+
+    def member_down(self, node_id: NodeId) -> None:
+        """Membership found the node dead or gone: nobody is sent to it any more."""
+        self._outbox += self._core.member_down(node_id, trio.current_time())
+        self._alarm.ring()
+
+    def task_deleted(self, task_id: TaskId) -> None:
+        """A tombstone is in the task's record: children and holders are told."""
+        self._outbox += self._core.task_deleted(task_id)
+        self._alarm.ring()
+
+    async def _push(self, push: Push) -> None:
+        with trio.move_on_after(PUSH_TIMEOUT_S):
+            try:
+                await self._links.notify(push.to, push.message)
+            except GossipcacheError:
+                self._metrics.count("assignments_undelivered")
+
+    async def _on_announce(self, peer: Peer, message: Announce) -> AnnounceReply:
+        reply = self._core.announce(
+            message.batch, peer.node_id, trio.current_time(), self._env.wall_time()
+        )
+        self._count(reply)
+        return reply
+
+    async def _on_heartbeat(self, peer: Peer, message: Heartbeat) -> HeartbeatReply:
+        reply = self._core.heartbeat(
+            message.statement, peer.node_id, trio.current_time(), self._env.wall_time()
+        )
+        self._count(reply)
+        return reply
+
+    async def _on_ask_holders(self, peer: Peer, message: AskHolders) -> HoldersReply:
+        return self._core.holders(TaskId(message.task_id))
+
+    async def _on_register(self, peer: Peer, message: RegisterPeer) -> SessionReply:
+        self._alarm.ring()
+        return self._core.register(message, peer.node_id, trio.current_time())
+
+    async def _on_report(self, peer: Peer, message: ReportPieces) -> SessionReply:
+        self._alarm.ring()
+        return self._core.report(message, peer.node_id, trio.current_time())
+
+    async def _on_leave(self, peer: Peer, message: LeaveTask) -> None:
+        self._alarm.ring()
+        self._core.leave(message, peer.node_id, trio.current_time())
+
+    def _count(self, reply: AnnounceReply | HeartbeatReply) -> None:
+        outcome = "accepted" if reply.dropped is None else f"dropped_{reply.dropped}"
+        self._metrics.count(f"announcements_{outcome}")
+        self._alarm.ring()
+
+
+@dataclass(frozen=True, slots=True)
+class HolderInfo:
+    """An alive node that has pieces of a task, as its keepers know it."""
+
+    node_id: NodeId
+    pieces: int
+    complete: bool
+
+
+OnDeleted = Callable[[Signed, Signed], Awaitable[None]]
+"""Given a tombstone and the manifest it embeds, both still to be checked: drop the task and
+call `AnnounceService.drop`, or ignore it if it does not hold for what is there."""
+
+
+class AnnounceService:
+    """The peer side: what this node holds, who holds what, and sessions of downloads.
+
+    `restore(task_id)` is awaited when a keeper lacks the record of a task held here.
+    """
+
+    def __init__(
+        self,
+        env: Env,
+        config: ScheduleConfig,
+        identity: Identity,
+        cluster: Cluster,
+        links: Links,
+        metrics: Metrics,
+        *,
+        ring: Callable[[], RingView],
+        is_alive: Callable[[NodeId], bool],
+        on_deleted: OnDeleted,
+        restore: Callable[[TaskId], Awaitable[None]],
+        record_copies: int = 3,
+    ) -> None:
+        self._env = env
+        self._config = config
+        self._links = links
+        self._metrics = metrics
+        self._ring = ring
+        self._is_alive = is_alive
+        self._on_deleted = on_deleted
+        self._restore = restore
+        self._record_copies = record_copies
+        self._core = Announcer(
+            config, identity, cluster.cluster_id, self._keepers_of, is_alive, env.rng
+        )
+        self._alarm = Alarm()
+        self._settled = trio.Event()
+        self._repairing: set[TaskId] = set()
+        self._repairs = trio.CapacityLimiter(MAX_RESTORES)
+        self._sessions: dict[int, Session] = {}
+        self._last_session = 0
+        self._nursery: trio.Nursery | None = None
+        links.handle(AssignParents, self._on_assign)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Announces, renews and keeps sessions going until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            while True:
+                now = trio.current_time()
+                self._perform(nursery, self._core.handle_timeout(now, self._env.wall_time()))
+                await self._alarm.wait_until(self._core.next_timeout())
+
+    def set(
+        self, task_id: TaskId, manifest_name: bytes, pieces_have: int, piece_count: int
+    ) -> None:
+        """From now on this node serves so many pieces of that manifest of the task."""
+        held = Held(task_id, manifest_name, pieces_have, piece_count)
+        self._core.hold(held, trio.current_time())
+        self._alarm.ring()
+
+    def drop(self, task_id: TaskId) -> None:
+        """This node no longer holds the task."""
+        self._core.drop(task_id)
+        self._alarm.ring()
+
+    def on_ring_change(self) -> None:
+        """The ring changed, or members died or came back."""
+        self._core.ring_changed(trio.current_time())
+        self._alarm.ring()
+        for session in self._sessions.values():
+            session.ring_changed()
+
+    async def flush(self, task_id: TaskId, timeout_s: float) -> None:
+        """Returns when the task's keepers know what was `set`; an unreachable one of them is
+        not waited for, as long as one answered. Raises `TimedOut`."""
+        with trio.move_on_after(timeout_s):
+            while not self._core.is_settled(task_id):
+                await self._settled.wait()
+            return
+        raise TimedOut(
+            "no scheduler has taken the announcement of the task yet",
+            "it is retried; see `gossipcache members` for schedulers that are alive",
+        )
+
+    async def holders(self, task_id: TaskId, timeout_s: float) -> tuple[HolderInfo, ...]:
+        """The alive nodes that have pieces, complete ones first, by all keepers that answer.
+
+        Raises `NodeUnreachable` if there are keepers and none of them answers.
+        """
+        keepers = [keeper for keeper in self._keepers_of(task_id) if self._is_alive(keeper)]
+        found: dict[NodeId, HolderInfo] = {}
+        asked: dict[NodeId, None] = {}
+        answers = 0
+
+        async def ask(keeper: NodeId) -> None:
+            nonlocal answers
+            try:
+                reply = await self._links.request(
+                    keeper, AskHolders(task_id=task_id), HoldersReply, timeout_s
+                )
+            except GossipcacheError:
+                return
+            ask_all(NodeId(node_id) for node_id in reply.keepers)
+            if reply.keepers:
+                return
+            answers += 1
+            for entry in reply.holders:
+                info = HolderInfo(NodeId(entry.node_id), entry.pieces, entry.complete)
+                known = found.get(info.node_id)
+                if known is None or known.pieces < info.pieces:
+                    found[info.node_id] = info
+            scope = nursery.cancel_scope
+            scope.deadline = min(scope.deadline, trio.current_time() + STRAGGLER_WAIT_S)
+
+        def ask_all(nodes: Iterable[NodeId]) -> None:
+            for node in nodes:
+                if node not in asked and len(asked) < MAX_ASKED:
+                    asked[node] = None
+                    nursery.start_soon(ask, node)
+
+        with trio.move_on_after(timeout_s):
+            async with trio.open_nursery() as nursery:
+                ask_all(keepers)
+        if keepers and not answers:
+            raise NodeUnreachable("no keeper of the task's record tells who holds it")
+        alive = [info for info in found.values() if self._is_alive(info.node_id)]
+        return tuple(sorted(alive, key=lambda info: (not info.complete, -info.pieces)))
+
+    @asynccontextmanager
+    async def session(
+        self, manifest: SignedManifest, have: Collection[int]
+    ) -> AsyncIterator[Swarm]:
+        """Membership in the task's swarm for a download that has the pieces `have` already."""
+        if self._nursery is None:
+            raise RuntimeError("sessions need the service to run")
+        self._last_session = number = max(self._last_session + 1, int(self._env.wall_time() * 1e6))
+        session = Session(
+            self._env,
+            self._config,
+            self._links,
+            manifest,
+            have,
+            number=number,
+            keepers_of=self._keepers_of,
+            is_alive=self._is_alive,
+        )
+        scope = trio.CancelScope()
+        self._sessions[number] = session
+        self._nursery.start_soon(_run_session, session, scope)
+        try:
+            yield session
+        finally:
+            del self._sessions[number]
+            scope.cancel()
+
+    def _keepers_of(self, task_id: TaskId) -> tuple[NodeId, ...]:
+        return self._ring().keepers(task_id, self._record_copies)
+
+    async def _on_assign(self, peer: Peer, message: AssignParents) -> None:
+        session = self._sessions.get(message.session)
+        if session is not None and session.task_id == message.task_id:
+            session.assigned(message, peer.node_id)
+
+    def _perform(self, nursery: trio.Nursery, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case SendBatch():
+                    nursery.start_soon(self._send_batch, nursery, effect)
+                case SendHeartbeat():
+                    nursery.start_soon(self._send_heartbeat, nursery, effect)
+                case RestoreRecord(task_id):
+                    self._repair(nursery, task_id, partial(self._restore, task_id))
+                case DropDeleted(proof):
+                    drop = partial(self._on_deleted, proof.tombstone, proof.manifest)
+                    self._repair(nursery, TaskId(proof.task_id), drop)
+
+    async def _send_batch(self, nursery: trio.Nursery, send: SendBatch) -> None:
+        try:
+            reply = await self._links.request(
+                send.keeper, send.message, AnnounceReply, REQUEST_TIMEOUT_S
+            )
+        except GossipcacheError:
+            self._core.failed(send.keeper, send.sequence, trio.current_time())
+        else:
+            now = trio.current_time()
+            self._perform(
+                nursery, self._core.batch_answered(send.keeper, send.sequence, reply, now)
+            )
+            self._count(reply)
+        self._answered()
+
+    async def _send_heartbeat(self, nursery: trio.Nursery, send: SendHeartbeat) -> None:
+        try:
+            reply = await self._links.request(
+                send.keeper, send.message, HeartbeatReply, REQUEST_TIMEOUT_S
+            )
+        except GossipcacheError:
+            self._core.failed(send.keeper, send.sequence, trio.current_time())
+        else:
+            now = trio.current_time()
+            self._perform(
+                nursery, self._core.heartbeat_answered(send.keeper, send.sequence, reply, now)
+            )
+            self._count(reply)
+        self._answered()
+
+    def _answered(self) -> None:
+        self._alarm.ring()
+        self._settled.set()
+        self._settled = trio.Event()
+
+    def _count(self, reply: AnnounceReply | HeartbeatReply) -> None:
+        if reply.dropped is not None:
+            self._metrics.count(f"announcements_refused_{reply.dropped}")
+
+    def _repair(
+        self, nursery: trio.Nursery, task_id: TaskId, work: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Runs `work` for the task, unless something is under way for it already."""
+        if task_id not in self._repairing:
+            self._repairing.add(task_id)
+            nursery.start_soon(self._run_repair, task_id, work)
+
+    async def _run_repair(self, task_id: TaskId, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            async with self._repairs:
+                await work()
+        except GossipcacheError:
+            self._metrics.count("announcement_repairs_failed")
+        finally:
+            self._repairing.discard(task_id)
+
+
+async def _run_session(session: Session, scope: trio.CancelScope) -> None:
+    with scope:
+        await session.run()
+    with trio.move_on_after(PUSH_TIMEOUT_S):
+        await session.leave()
