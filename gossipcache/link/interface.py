@@ -46,8 +46,11 @@ class PieceChannel(Protocol):
     """A connection of its own for pieces, so that bulk data never delays a control message."""
 
     peer: Peer
-    received_bytes: int
-    """Bytes that have come in so far, those of an unfinished piece too: tells slow from stalled."""
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes that have come in so far, those of an unfinished piece too: tells slow from
+        stalled."""
 
     async def send(self, message: Message) -> None:
         """Sends one message (at most 64 KiB encoded)."""

@@ -1,0 +1,293 @@
+"""A stream under the websocket library that moves pieces past it.
+
+Towards the library it is an ordinary `trio.abc.Stream`. Piece frames that come in are received
+straight into the buffer registered for their request; the library sees an empty message in
+their place, which keeps them in order with the other messages. Pieces that go out are written
+as one frame, header first and then the file itself, never in the middle of another frame.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from gossipcache.env import ByteStream, DiskFile
+from gossipcache.errors import ProtocolError
+from gossipcache.link.frames import (
+    BINARY,
+    CLOSE,
+    MAX_HEADER_BYTES,
+    Forward,
+    FrameError,
+    FrameLimits,
+    FrameScanner,
+    PieceBegins,
+)
+from gossipcache.link.interface import PieceArrived
+from gossipcache.link.piece import parse_piece_prefix, piece_prefix
+from gossipcache.metrics import Metrics
+
+RECEIVE_BYTES = 32 * 1024
+"""What the library asks for at once; also what may be copied of a piece."""
+CHUNK_BYTES = 2**20
+MAX_FORGOTTEN = 4096
+_DISCARD_BYTES = 64 * 1024
+_FINAL = 0x80
+_EMPTY_MESSAGE = bytes((_FINAL | BINARY, 0))
+
+
+class BulkStream(trio.abc.Stream):
+    """Frames one websocket connection over `stream`, which it owns."""
+
+    def __init__(
+        self,
+        stream: ByteStream,
+        metrics: Metrics,
+        *,
+        pieces: bool = False,
+        limits: FrameLimits | None = None,
+    ) -> None:
+        """`pieces`: whether pieces may come in, as on the dialler's side of a piece channel."""
+        self.failure: ProtocolError | None = None
+        """Why this side closed the connection, if the remote broke the protocol."""
+        self.ended = trio.Event()
+        """Set when no byte will come or go any more."""
+        self.received_bytes = 0
+        self._stream, self._metrics = stream, metrics
+        self._scanner = FrameScanner(pieces=pieces, limits=limits or FrameLimits())
+        self._send_lock = trio.StrictFIFOLock()
+        self._closing = False
+        self._said_goodbye = False
+        self._expected: dict[int, memoryview] = {}
+        self._forgotten: OrderedDict[int, int] = OrderedDict()
+        self._arrived: deque[PieceArrived | None] = deque()
+        self._receiving: tuple[int, trio.CancelScope] | None = None
+
+    # --- towards the websocket library
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Sends one whole frame, or the HTTP head."""
+        async with self._sending():
+            # The library passes one frame at a time.
+            self._closing = data[:1] == bytes((_FINAL | CLOSE,))
+            await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """The next bytes for the library. Raises `trio.BrokenResourceError`."""
+        try:
+            return await self._receive_ordinary()
+        except FrameError as error:
+            await self._fail(error)
+            raise trio.BrokenResourceError(str(error)) from error
+        except OSError as error:
+            await self.aclose()
+            raise trio.BrokenResourceError(str(error)) from error
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.ended.set()
+            raise
+
+    async def aclose(self) -> None:
+        """Closes the connection at once."""
+        self.ended.set()
+        self._expected.clear()
+        await self._stream.aclose()
+
+    # --- pieces that come in
+
+    def expect(self, request_id: int, buffer: memoryview) -> None:
+        """Registers where the piece `request_id` is to be received."""
+        if request_id in self._expected:
+            raise ValueError(f"the piece {request_id} is already expected")
+        self._expected[request_id] = buffer
+
+    def forget(self, request_id: int) -> None:
+        """Withdraws `expect`; not a byte is written to the buffer after this."""
+        buffer = self._expected.pop(request_id, None)
+        if buffer is not None:
+            self._forgotten[request_id] = len(buffer)
+            if len(self._forgotten) > MAX_FORGOTTEN:
+                self._forgotten.popitem(last=False)
+        elif self._receiving is not None and self._receiving[0] == request_id:
+            self._receiving[1].cancel()
+        for position, arrived in enumerate(self._arrived):
+            if arrived is not None and arrived.request_id == request_id:
+                self._arrived[position] = None
+
+    def forget_all(self) -> None:
+        """Withdraws every `expect`."""
+        for request_id in list(self._expected):
+            self.forget(request_id)
+        if self._receiving is not None:
+            self._receiving[1].cancel()
+
+    def next_arrived(self) -> PieceArrived | None:
+        """The piece for which an empty message came out of the library; None if it was
+        forgotten meanwhile. Raises `ProtocolError` if the remote sent that message itself."""
+        if not self._arrived:
+            raise ProtocolError("an empty message")
+        return self._arrived.popleft()
+
+    def accept_small(self, message: bytes) -> PieceArrived | None:
+        """Takes a piece that came as an ordinary message; None if it is no longer wanted.
+
+        Raises `ProtocolError` if it was not asked for or is malformed.
+        """
+        try:
+            prefix = parse_piece_prefix(message)
+            if prefix is None or prefix.prefix_size + prefix.size != len(message):
+                raise ValueError("a length that is not its message's")
+            buffer = self._claim(prefix.request_id, prefix.size)
+        except (ValueError, FrameError) as error:
+            raise ProtocolError(f"a bad piece: {error}") from error
+        if buffer is None:
+            return None
+        buffer[:] = message[prefix.prefix_size :]
+        return PieceArrived(prefix.request_id, prefix.size)
+
+    # --- pieces that go out
+
+    async def send_piece(self, request_id: int, file: DiskFile, offset: int, count: int) -> None:
+        """Sends `count` bytes of `file` as one unmasked frame; only a server may.
+
+        Raises `OSError` if the file cannot be read; the connection is then closed.
+        """
+        prefix = piece_prefix(request_id, count)
+        header = frame_header(len(prefix) + count)
+        async with self._sending():
+            await self._stream.send_all(header + prefix)
+            await self._stream.send_file(file, offset, count)
+
+    async def say_goodbye(self, code: int, *, masked: bool) -> None:
+        """Sends a close frame (RFC 6455 section 7.4) past the library, unless one was sent."""
+        if not (self._closing or self.ended.is_set()):
+            async with self._sending():
+                self._closing = self._said_goodbye = True
+                mask = bytes(4) if masked else b""
+                head = bytes((_FINAL | CLOSE, (0x80 if masked else 0) | 2))
+                await self._stream.send_all(head + mask + code.to_bytes(2, "big"))
+
+    async def drain(self) -> None:
+        """Once nobody receives here any more: waits until the remote has closed too, so that
+        the goodbye is not lost in a reset."""
+        if self._said_goodbye and not self.ended.is_set():
+            await self._stream.send_eof()
+            while await self._stream.receive_some(RECEIVE_BYTES):
+                pass
+
+    # --- inside
+
+    @asynccontextmanager
+    async def _sending(self) -> AsyncIterator[None]:
+        async with self._send_lock:
+            if self._closing or self.ended.is_set():
+                raise trio.ClosedResourceError("the connection is closed")
+            try:
+                yield
+            except BaseException:
+                # Part of a frame may have gone out: nothing that follows would make sense.
+                self.ended.set()
+                await trio.aclose_forcefully(self._stream)
+                raise
+
+    async def _receive_ordinary(self) -> bytes:
+        while True:
+            event = self._scanner.next_event(trio.current_time())
+            if isinstance(event, Forward):
+                return await self._paced(event.data)
+            if isinstance(event, PieceBegins):
+                if await self._receive_piece(event):
+                    return _EMPTY_MESSAGE
+                continue
+            data = await self._receive_chunk()
+            if not data:
+                self.ended.set()
+                return b""
+            self._scanner.feed(data)
+
+    async def _receive_chunk(self) -> bytes | bytearray:
+        deadline = self._scanner.next_timeout()
+        # A little less than the library asked for, as a half header may be held back before.
+        limit_bytes = RECEIVE_BYTES - MAX_HEADER_BYTES
+        with trio.move_on_at(float("inf") if deadline is None else deadline):
+            data = await self._stream.receive_some(limit_bytes)
+            self.received_bytes += len(data)
+            return data
+        self._scanner.handle_timeout(trio.current_time())
+        raise AssertionError("the deadline was the scanner's")
+
+    async def _paced(self, data: bytes) -> bytes:
+        pause_s = self._scanner.pause_s(len(data), trio.current_time())
+        if pause_s > 0:
+            self._metrics.count("link_throttled")
+            await trio.sleep(pause_s)
+        return data
+
+    async def _receive_piece(self, head: PieceBegins) -> bool:
+        """Receives the piece that begins; whether it was wanted until its end."""
+        buffer = self._claim(head.request_id, head.size)
+        if buffer is not None:
+            with trio.CancelScope() as scope:
+                self._receiving = (head.request_id, scope)
+                await self._fill(buffer)
+            self._receiving = None
+        wanted = buffer is not None and not scope.cancel_called
+        if not wanted:
+            await self._discard()
+            return False
+        self._arrived.append(PieceArrived(head.request_id, head.size))
+        return True
+
+    def _claim(self, request_id: int, size: int) -> memoryview | None:
+        """The buffer for a piece, or None if it was forgotten."""
+        if self._forgotten.get(request_id) == size:
+            del self._forgotten[request_id]
+            return None
+        buffer = self._expected.get(request_id)
+        if buffer is None:
+            raise FrameError("piece", f"the piece {request_id} was not asked for")
+        if len(buffer) != size:
+            raise FrameError("piece", f"{size} bytes for a piece of {len(buffer)}")
+        return self._expected.pop(request_id)
+
+    async def _fill(self, buffer: memoryview) -> None:
+        scanner = self._scanner
+        position = len(taken := scanner.take_body())
+        buffer[:position] = taken
+        while scanner.body_left:
+            count = await self._stream.receive_into(buffer[position : position + CHUNK_BYTES])
+            self._progress(count)
+            position += count
+
+    async def _discard(self) -> None:
+        scanner = self._scanner
+        scanner.take_body()
+        scratch = memoryview(bytearray(min(scanner.body_left, _DISCARD_BYTES)))
+        while scanner.body_left:
+            self._progress(await self._stream.receive_into(scratch[: scanner.body_left]))
+
+    def _progress(self, count: int) -> None:
+        if not count:
+            raise trio.BrokenResourceError("the connection ended in the middle of a piece")
+        self._scanner.body_received(count)
+        self.received_bytes += count
+
+    async def _fail(self, error: FrameError) -> None:
+        self._metrics.count(f"link_rejected_{error.reason}")
+        self.failure = ProtocolError(str(error))
+        await self.aclose()
+
+
+def frame_header(payload_size: int) -> bytes:
+    """The header of a final, unmasked binary frame (RFC 6455 section 5.2)."""
+    first = _FINAL | BINARY
+    if payload_size < 126:
+        return bytes((first, payload_size))
+    if payload_size < 2**16:
+        return bytes((first, 126)) + payload_size.to_bytes(2, "big")
+    return bytes((first, 127)) + payload_size.to_bytes(8, "big")

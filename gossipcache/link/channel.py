@@ -1,0 +1,93 @@
+"""A piece channel: a connection of its own that carries pieces and the words about them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from gossipcache.env import DiskFile
+from gossipcache.errors import NodeUnreachable, ProtocolError
+from gossipcache.link.connection import Connection
+from gossipcache.link.interface import PieceArrived
+from gossipcache.link.piece import is_piece
+from gossipcache.messages.pieces import PieceMessage
+from gossipcache.wire import MAX_MESSAGE_BYTES, Message, decode, encode
+
+_MESSAGES: Any = PieceMessage
+
+
+class Channel:
+    """Implements `gossipcache.link.interface.PieceChannel` over one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.peer = connection.peer
+        self._connection = connection
+        self._stream = connection.stream
+        self._closed = trio.Event()
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes that have come in so far."""
+        return self._stream.received_bytes
+
+    async def send(self, message: Message) -> None:
+        """Sends one message. Raises `NodeUnreachable`, or `ProtocolError` if it is too large."""
+        data = encode(message)
+        if len(data) > MAX_MESSAGE_BYTES:
+            raise ProtocolError(f"a message of {len(data)} bytes for a piece channel")
+        await self._connection.send(data)
+
+    async def receive(self) -> Message | PieceArrived:
+        """The next message or piece; see `PieceChannel.receive`."""
+        try:
+            while True:
+                data = await self._connection.receive()
+                if isinstance(data, PieceArrived):
+                    return data
+                if not is_piece(data):
+                    message: Message = decode(data, _MESSAGES)
+                    return message
+                arrived = self._stream.accept_small(data)
+                if arrived is not None:
+                    return arrived
+        except ProtocolError:
+            await self.aclose()
+            raise
+
+    def expect(self, request_id: int, buffer: memoryview) -> None:
+        """Registers where the bytes of the piece `request_id` are to be received."""
+        self._stream.expect(request_id, buffer)
+
+    def forget(self, request_id: int) -> None:
+        """Withdraws `expect`; not a byte is written to the buffer after this."""
+        self._stream.forget(request_id)
+
+    async def send_piece(self, request_id: int, file: DiskFile, offset: int, count: int) -> None:
+        """Sends a piece; only the parent, who was dialled, may. Raises `NodeUnreachable`."""
+        if self._connection.dialled:
+            raise ProtocolError("only the side that was dialled sends pieces")
+        try:
+            await self._stream.send_piece(request_id, file, offset, count)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+            raise NodeUnreachable(
+                f"a piece was not sent to {self.peer.remote} ({error})"
+            ) from error
+
+    async def aclose(self) -> None:
+        """Closes the channel; no buffer is written to after this."""
+        try:
+            await self._connection.aclose()
+        finally:
+            self._closed.set()
+
+    async def wait_ended(self) -> None:
+        """Returns when either side has closed the channel."""
+        async with trio.open_nursery() as nursery:
+            for event in (self._closed, self._stream.ended):
+                nursery.start_soon(_cancel_after, event, nursery.cancel_scope)
+
+
+async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()

@@ -1,0 +1,242 @@
+"""A scanner of the websocket frames that come in (RFC 6455), below the websocket library.
+
+It bounds what the library does not (the number and pace of frames, half messages, pings) and
+finds the piece frames, whose bytes must not go through the library. Everything else is handed
+on untouched. Sans-IO: bytes and the time go in by `feed`, events come out of `next_event`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gossipcache.link.piece import MAX_PREFIX_BYTES, parse_piece_prefix
+from gossipcache.wire import MAX_MESSAGE_BYTES
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+_FIN, _RESERVED, _MASKED = 0x80, 0x70, 0x80
+_OPENING_END = b"\r\n\r\n"
+MAX_HEADER_BYTES = 14
+
+
+class FrameError(Exception):
+    """The remote broke the framing rules or a limit. `reason` is short, for counting."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class FrameLimits:
+    """What one remote may send. Rates are per second; bursts are what may come at once."""
+
+    opening_bytes: int = 8 * 1024
+    """The HTTP head that opens the websocket."""
+    message_bytes: int = MAX_MESSAGE_BYTES
+    frames_per_message: int = 64
+    assembly_s: float = 10.0
+    """From the first byte of a message to its last."""
+    frame_rate: float = 20_000.0
+    byte_rate: float = 64.0 * 2**20
+    """Above these rates reading pauses, so that the remote is slowed down, not dropped."""
+    ping_rate: float = 10.0
+    ping_burst: float = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Bytes for the websocket library, as they came."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PieceBegins:
+    """`size` bytes of the piece `request_id` follow; take them by `take_body`/`body_received`."""
+
+    request_id: int
+    size: int
+
+
+class TokenBucket:
+    """`rate` tokens a second, `burst` at most; may be overdrawn by one take."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate, self._burst = rate, burst
+        self._tokens = burst
+        self._filled_at: float | None = None
+
+    def take(self, amount: float, now: float) -> float:
+        """Takes `amount`; returns the seconds until the bucket is no longer overdrawn."""
+        if self._filled_at is not None:
+            self._tokens += (now - self._filled_at) * self._rate
+        self._filled_at = now
+        self._tokens = min(self._tokens, self._burst) - amount
+        return max(0.0, -self._tokens / self._rate)
+
+
+class _Header(NamedTuple):
+    final: bool
+    opcode: int
+    masked: bool
+    size: int
+    payload_size: int
+
+
+class FrameScanner:
+    """Scans one direction of one connection, from its HTTP head on."""
+
+    def __init__(self, *, pieces: bool, limits: FrameLimits) -> None:
+        """`pieces`: whether unmasked frames above the message limit are pieces, or an error."""
+        self.body_left = 0
+        """Bytes of the present piece still to come."""
+        self._pieces, self._limits = pieces, limits
+        self._buffer = bytearray()
+        self._opening = True
+        self._payload_left = 0
+        self._fragments = 0
+        self._message_bytes = 0
+        self._begun_at: float | None = None
+        self._pings = TokenBucket(limits.ping_rate, limits.ping_burst)
+        self._frames = TokenBucket(limits.frame_rate, limits.frame_rate)
+        self._bytes = TokenBucket(limits.byte_rate, limits.byte_rate)
+        self._frames_since = 0
+
+    def feed(self, data: bytes | bytearray) -> None:
+        """More bytes from the remote."""
+        self._buffer += data
+
+    def next_event(self, now: float) -> Forward | PieceBegins | None:
+        """What comes next, or None until more bytes are fed. Raises `FrameError`."""
+        forward = bytearray()
+        if self._opening:
+            self._scan_opening(forward)
+        while not self._opening:
+            if self._payload_left:
+                self._scan_payload(forward)
+            if self._payload_left or (header := self._parse_header()) is None:
+                break
+            if header.payload_size > self._limits.message_bytes:
+                if forward:
+                    break
+                return self._begin_piece(header, now)
+            self._admit(header, now)
+            self._move(forward, header.size)
+            self._payload_left = header.payload_size
+        self._mark_progress(now)
+        return Forward(bytes(forward)) if forward else None
+
+    def take_body(self) -> bytes:
+        """The bytes of the present piece that have been fed already."""
+        taken = bytes(self._buffer[: self.body_left])
+        del self._buffer[: len(taken)]
+        self.body_left -= len(taken)
+        return taken
+
+    def body_received(self, count: int) -> None:
+        """`count` bytes of the present piece went past the scanner."""
+        self.body_left -= count
+
+    def pause_s(self, byte_count: int, now: float) -> float:
+        """Accounts `byte_count` ordinary bytes; how long to wait before reading on, seconds."""
+        frames, self._frames_since = self._frames_since, 0
+        return max(self._frames.take(frames, now), self._bytes.take(byte_count, now))
+
+    def next_timeout(self) -> float | None:
+        """When a half message that has begun must have ended."""
+        return None if self._begun_at is None else self._begun_at + self._limits.assembly_s
+
+    def handle_timeout(self, now: float) -> None:
+        """Raises `FrameError` if `next_timeout` has passed."""
+        deadline = self.next_timeout()
+        if deadline is not None and now >= deadline:
+            raise FrameError("slow", "a message took too long to arrive")
+
+    def _scan_opening(self, forward: bytearray) -> None:
+        end = self._buffer.find(_OPENING_END)
+        if end + len(_OPENING_END) > self._limits.opening_bytes or (
+            end < 0 and len(self._buffer) > self._limits.opening_bytes
+        ):
+            raise FrameError("opening", "the HTTP head is too long")
+        if end >= 0:
+            self._opening = False
+            self._move(forward, end + len(_OPENING_END))
+
+    def _scan_payload(self, forward: bytearray) -> None:
+        count = min(self._payload_left, len(self._buffer))
+        self._move(forward, count)
+        self._payload_left -= count
+
+    def _move(self, forward: bytearray, count: int) -> None:
+        forward += self._buffer[:count]
+        del self._buffer[:count]
+
+    def _parse_header(self) -> _Header | None:
+        buffer = self._buffer
+        if len(buffer) < 2:
+            return None
+        if buffer[0] & _RESERVED:
+            raise FrameError("reserved_bits", "a frame with reserved bits set")
+        masked, short = bool(buffer[1] & _MASKED), buffer[1] & 0x7F
+        width = {126: 2, 127: 8}.get(short, 0)
+        size = 2 + width + (4 if masked else 0)
+        if len(buffer) < size:
+            return None
+        payload_size = int.from_bytes(buffer[2 : 2 + width], "big") if width else short
+        if (width == 2 and payload_size < 126) or (width == 8 and payload_size < 2**16):
+            raise FrameError("length", "a frame length that is not in its shortest form")
+        return _Header(bool(buffer[0] & _FIN), buffer[0] & 0x0F, masked, size, payload_size)
+
+    def _begin_piece(self, header: _Header, now: float) -> PieceBegins | None:
+        whole = header.final and header.opcode == BINARY and not self._fragments
+        if not self._pieces or header.masked or not whole:
+            raise FrameError("too_large", f"a frame of {header.payload_size} bytes")
+        try:
+            head = self._buffer[header.size : header.size + MAX_PREFIX_BYTES]
+            prefix = parse_piece_prefix(head)
+        except ValueError as error:
+            raise FrameError("piece", f"a large frame that is no piece: {error}") from error
+        if prefix is None:
+            self._mark_progress(now)
+            return None
+        if prefix.prefix_size + prefix.size != header.payload_size:
+            raise FrameError("piece", "a piece whose length is not its frame's")
+        del self._buffer[: header.size + prefix.prefix_size]
+        self.body_left = prefix.size
+        self._begun_at = None
+        return PieceBegins(prefix.request_id, prefix.size)
+
+    def _admit(self, header: _Header, now: float) -> None:
+        self._frames_since += 1
+        if header.opcode in (CLOSE, PING, PONG):
+            if header.payload_size > 125 or not header.final:
+                raise FrameError("control_frame", "a control frame that is long or in parts")
+            if header.opcode != CLOSE and self._pings.take(1, now):
+                raise FrameError("ping_flood", "too many pings")
+        elif header.opcode in (BINARY, CONTINUATION):
+            self._admit_data(header)
+        elif header.opcode == TEXT:
+            raise FrameError("text", "a text message where only binary ones are allowed")
+        else:
+            raise FrameError("opcode", f"a frame of unknown kind {header.opcode}")
+        if not self._fragments:
+            self._begun_at = None
+
+    def _admit_data(self, header: _Header) -> None:
+        if (header.opcode == CONTINUATION) != bool(self._fragments):
+            raise FrameError("sequence", "message fragments out of order")
+        self._fragments += 1
+        self._message_bytes += header.payload_size
+        if self._fragments > self._limits.frames_per_message:
+            raise FrameError("fragments", "a message in too many fragments")
+        if self._message_bytes > self._limits.message_bytes:
+            raise FrameError("too_large", "a message above the size limit")
+        if header.final:
+            self._fragments = self._message_bytes = 0
+
+    def _mark_progress(self, now: float) -> None:
+        if not (self._buffer or self._payload_left or self._fragments):
+            self._begun_at = None
+        elif self._begun_at is None:
+            self._begun_at = now

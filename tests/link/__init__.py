@@ -1,0 +1,1 @@
+"""Connections between nodes: handshake, frames, requests, pieces, and what strangers may do."""
