@@ -2,6 +2,7 @@
 
 An `Entry` is one journal value, in MessagePack: it is read back by this machine only, 100,000
 of them in a fraction of a second. The signed manifest stays opaque bytes until it is needed.
+A `SealedManifest` stands beside the data of each task, so that a damaged index can be rebuilt.
 """
 
 from __future__ import annotations
@@ -19,6 +20,15 @@ from gossipcache.transfer.pieces import PieceSet
 from gossipcache.wire import decode
 
 
+class SealedManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The file `manifest` in a task's folder: the signed header and all piece digests."""
+
+    payload: bytes
+    key: bytes
+    signature: bytes
+    digests: bytes
+
+
 class LinkStamp(msgspec.Struct, frozen=True, array_like=True):
     """What a hard-linked file looked like when it was last verified."""
 
@@ -33,7 +43,7 @@ class LinkStamp(msgspec.Struct, frozen=True, array_like=True):
         return cls(stamp.inode, stamp.size, stamp.mtime_ns, stamp.ctime_ns)
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One task as the journal has it. Sizes in bytes, times in seconds since 1970."""
 
     payload: bytes
@@ -44,17 +54,19 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     piece_count: int
     have: bytes | None
     """The bitmap; None when all pieces are there."""
-    finished: bool
-    """All pieces are there and the digest of the whole has been checked."""
-    published: bool
-    pinned: bool
-    expires_at: float | None
+    finished: bool = False
+    """All pieces are there, and the whole was accepted."""
+    digest_checked: bool = False
+    """The digest of the whole was computed and is the manifest's."""
+    suspect: bool = False
+    """The bytes may have changed: nothing of them counts until they are verified again."""
+    published: bool = True
+    pinned: bool = False
+    expires_at: float | None = None
     last_use: float
     verified_at: float
     disk_bytes: int
     """What it takes of the disk; 0 when the bytes are the user's own file."""
-    digests: bytes | None
-    """The piece digests of a small task; None when they stand in a file of their own."""
     linked: LinkStamp | None = None
 
 
@@ -64,6 +76,15 @@ class StoredTask:
 
     task_id: TaskId
     entry: Entry
+
+    def with_entry(self, entry: Entry) -> StoredTask:
+        """The snapshot after a change; what was decoded of the same manifest is kept."""
+        after = StoredTask(self.task_id, entry)
+        if entry.payload == self.entry.payload and entry.key == self.entry.key:
+            for name in ("signed", "manifest_name"):
+                if name in self.__dict__:
+                    after.__dict__[name] = self.__dict__[name]
+        return after
 
     @cached_property
     def signed(self) -> SignedManifest:
@@ -87,8 +108,13 @@ class StoredTask:
 
     @property
     def complete(self) -> bool:
-        """Whether every piece is there and the digest of the whole has been checked."""
+        """Whether every piece is there and the whole was accepted."""
         return self.entry.finished
+
+    @property
+    def suspect(self) -> bool:
+        """Whether its bytes have to be verified again before any of them counts."""
+        return self.entry.suspect
 
     @property
     def size(self) -> int:
