@@ -35,6 +35,7 @@ from gossipcache.transfer.events import (
     PieceReceived,
     PieceRefusedBy,
     SlotOpened,
+    StoreReady,
 )
 from gossipcache.transfer.parent import Parent, Request
 from gossipcache.transfer.picker import Picker
@@ -53,24 +54,20 @@ class DownloadCore:
     """One download of one task."""
 
     def __init__(
-        self,
-        config: TransferConfig,
-        manifest: Manifest,
-        present: int,
-        budget: int,
-        rng: random.Random,
+        self, config: TransferConfig, manifest: Manifest, budget: int, rng: random.Random
     ) -> None:
-        """`present`: bitmap of the pieces in the store; `budget`: see `BudgetChanged`."""
+        """`budget`: see `BudgetChanged`."""
         self._config = config
         self._manifest = manifest
         self._budget = budget
-        self._picker = Picker(manifest.piece_count, present, rng)
+        self._picker = Picker(manifest.piece_count, rng)
         self._assigned: tuple[NodeId, ...] = ()
         self._parents: dict[NodeId, Parent] = {}
         self._retries = Retries()
         self._in_flight: dict[int, Request] = {}
         self._checking: dict[int, Request] = {}
         self._last_request_id = 0
+        self._ready = False
         self._finished = False
 
     @property
@@ -78,14 +75,13 @@ class DownloadCore:
         """How many pieces are not present yet."""
         return self._picker.missing.bit_count()
 
-    def start(self, now: float) -> list[Effect]:
-        """To be called once, first: finishes at once if nothing is missing."""
-        return self._settle(now)
-
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Takes in `event`; what names a parent or request already gone is ignored."""
         effects: list[Effect] = []
         match event:
+            case StoreReady(present):
+                self._picker.found(present)
+                self._ready = True
             case ParentsAssigned(parents):
                 self._assigned = parents
             case SlotOpened(parent, slot, rtt_s):
@@ -98,7 +94,7 @@ class DownloadCore:
                 effects += self._received(self._in_flight.pop(request_id), now)
             case PieceChecked(request_id, valid) if request_id in self._checking:
                 effects += self._checked(self._checking.pop(request_id), valid)
-            case PieceRefusedBy(request_id, code) if request_id in self._in_flight:
+            case PieceRefusedBy(parent, request_id, code) if self._owes(parent, request_id):
                 self._piece_refused(self._in_flight.pop(request_id), code, now)
             case ParentRefused(parent, code) if parent in self._parents:
                 self._forget(parent)
@@ -221,7 +217,7 @@ class DownloadCore:
 
     def _checked(self, request: Request, valid: bool) -> list[Effect]:
         if valid:
-            self._picker.got(request.index)
+            self._picker.found(1 << request.index)
             return []
         self._release(request)
         self._retries.ban(request.parent)
@@ -240,6 +236,10 @@ class DownloadCore:
         else:
             self._picker.withdraw(parent.node, request.index)
 
+    def _owes(self, node: NodeId, request_id: int) -> bool:
+        request = self._in_flight.get(request_id)
+        return request is not None and request.parent == node
+
     def _release(self, request: Request) -> None:
         request.released = True
         holders = (*self._in_flight.values(), *self._checking.values())
@@ -257,13 +257,14 @@ class DownloadCore:
     def _settle(self, now: float) -> list[Effect]:
         if self._finished:
             return []
-        if not self._picker.missing:
+        if self._ready and not self._picker.missing:
             self._finished = True
             return [Finished()]
         effects = self._replace_unassigned(now)
         effects += self._open_parents(now)
-        effects += self._ask(now)
-        effects += self._ask_again(now)
+        if self._ready:
+            effects += self._ask(now)
+            effects += self._ask_again(now)
         return effects
 
     def _replace_unassigned(self, now: float) -> list[Effect]:
@@ -328,7 +329,7 @@ class DownloadCore:
         return effects
 
     def _idle_parents(self) -> Iterator[Parent]:
-        if self._picker.unrequested:
+        if self._picker.unrequested or not self._ready:
             return
         for parent in self._parents.values():
             if parent.can_ask() and parent.in_flight < len(parent.slots):

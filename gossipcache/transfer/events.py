@@ -8,6 +8,14 @@ from gossipcache.ids import NodeId
 
 
 @dataclass(frozen=True, slots=True)
+class StoreReady:
+    """The digest tree is known, and the store can take pieces; it has `present` (bitmap, bit
+    i = piece i) already. Parents are opened before this, pieces asked for after it."""
+
+    present: int
+
+
+@dataclass(frozen=True, slots=True)
 class ParentsAssigned:
     """The schedulers name these parents, best first; replaces the assignment before."""
 
@@ -25,7 +33,7 @@ class SlotOpened:
 
 @dataclass(frozen=True, slots=True)
 class ParentHas:
-    """A parent has `pieces` (bitmap, bit i = piece i) besides those it had before."""
+    """A parent has `pieces` (bitmap) besides those it had before."""
 
     parent: NodeId
     pieces: int
@@ -55,8 +63,9 @@ class PieceChecked:
 
 @dataclass(frozen=True, slots=True)
 class PieceRefusedBy:
-    """The parent answered a request with a refusal."""
+    """A parent answered a request with a refusal."""
 
+    parent: NodeId
     request_id: int
     code: str
 
@@ -86,7 +95,8 @@ class BudgetChanged:
 
 
 Event = (
-    ParentsAssigned
+    StoreReady
+    | ParentsAssigned
     | SlotOpened
     | ParentHas
     | ParentProgressed

@@ -20,12 +20,12 @@ class Picker:
     them, and pieces are taken in order: that is kind to read-ahead and whole-content digests.
     """
 
-    def __init__(self, total: int, present: int, rng: random.Random) -> None:
-        """`total`: number of pieces; `present`: bitmap of those that need not be fetched."""
+    def __init__(self, total: int, rng: random.Random) -> None:
+        """`total`: number of pieces, all of which are missing at first."""
         self._total = total
         self._rng = rng
         self.everything = (1 << total) - 1
-        self.missing = self.everything & ~present
+        self.missing = self.everything
         self.unrequested = self.missing
         self._holdings: dict[NodeId, int] = {}
         self._rarity: list[int] | None = None
@@ -72,10 +72,10 @@ class Picker:
         """Nobody is relied on for piece `index` any more."""
         self.unrequested |= self.missing & 1 << index
 
-    def got(self, index: int) -> None:
-        """Piece `index` is present."""
-        self.missing &= ~(1 << index)
-        self.unrequested &= ~(1 << index)
+    def found(self, pieces: int) -> None:
+        """`pieces` (bitmap) are present."""
+        self.missing &= ~pieces
+        self.unrequested &= ~pieces
 
     def _choose(self, candidates: int) -> int:
         levels = self._levels()

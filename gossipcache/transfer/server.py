@@ -1,0 +1,303 @@
+"""The parent's end of a piece channel."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import trio
+
+from gossipcache.config import TransferConfig
+from gossipcache.env import DiskFile, Env, Workers
+from gossipcache.errors import IntegrityError, NodeUnreachable, ProtocolError, TaskNotFound
+from gossipcache.ids import TaskId
+from gossipcache.link.interface import PieceArrived, PieceChannel
+from gossipcache.manifest import Manifest
+from gossipcache.messages.pieces import (
+    MAX_HAVE_BYTES,
+    MAX_PAGES_AT_ONCE,
+    MAX_REQUESTS_AT_ONCE,
+    Cancel,
+    GetPages,
+    Have,
+    OpenTask,
+    Page,
+    PieceRefused,
+    RequestPiece,
+    TaskOpened,
+    TaskRefused,
+)
+from gossipcache.metrics import Metrics
+from gossipcache.transfer.arrivals import Arrivals, to_bitmap, to_bits
+from gossipcache.transfer.digest_tree import DigestTree, page_count
+from gossipcache.transfer.index import StoredTask
+from gossipcache.transfer.store import Store
+from gossipcache.wire import Message
+
+OPEN_TIMEOUT_S = 10.0
+"""A channel on which no task is opened by then is closed."""
+IDLE_TIMEOUT_S = 120.0
+"""So is one on which nothing was asked for this long."""
+HAVE_INTERVAL_S = 0.1
+"""New pieces are told at most this often, together."""
+HAVE_POLL_S = 30.0
+"""How often a partial task is looked at that no download adds to."""
+SLOWEST_BYTES_PER_S = 16 * 1024
+"""A child that takes a piece in more slowly than this loses its channel."""
+
+
+class PieceServer:
+    """Serves any number of channels; `config.max_uploads` pieces are sent at once, the next
+    ones wait in the order they were asked for. Memory per channel is bounded by the protocol's
+    limits, and pieces go from the file to the connection without being held here."""
+
+    def __init__(
+        self, env: Env, config: TransferConfig, store: Store, metrics: Metrics, arrivals: Arrivals
+    ) -> None:
+        """`arrivals`: that of this node's `Downloader`, so that what comes in is served at once."""
+        self._env = env
+        self._config = config
+        self._store = store
+        self._metrics = metrics
+        self._arrivals = arrivals
+        self._sending = trio.CapacityLimiter(config.max_uploads)
+
+    async def serve(self, channel: PieceChannel) -> None:
+        """Serves one channel until it ends; a child outside the protocol is cut off."""
+        self._metrics.count("piece_channels")
+        try:
+            await self._serve(channel)
+        except* ProtocolError:
+            self._metrics.count("piece_protocol_errors")
+        except* (trio.EndOfChannel, NodeUnreachable):
+            pass
+        except* (OSError, IntegrityError):
+            self._metrics.count("piece_read_errors")
+        finally:
+            with trio.move_on_after(1.0, shield=True):
+                await channel.aclose()
+
+    async def _serve(self, channel: PieceChannel) -> None:
+        request = await _open_request(channel)
+        task_id = TaskId(request.task_id)
+        with ExitStack() as stack:
+            opened = await self._open(request, stack)
+            if opened is None:
+                self._metrics.count("piece_tasks_refused")
+                await channel.send(TaskRefused(code="not_found"))
+                return
+            self._store.touch(task_id, self._env.wall_time())
+            upload = _Upload(
+                channel, opened, self._env.workers, self._config, self._sending, self._metrics
+            )
+            await upload.run(follow=request.follow)
+
+    async def _open(self, request: OpenTask, stack: ExitStack) -> OpenedTask | None:
+        task_id = TaskId(request.task_id)
+        stored = self._store.find(task_id)
+        if stored is None or stored.manifest_name != request.manifest_name:
+            return None
+        stack.enter_context(self._store.using(task_id))
+        try:
+            tree, file = await self._env.workers.run(
+                lambda: (self._store.tree(task_id), self._store.open_data(task_id))
+            )
+        except (TaskNotFound, IntegrityError):
+            return None
+        stack.callback(file.close)
+        manifest, name = stored.signed.manifest, stored.manifest_name
+        return OpenedTask(self._store, self._arrivals, manifest, name, tree, file)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedTask:
+    """The task of one channel."""
+
+    store: Store
+    arrivals: Arrivals
+    manifest: Manifest
+    manifest_name: bytes
+    tree: DigestTree
+    file: DiskFile
+
+    @property
+    def task_id(self) -> TaskId:
+        """The task's id."""
+        return TaskId(self.manifest.task_id)
+
+    def stored(self) -> StoredTask | None:
+        """The task as it stands in the store; None once it was deleted or replaced."""
+        stored = self.store.find(self.task_id)
+        return stored if stored and stored.manifest_name == self.manifest_name else None
+
+    def pieces(self, stored: StoredTask) -> int:
+        """The pieces that can be served now (bitmap)."""
+        arrived = self.arrivals.pieces(self.task_id)
+        return to_bitmap(stored.have.to_bytes()) if arrived is None else arrived
+
+    def has(self, stored: StoredTask, index: int) -> bool:
+        """Whether piece `index` can be served now."""
+        arrived = self.arrivals.pieces(self.task_id)
+        return index in stored.have if arrived is None else bool(arrived >> index & 1)
+
+
+class _Upload:
+    """One channel with its task open. One trio task reads what the child says, one sends; what
+    waits to be sent is bounded, for a child that asks for more than it may is cut off."""
+
+    def __init__(
+        self,
+        channel: PieceChannel,
+        task: OpenedTask,
+        workers: Workers,
+        config: TransferConfig,
+        sending: trio.CapacityLimiter,
+        metrics: Metrics,
+    ) -> None:
+        self._channel = channel
+        self._task = task
+        self._workers = workers
+        self._config = config
+        self._sending = sending
+        self._metrics = metrics
+        self._pages: deque[tuple[int, int]] = deque()
+        self._wanted: dict[int, int] = {}
+        """Piece index by request id, in the order asked."""
+        self._told = 0
+        """The pieces that the child knows of (bitmap)."""
+        self._work = trio.Event()
+
+    async def run(self, *, follow: bool) -> None:
+        """Serves until the channel or the task ends."""
+        stored = self._task.stored()
+        if stored is None:
+            await self._channel.send(TaskRefused(code="not_found"))
+            return
+        whole = stored.have.complete
+        await self._channel.send(TaskOpened(complete=whole))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send_all, nursery.cancel_scope)
+            if follow and not whole:
+                nursery.start_soon(self._tell_pieces)
+            await self._read()
+
+    async def _read(self) -> None:
+        while True:
+            with trio.move_on_after(IDLE_TIMEOUT_S):
+                self._take(await self._channel.receive())
+                continue
+            if not self._wanted:
+                raise trio.EndOfChannel
+
+    def _take(self, message: Message | PieceArrived) -> None:
+        match message:
+            case RequestPiece(request_id=request_id, index=index):
+                self._take_request(request_id, index)
+            case Cancel(request_id=request_id):
+                self._wanted.pop(request_id, None)
+            case GetPages(level=level, first=first, count=count):
+                self._take_pages(level, range(first, first + count))
+            case _:
+                raise ProtocolError(f"{type(message).__name__} has no place on a piece channel")
+        self._work.set()
+
+    def _take_request(self, request_id: int, index: int) -> None:
+        if index >= self._task.manifest.piece_count or request_id in self._wanted:
+            raise ProtocolError("a request for a piece that is not in the task, or a second time")
+        if len(self._wanted) >= MAX_REQUESTS_AT_ONCE:
+            raise ProtocolError(f"more than {MAX_REQUESTS_AT_ONCE} requests at once")
+        self._wanted[request_id] = index
+
+    def _take_pages(self, level: int, pages: range) -> None:
+        tree = self._task.tree
+        if level >= tree.levels or pages.stop > page_count(tree.piece_count, level):
+            raise ProtocolError("a request for pages that are not in the digest tree")
+        if len(self._pages) + len(pages) > MAX_PAGES_AT_ONCE:
+            raise ProtocolError(f"more than {MAX_PAGES_AT_ONCE} pages at once")
+        self._pages.extend((level, index) for index in pages)
+
+    async def _send_all(self, done: trio.CancelScope) -> None:
+        while True:
+            await self._work.wait()
+            self._work = trio.Event()
+            while self._pages or self._wanted:
+                stored = self._task.stored()
+                if stored is None:
+                    await self._channel.send(TaskRefused(code="not_found"))
+                    done.cancel()
+                    return
+                if self._pages:
+                    await self._send_page(*self._pages.popleft())
+                else:
+                    await self._send_next(stored)
+
+    async def _send_page(self, level: int, index: int) -> None:
+        data = self._task.tree.page(level, index)
+        await self._channel.send(Page(level=level, index=index, data=data))
+
+    async def _send_next(self, stored: StoredTask) -> None:
+        async with self._sending:
+            if not self._wanted:
+                return
+            request_id, index = next(iter(self._wanted.items()))
+            del self._wanted[request_id]
+            if not self._task.has(stored, index) or not await self._is_sound(stored):
+                await self._channel.send(PieceRefused(request_id=request_id, code="not_found"))
+                return
+            await self._send_piece(request_id, index)
+
+    async def _is_sound(self, stored: StoredTask) -> bool:
+        """Whether a file shared with the user by a link is what it was when last verified."""
+        if stored.linked is None:
+            return True
+        try:
+            await self._workers.run(lambda: self._task.store.open_data(stored.task_id).close())
+        except (IntegrityError, TaskNotFound):
+            return False
+        return True
+
+    async def _send_piece(self, request_id: int, index: int) -> None:
+        manifest = self._task.manifest
+        offset, count = index * manifest.piece_size, manifest.piece_length(index)
+        limit_s = self._config.piece_timeout_s + count / SLOWEST_BYTES_PER_S
+        with trio.move_on_after(limit_s) as scope:
+            await self._channel.send_piece(request_id, self._task.file, offset, count)
+        if scope.cancelled_caught:
+            raise NodeUnreachable("a child took a piece in too slowly")
+        self._metrics.count("pieces_sent")
+        self._metrics.count("piece_bytes_sent", count)
+
+    async def _tell_pieces(self) -> None:
+        """Tells the child what this node has, and what it gets, until it has everything."""
+        task_id, total = self._task.task_id, self._task.manifest.piece_count
+        while (stored := self._task.stored()) is not None and self._told.bit_count() < total:
+            news = self._task.pieces(stored) & ~self._told
+            if not news:
+                with trio.move_on_after(HAVE_POLL_S):
+                    await self._task.arrivals.change(task_id)
+                continue
+            for message in have_messages(news, total):
+                await self._channel.send(message)
+            self._told |= news
+            await trio.sleep(HAVE_INTERVAL_S)
+
+
+def have_messages(pieces: int, total: int) -> Iterator[Have]:
+    """`pieces` (bitmap) as slices; stretches without any are left out."""
+    bits = to_bits(pieces, total)
+    for start in range(0, len(bits), MAX_HAVE_BYTES):
+        part = bits[start : start + MAX_HAVE_BYTES].rstrip(b"\0")
+        skipped = len(part) - len(part.lstrip(b"\0"))
+        if part:
+            yield Have(first=8 * (start + skipped), bits=part[skipped:])
+
+
+async def _open_request(channel: PieceChannel) -> OpenTask:
+    with trio.move_on_after(OPEN_TIMEOUT_S):
+        message = await channel.receive()
+        if not isinstance(message, OpenTask):
+            raise ProtocolError("a piece channel that does not begin with OpenTask")
+        return message
+    raise trio.EndOfChannel
