@@ -29,9 +29,10 @@ MAX_PAYLOAD_BYTES = 384
 
 
 def boot_incarnation(wall_time: float) -> int:
-    """The first incarnation of a node that starts at `wall_time` (seconds since 1970)."""
-    epoch = min(max(int(wall_time) - EPOCH_ORIGIN_S, 1), MAX_INCARNATION >> COUNTER_BITS)
-    return epoch << COUNTER_BITS
+    """The first incarnation of a node that starts at `wall_time` (seconds since 1970): the
+    time in fixed point, so that a restart within the same second still comes out above."""
+    since_origin_s = min(max(wall_time - EPOCH_ORIGIN_S, 1.0), float(2**31 - 2))
+    return int(since_origin_s * (1 << COUNTER_BITS))
 
 
 def next_boot(incarnation: int) -> int:

@@ -119,8 +119,9 @@ class Prober:
         relay = self._relays.pop(sequence)
         self._courier.post(Nack, relay.origin_address, relay.origin, sequence=relay.origin_sequence)
 
-    def acked(self, sequence: int, sender: NodeId) -> None:
-        """An ack by `sender`: the target itself, or a helper that reached it."""
+    def acked(self, sequence: int, sender: NodeId) -> NodeId | None:
+        """An ack by `sender`: the target itself, or a helper that reached it. Returns the
+        target of the probe that this ends."""
         relay = self._relays.get(sequence)
         if relay is not None and relay.target == sender:
             del self._relays[sequence]
@@ -128,11 +129,13 @@ class Prober:
             self._courier.post(
                 Ack, relay.origin_address, relay.origin, sequence=relay.origin_sequence
             )
-            return
+            return None
         probe = self._probes.get(sequence)
-        if probe is not None and (sender == probe.target or sender in probe.helpers):
-            self._finish(sequence)
-            self._health.improve()
+        if probe is None or (sender != probe.target and sender not in probe.helpers):
+            return None
+        self._finish(sequence)
+        self._health.improve()
+        return probe.target
 
     def nacked(self, sequence: int, sender: NodeId) -> None:
         """A helper says that it did not reach the target either."""
@@ -140,9 +143,11 @@ class Prober:
         if probe is not None and sender in probe.helpers:
             probe.nacks.add(sender)
 
-    def link_answered(self, sequence: int) -> None:
-        """The target answered over a link: it lives, though its datagrams may not arrive."""
-        self._finish(sequence)
+    def link_answered(self, sequence: int) -> NodeId | None:
+        """The target answered over a link: it lives, though its datagrams may not arrive.
+        Returns the target of the probe that this ends."""
+        probe = self._finish(sequence)
+        return None if probe is None else probe.target
 
     def _ping(self, target: Member, sequence: int) -> None:
         self._courier.post(

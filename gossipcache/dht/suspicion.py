@@ -58,10 +58,9 @@ class Suspicion:
         if self._refused_at is None:
             self._refused_at = now
 
-    @property
-    def was_refused(self) -> bool:
-        """Whether `refused` was called."""
-        return self._refused_at is not None
+    def answered(self) -> None:
+        """The subject answered this node after all: it gets the full time to refute."""
+        self._refused_at = None
 
     def deadline(self) -> float:
         """When the subject is dead unless it refutes."""

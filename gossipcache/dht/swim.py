@@ -116,7 +116,8 @@ class SwimCore:
             case PingRequest():
                 self._prober.help(message, sender, source, now)
             case Ack():
-                self._prober.acked(message.sequence, sender)
+                if (reached := self._prober.acked(message.sequence, sender)) is not None:
+                    self.view.answered(reached)
                 if message.outdated:
                     self._courier.post(Gossip, source, sender, with_own_record=True)
                 if message.differs:
@@ -172,7 +173,8 @@ class SwimCore:
 
     def link_answered(self, sequence: int, now: float) -> list[Effect]:
         """The node of a `PingLink` answered."""
-        self._prober.link_answered(sequence)
+        if (reached := self._prober.link_answered(sequence)) is not None:
+            self.view.answered(reached)
         return self._finish(now)
 
     def seed_answered(self, address: Address, node: NodeId) -> None:

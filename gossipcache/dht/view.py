@@ -132,6 +132,14 @@ class View:
             self._suspicions[node].refused(now)
             self._timers.set(("suspicion", node), self._suspicions[node].deadline())
 
+    def answered(self, node: NodeId) -> None:
+        """`node` answered this node. Only its own refutation ends a suspicion, but a refused
+        connection no longer shortens it."""
+        suspicion = self._suspicions.get(node)
+        if suspicion is not None and ("suspicion", node) in self._timers:
+            suspicion.answered()
+            self._timers.set(("suspicion", node), suspicion.deadline())
+
     def bury(self, node: NodeId, now: float) -> None:
         """The suspicion of `node` ended without refutation, or its death is proven."""
         held, suspicion = self.table.get(node), self._suspicions.get(node)

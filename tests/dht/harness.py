@@ -172,7 +172,7 @@ class VirtualCluster:
             if peer in self._paused:
                 self._at(self.now + 0.1, deliver)
                 return
-            decoded = decode(data, Datagram)  # type: ignore[arg-type]
+            decoded: Datagram = decode(data, Datagram)  # type: ignore[arg-type]
             self._act(peer, core.receive(decoded, source, self.now))
 
         self._at(self.now + LATENCY_S * (1 + self.rng.random()), deliver)
