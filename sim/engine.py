@@ -8,6 +8,7 @@ loudly: the switch and the generator of the scheduling order, and the run queue,
 from __future__ import annotations
 
 import math
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -30,6 +31,10 @@ class Process:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.entropy: random.Random | None = None
+        """What `os.urandom` draws from in its tasks."""
+        self.held_wakeups = 0
+        """How many wake-ups were ever kept back."""
         self._held: list[trio.lowlevel.Task] | None = None
 
     @property
@@ -58,6 +63,7 @@ class Process:
         """Whether `task`, now runnable, is kept back."""
         if self._held is None:
             return False
+        self.held_wakeups += 1
         self._held.append(task)
         return True
 

@@ -1,0 +1,5 @@
+"""The scenarios, one module a theme; importing this registers them all."""
+
+from sim.scenarios import content, deaths, membership
+
+__all__ = ["content", "deaths", "membership"]

@@ -1,0 +1,169 @@
+"""Nodes die at the worst moment: keepers, parents, importers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import trio
+
+from gossipcache.results import ExportResult, Progress
+from sim import check
+from sim.faults import Kill, PowerLoss, Restart
+from sim.machine import NodeKilled
+from sim.scenario import Stage, scenario
+from sim.world import PIECE_BYTES, World
+
+CID = "report.csv"
+SIZE = 64 * PIECE_BYTES + 17
+BIG = 600 * PIECE_BYTES + 17
+
+
+@scenario("owner-death")
+async def owner_death(stage: Stage) -> None:
+    """The owner of a task dies between import and stat."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    owner, _, holder = await _imported_away_from_its_keepers(stage, SIZE)
+    await stage.faults.inject(Kill(node=owner))
+    for name in [each for each in world.up() if each != holder][:2]:
+        await _can_be_had(world, name, SIZE)
+
+
+@scenario("owner-power-loss")
+async def owner_power_loss(stage: Stage) -> None:
+    """The owner's machine goes off without a word; then it comes back."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    owner, _, holder = await _imported_away_from_its_keepers(stage, SIZE)
+    await stage.faults.inject(PowerLoss(node=owner))
+    child = next(each for each in world.up() if each != holder)
+    await _can_be_had(world, child, SIZE)
+    await stage.faults.inject(Restart(node=owner))
+    await world.wait_views(stage.nodes)
+    await _can_be_had(world, owner, SIZE)
+
+
+@scenario("owner-and-replica-death", nodes=6)
+async def owner_and_replica_death(stage: Stage) -> None:
+    """The owner and one replica die together, between import and stat."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    owner, replicas, holder = await _imported_away_from_its_keepers(stage, SIZE)
+    await stage.faults.inject(Kill(node=owner))
+    await stage.faults.inject(Kill(node=replicas[0]))
+    child = next(each for each in world.up() if each != holder)
+    await _can_be_had(world, child, SIZE)
+
+
+@scenario("owner-death-during-export", nodes=6)
+async def owner_death_during_export(stage: Stage) -> None:
+    """The owner and one replica die while a task is exported; nothing is fetched twice."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    owner, replicas, holder = await _imported_away_from_its_keepers(stage, BIG)
+    child = next(each for each in world.up() if each not in (owner, *replicas, holder))
+
+    async def strike() -> None:
+        await stage.faults.inject(Kill(node=owner))
+        await stage.faults.inject(Kill(node=replicas[0]))
+
+    result = await _export_with(stage, child, strike)
+    check.each_byte_once(world, result, BIG)
+
+
+@scenario("parent-death", nodes=6)
+async def parent_death(stage: Stage) -> None:
+    """The parent dies in mid-export; another holder is alive; no piece is fetched twice."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    owner, replicas, holder = await _imported_away_from_its_keepers(stage, BIG)
+    others = [each for each in world.up() if each not in (owner, *replicas, holder)]
+    second, child = others[0], others[1] if len(others) > 1 else replicas[-1]
+    await world.export(second, CID)
+    sources: dict[str, int] = {}
+
+    async def strike() -> None:
+        busiest = max(sources, key=lambda node: (sources[node], node))
+        await stage.faults.inject(Kill(node=world.name_of(busiest)))
+
+    result = await _export_with(stage, child, strike, sources)
+    check.each_byte_once(world, result, BIG)
+    check.only_from(world, result, (holder, second))
+
+
+@scenario("import-death")
+async def import_death(stage: Stage) -> None:
+    """A node dies at some point of an import; after its restart no half task is shown."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    victim, other = "n1", "n2"
+    moment_s = stage.world.streams.named("scenario").uniform(0.0, 0.06)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_import_and_die, world, victim)
+        await trio.sleep(moment_s)
+        await stage.faults.inject(Kill(node=victim))
+    await stage.faults.inject(Restart(node=victim))
+    await world.wait_views(stage.nodes)
+    await check.stores_are_true(world, victim)
+    await world.import_content(victim, CID, BIG)
+    await _can_be_had(world, other, BIG)
+
+
+async def _import_and_die(world: World, victim: str) -> None:
+    with suppress(NodeKilled):
+        await world.import_content(victim, CID, BIG)
+
+
+async def _imported_away_from_its_keepers(stage: Stage, size: int) -> tuple[str, list[str], str]:
+    """Imports on a node that keeps no record of the task, if there is one; (owner, replicas,
+    holder)."""
+    world = stage.world
+    owner, replicas = await world.owner_of("n0", CID)
+    away = [name for name in world.up() if name not in (owner, *replicas)]
+    holder = (away or replicas[-1:])[0]
+    done = await world.import_content(holder, CID, size)
+    world.metrics["record copies"] = done.record_copies
+    return owner, replicas, holder
+
+
+async def _can_be_had(world: World, name: str, size: int) -> None:
+    """stat and export work on a node, at once."""
+    started = world.clock.now
+    found = await world.stat(name, CID)
+    assert found.size == size, f"stat says {found.size} bytes, not {size}"
+    world.metrics["stat after death s"] = round(world.clock.now - started, 3)
+    result = await world.export(name, CID)
+    check.each_byte_once(world, result, size)
+    world.metrics["export s"] = round(world.clock.now - started, 3)
+
+
+async def _export_with(
+    stage: Stage,
+    child: str,
+    strike: Callable[[], Awaitable[None]],
+    sources: dict[str, int] | None = None,
+) -> ExportResult:
+    """Exports on `child`; when a third of it is there, `strike()` is called."""
+    world = stage.world
+    third = trio.Event()
+    seen = sources if sources is not None else {}
+
+    def watch(progress: Progress) -> None:
+        seen.update(progress.sources)
+        if progress.done_bytes * 3 > progress.total_bytes > 0 and seen:
+            third.set()
+
+    outcome: list[ExportResult] = []
+
+    async def export() -> None:
+        outcome.append(await world.export(child, CID, progress=watch))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(export)
+        await third.wait()
+        assert not outcome, "the export was over before the fault"
+        await strike()
+    world.metrics["resumed bytes"] = outcome[0].resumed_bytes
+    return outcome[0]

@@ -1,0 +1,288 @@
+"""A cluster of real nodes in a simulated world, and the verbs that drive it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import TypeVar
+
+import trio
+
+from gossipcache.cluster import cluster_from_secret
+from gossipcache.config import ALL_ROLES, NodeConfig, Role, TransferConfig
+from gossipcache.identity import SEED_BYTES, Identity
+from gossipcache.ids import Address
+from gossipcache.node.node import Node
+from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
+from gossipcache.results import DeleteResult, ExportResult, ImportResult, Progress, StatResult
+from sim.clock import SimClock
+from sim.disk import SimDisk
+from sim.entropy import Streams
+from sim.machine import DATA, Machine
+from sim.medium import DiskTiming
+from sim.network import Fabric, LinkProfile
+from sim.trace import Trace
+
+R = TypeVar("R")
+
+PORT = 7100
+HOME = PurePath("/home/node")
+PIECE_BYTES = 64 * 1024
+"""Small pieces: as many steps of the protocol for less work."""
+EXPORT_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """A finding: what was violated, and when."""
+
+    at_s: float
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.at_s:.3f} s: {self.what}"
+
+
+class World:
+    """Machines on one network, on one clock, from one seed."""
+
+    def __init__(
+        self,
+        clock: SimClock,
+        streams: Streams,
+        trace: Trace,
+        nursery: trio.Nursery,
+        profile: LinkProfile | None = None,
+    ) -> None:
+        self.clock = clock
+        self.streams = streams
+        self.trace = trace
+        self.fabric = Fabric(clock, streams, trace, profile)
+        self.machines: dict[str, Machine] = {}
+        self.wrong: list[Wrong] = []
+        self.metrics: dict[str, float] = {}
+        self.contents: dict[tuple[str, str], bytes] = {}
+        """The model: what every task that was imported must read as."""
+        self._nursery = nursery
+        self._cluster = cluster_from_secret(streams.named("cluster").randbytes(32))
+        self._exports = 0
+        self.zombies: list[Machine] = []
+
+    # Machines and their nodes.
+
+    def add_machine(self, *, roles: frozenset[Role] = ALL_ROLES, **changes: object) -> Machine:
+        """One more machine, its node not yet started; `changes` go to its `NodeConfig`."""
+        number = len(self.machines)
+        name, ip = f"n{number}", f"10.0.{number // 250}.{number % 250 + 1}"
+        config = NodeConfig(
+            home=HOME,
+            name=name,
+            listen=Address(ip, PORT),
+            join=tuple(Address(each.ip, PORT) for each in list(self.machines.values())[:3]),
+            roles=roles,
+            plaintext=True,  # OpenSSL's random numbers cannot be seeded
+            transfer=TransferConfig(piece_size_bytes=PIECE_BYTES),
+        )
+        rng = self.streams.named(f"node/{name}")
+        disk = SimDisk(timing=DiskTiming())
+        disk.make_folder(HOME)
+        for folder in (HOME.parent.parent, HOME.parent):
+            disk.sync_folder(folder)
+        disk.medium.observer = self._disk_observer(name)
+        machine = Machine(
+            name=name,
+            ip=ip,
+            config=replace(config, **changes),  # type: ignore[arg-type]
+            identity=Identity(rng.randbytes(SEED_BYTES)),
+            cluster=self._cluster,
+            rng=rng,
+            disk=disk,
+        )
+        self.machines[name] = machine
+        return machine
+
+    async def start(self, name: str) -> None:
+        """Boots the machine's node; returns when it serves."""
+        machine = self.machines[name]
+        life = machine.boot(self.fabric.host(machine.ip), self.clock)
+        with life.context():
+            self._nursery.start_soon(
+                life.live, lambda error: self.report(f"{name} failed: {_told(error)}")
+            )
+        await life.started.wait()
+
+    async def start_cluster(self, count: int) -> None:
+        """`count` machines whose nodes run and all see each other."""
+        for _ in range(count):
+            self.add_machine()
+        async with trio.open_nursery() as nursery:
+            for name in self.machines:
+                nursery.start_soon(self.start, name)
+        await self.wait_views(count)
+
+    async def kill(self, name: str, *, power_loss: bool = False) -> None:
+        """SIGKILL, or the machine's power; at an instant at which no task runs."""
+        machine = self.machines[name]
+        struck = trio.Event()
+
+        def strike() -> None:
+            life = machine.life
+            if life is not None and not life.is_ending:
+                life.freeze(silent=power_loss)
+                self.zombies.append(replace(machine))
+                rng = self.streams.named(f"disk/{name}") if power_loss else None
+                machine.disk = machine.disk.crash(power_loss=power_loss, rng=rng)
+                self.trace.record("kill", name)
+            struck.set()
+
+        self.clock.call_at(self.clock.now, strike)
+        await struck.wait()
+
+    async def stop(self, name: str) -> None:
+        """The node leaves in order and ends."""
+        life = self.machines[name].life
+        assert life is not None
+        await life.call(lambda node: node.leave())
+        life.cancel()
+        await life.ended.wait()
+        life.host.kill(silent=False)
+
+    def wipe(self, name: str) -> None:
+        """Gives a dead node an empty disk; it keeps its key."""
+        machine = self.machines[name]
+        machine.disk = SimDisk(timing=DiskTiming())
+        machine.disk.make_folder(HOME)
+        machine.disk.medium.observer = self._disk_observer(name)
+
+    def up(self) -> list[str]:
+        """The names of the machines whose node runs."""
+        return [name for name, machine in self.machines.items() if machine.is_up]
+
+    def node(self, name: str) -> Node:
+        """The running node of a machine."""
+        life = self.machines[name].life
+        assert life is not None
+        return life.node
+
+    def name_of(self, node_id: str | None) -> str:
+        """The machine of a node id in hex."""
+        for name, machine in self.machines.items():
+            if machine.identity.node_id.hex() == node_id:
+                return name
+        raise KeyError(f"no machine has the node id {node_id}")
+
+    # Verbs.
+
+    async def on(self, name: str, work: Callable[[Node], Awaitable[R]]) -> R:
+        """Runs `work` on a machine's node, as a task of its process."""
+        life = self.machines[name].life
+        assert life is not None, f"{name} was never started"
+        return await life.call(work)
+
+    async def import_content(
+        self, name: str, cid: str, size: int, *, tag: str = "", **options: object
+    ) -> ImportResult:
+        """Imports `size` random bytes as `cid`, and remembers them."""
+        content = self.streams.named(f"content/{cid}/{tag}").randbytes(size)
+        path = self.machines[name].put_file("import", content)
+        request = ImportRequest(path=path, cid=cid, tag=tag, **options)  # type: ignore[arg-type]
+        self.contents[cid, tag] = content
+        return await self.on(name, lambda node: node.import_file(request))
+
+    async def stat(self, name: str, cid: str, *, timeout_s: float = 10.0) -> StatResult:
+        """`stat` on a node."""
+        return await self.on(name, lambda node: node.stat(TaskQuery(cid), timeout_s=timeout_s))
+
+    async def export(
+        self,
+        name: str,
+        cid: str,
+        *,
+        timeout_s: float = EXPORT_TIMEOUT_S,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> ExportResult:
+        """`export` on a node, its output compared with what was imported."""
+        self._exports += 1
+        path = DATA / f"export-{self._exports}"
+        machine = self.machines[name]
+        machine.disk.make_folder(DATA)
+        request = ExportRequest(task=TaskQuery(cid), path=path, timeout_s=timeout_s)
+        result = await self.on(name, lambda node: node.export(request, progress=progress))
+        if machine.get_file(path) != self.contents[cid, ""]:
+            self.report(f"the export of {cid} on {name} has wrong bytes")
+        machine.disk.remove(path)
+        return result
+
+    async def delete(self, name: str, cid: str, **options: float) -> DeleteResult:
+        """`delete` on a node."""
+        request = DeleteRequest(task=TaskQuery(cid), **options)  # type: ignore[arg-type]
+        return await self.on(name, lambda node: node.delete(request))
+
+    async def owner_of(self, name: str, cid: str) -> tuple[str, list[str]]:
+        """The machines of a task's owner and replicas, on one node's view."""
+
+        async def ask(node: Node) -> tuple[str, list[str]]:
+            found = node.ring(TaskQuery(cid))
+            return self.name_of(found.owner), [self.name_of(each) for each in found.replicas]
+
+        return await self.on(name, ask)
+
+    def alive_on(self, name: str) -> set[str]:
+        """The machines that a node sees alive."""
+        views = self.node(name).members()
+        return {self.name_of(view.id) for view in views if view.state == "alive"}
+
+    async def wait_until(
+        self, what: str, holds: Callable[[], bool], within_s: float, step_s: float = 0.1
+    ) -> bool:
+        """Waits until `holds()`; reports a violation if it does not in time."""
+        started = self.clock.now
+        while not holds():
+            if self.clock.now - started > within_s:
+                self.report(f"not within {within_s} s: {what}")
+                return False
+            await trio.sleep(step_s)
+        self.metrics[f"{what} after s"] = round(self.clock.now - started, 3)
+        return True
+
+    async def wait_views(self, count: int, within_s: float = 60.0) -> bool:
+        """Waits until every running node sees exactly the running nodes alive."""
+        assert len(self.up()) == count, f"{self.up()} run, not {count}"
+        return await self.wait_until(
+            "all views agree",
+            lambda: all(self.alive_on(name) == set(self.up()) for name in self.up()),
+            within_s,
+        )
+
+    # Findings and the end.
+
+    def report(self, what: str) -> None:
+        """Notes a violation."""
+        self.wrong.append(Wrong(self.clock.now, what))
+
+    def end(self) -> str:
+        """Closes the trace, then lets the world fall apart; the run's digest."""
+        digest = self.trace.close()
+        for machine in [*self.machines.values(), *self.zombies]:
+            life = machine.life
+            if life is not None and not life.ended.is_set():
+                if not life.host.is_dead:
+                    life.host.kill(silent=True)
+                life.is_ending = True
+                life.process.release()
+                life.cancel()
+        return digest
+
+    def _disk_observer(self, name: str) -> Callable[[str, int, int, bytes], None]:
+        def observe(kind: str, inode: int, offset: int, data: bytes) -> None:
+            self.trace.record(f"disk {kind}", f"{name}/{inode}@{offset}", data)
+
+        return observe
+
+
+def _told(error: BaseException) -> str:
+    """An exception, with those inside a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_told(each) for each in error.exceptions)
+    return f"{type(error).__name__}: {error}"
