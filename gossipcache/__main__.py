@@ -1,6 +1,8 @@
-"""`python -m gossipcache`: the command line."""
+"""`python -m gossipcache`."""
+
+import sys
 
 from gossipcache.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""How an error reaches the user: one line on stderr, JSON if asked for, and an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+
+import click
+
+from gossipcache.cli.context import printable
+from gossipcache.errors import GossipcacheError, Interrupted, UsageError
+
+
+def report(error: GossipcacheError, arguments: Sequence[str]) -> int:
+    """Prints `error: WHAT (cause). TRY: next step.` and returns the exit code."""
+    what, hint = (_sentence(text) for text in (error.message, error.hint))
+    click.echo(f"error: {what}. TRY: {hint}." if hint else f"error: {what}.", err=True)
+    if _asks_for_json(arguments):
+        fields = {"code": error.code, "message": error.message, "hint": error.hint}
+        click.echo(json.dumps({"error": fields}), err=True)
+    return error.exit_code
+
+
+def as_typed(error: BaseException) -> GossipcacheError:
+    """Any exception as one of ours; none is shown with a traceback."""
+    if isinstance(error, GossipcacheError):
+        return error
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        return Interrupted("interrupted")
+    if isinstance(error, click.ClickException):
+        return _usage(error)
+    if isinstance(error, OSError):
+        name = f" {error.filename!r}" if error.filename else ""
+        return GossipcacheError(f"the system refused{name} ({error.strerror or error})")
+    return GossipcacheError(f"this is a bug ({type(error).__name__}: {error})", "report it")
+
+
+def _usage(error: click.ClickException) -> UsageError:
+    path = "gossipcache"
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        path = error.ctx.command_path
+    return UsageError(error.format_message(), f"`{path} --help` shows what it takes")
+
+
+def _sentence(text: str) -> str:
+    return printable(" ".join(text.split())).rstrip(".")
+
+
+def _asks_for_json(arguments: Sequence[str]) -> bool:
+    """Read from the raw arguments: they may be what the error is about."""
+    words = list(arguments)
+    if "--format=json" in words:
+        return True
+    return any(pair == ("--format", "json") for pair in pairwise(words))
+
+
+def leave_quietly() -> int:
+    """The reader of stdout went away: nothing more can be said to it."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1

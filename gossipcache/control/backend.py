@@ -1,0 +1,106 @@
+"""What the control API asks of a node; `gossipcache.node` is the implementation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, Protocol
+
+from gossipcache.metrics import Metrics
+from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
+from gossipcache.results import (
+    DeleteResult,
+    ExportResult,
+    GcResult,
+    ImportResult,
+    LocalTask,
+    MemberView,
+    NodeStatus,
+    Progress,
+    RingResult,
+    StatResult,
+    VerifyResult,
+)
+
+OnProgress = Callable[[Progress], None]
+
+
+class Reader(Protocol):
+    """A task's content, read in any order; every piece is verified before it is given out."""
+
+    @property
+    def size(self) -> int:
+        """Length of the content in bytes; of a tree, of its packed form."""
+
+    @property
+    def kind(self) -> Literal["file", "tree"]:
+        """What `chunks` gives: the file's bytes, or a tar of the tree."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of the whole."""
+
+    async def read(self, offset: int, count: int) -> bytes:
+        """Up to `count` bytes of a file from `offset`; fewer only at the end."""
+
+    def chunks(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes from `start` to before `stop`, in order."""
+
+
+class Backend(Protocol):
+    """The verbs of a running node."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """The node's counters."""
+
+    async def import_file(
+        self,
+        request: ImportRequest,
+        *,
+        stream: AsyncIterator[bytes] | None = None,
+        progress: OnProgress | None = None,
+    ) -> ImportResult:
+        """Imports a path, or `stream`."""
+
+    async def stat(
+        self, task: TaskQuery, *, local: bool = False, timeout_s: float = 10.0
+    ) -> StatResult:
+        """Raises `TaskNotFound` unless the task can be had."""
+
+    async def export(
+        self, request: ExportRequest, *, progress: OnProgress | None = None
+    ) -> ExportResult:
+        """Writes the task to a path."""
+
+    def reader(
+        self, task: TaskQuery, *, local: bool = False, timeout_s: float | None = None
+    ) -> AbstractAsyncContextManager[Reader]:
+        """Opens the task for reading."""
+
+    async def delete(self, request: DeleteRequest) -> DeleteResult:
+        """Deletes the task everywhere, or here."""
+
+    def list_tasks(self) -> tuple[LocalTask, ...]:
+        """The tasks held here."""
+
+    async def pin(self, task: TaskQuery, pinned: bool) -> None:
+        """Keeps the local copy from eviction, or stops to."""
+
+    async def gc(self, dry_run: bool) -> GcResult:
+        """Evicts what may go."""
+
+    async def verify(self, task: TaskQuery | None) -> VerifyResult:
+        """Re-hashes one task or all."""
+
+    def members(self) -> tuple[MemberView, ...]:
+        """All members known, this node among them."""
+
+    async def wait_members(self, expect: int, timeout_s: float) -> tuple[MemberView, ...]:
+        """Waits until exactly `expect` are alive. Raises `TimedOut`."""
+
+    def ring(self, task: TaskQuery | None) -> RingResult:
+        """The ring, and who keeps a task's record."""
+
+    def status(self) -> NodeStatus:
+        """How the node is."""

@@ -1,0 +1,339 @@
+"""One node's home folder: where its files lie, who may read them, and who runs it.
+
+Standard library only: the command line uses it before any node runs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gossipcache.errors import (
+    Conflict,
+    HomeInUse,
+    IntegrityError,
+    NotPermitted,
+    UsageError,
+    VersionUnsupported,
+)
+
+HOME_VERSION = 1
+CLUSTER_FILE_VERSION = 1
+SEED_BYTES = 32
+SECRET_BYTES = 32
+CLUSTER_ID_BYTES = 8
+MAX_SOCKET_PATH_BYTES = 100
+PROBE_GRACE_S = 0.2
+"""Asking who holds a home takes its lock for an instant; a starting node waits that out."""
+
+RunMode = Literal["auto", "background", "foreground"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFile:
+    """What `cluster init` makes and every node of the cluster holds a copy of.
+
+    `secrets`: newest first, two while a rotation is under way.
+    """
+
+    cluster_id: bytes
+    secrets: tuple[bytes, ...]
+    delete_policy: Literal["any", "publisher"] = "any"
+
+    def rotated(self) -> ClusterFile:
+        """The same cluster with a new secret in front of the present one."""
+        fresh = secrets.token_bytes(SECRET_BYTES)
+        return ClusterFile(self.cluster_id, (fresh, *self.secrets[:1]), self.delete_policy)
+
+
+def new_cluster(delete_policy: Literal["any", "publisher"] = "any") -> ClusterFile:
+    """A cluster with a random id and secret."""
+    return ClusterFile(
+        secrets.token_bytes(CLUSTER_ID_BYTES), (secrets.token_bytes(SECRET_BYTES),), delete_policy
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RunningNode:
+    """What a running node says of itself in its home."""
+
+    pid: int
+    mode: RunMode
+    listen: str | None
+    http: str | None
+
+
+class Home:
+    """The folder of one node; nothing is made before `prepare`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(os.path.abspath(path))
+        self.config_path = self.path / "config.toml"
+        self.key_path = self.path / "node.key"
+        self.cluster_path = self.path / "cluster.key"
+        self.control_path = self.path / "control.sock"
+        self.log_path = self.path / "node.log"
+        self.token_path = self.path / "http.token"
+        self._version_path = self.path / "version"
+        self._lock_path = self.path / "node.lock"
+        self._start_lock_path = self.path / "start.lock"
+        self._running_path = self.path / "node.json"
+
+    def prepare(self) -> None:
+        """Makes the folder (0700) and its version mark, or checks the ones that are there.
+
+        Raises `NotPermitted` if others can write to it, `VersionUnsupported` if a newer
+        program made it, `UsageError` if it is no folder.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise UsageError(f"{self.path} is not a folder", "give another --home") from error
+        except OSError as error:
+            raise NotPermitted(
+                f"cannot make the home folder {self.path} ({error.strerror})", "give another --home"
+            ) from error
+        self._check_owner()
+        self.check_version()
+        if not self._version_path.exists():
+            write_private(self._version_path, f"{HOME_VERSION}\n".encode())
+
+    def check_version(self) -> None:
+        """Raises `VersionUnsupported` if the home was made by a newer program."""
+        try:
+            text = self._version_path.read_text().strip()
+        except FileNotFoundError:
+            return
+        if not text.isdigit() or int(text) > HOME_VERSION:
+            raise VersionUnsupported(
+                f"the home {self.path} has format version {text!r},"
+                f" this program knows up to {HOME_VERSION}"
+            )
+
+    def _check_owner(self) -> None:
+        status = self.path.stat()
+        if not stat.S_ISDIR(status.st_mode):
+            raise UsageError(f"{self.path} is not a folder", "give another --home")
+        if status.st_uid != os.geteuid():
+            raise NotPermitted(
+                f"the home {self.path} belongs to another user", "give a --home of your own"
+            )
+        if status.st_mode & 0o077:
+            os.chmod(self.path, 0o700)
+
+    def node_seed(self) -> bytes:
+        """The secret half of the node's key (32 bytes), made on the first call.
+
+        Raises `NotPermitted` if others can read it, `IntegrityError` if it is damaged.
+        """
+        if not self.key_path.exists():
+            write_private(self.key_path, secrets.token_bytes(SEED_BYTES).hex().encode() + b"\n")
+        seed = _from_hex(read_private(self.key_path).decode("ascii", "replace").strip())
+        if seed is None or len(seed) != SEED_BYTES:
+            raise IntegrityError(
+                f"{self.key_path} is not a node key",
+                "put it back from a backup, or remove it to become a new node",
+            )
+        return seed
+
+    def cluster(self) -> ClusterFile | None:
+        """The cluster this node belongs to; None if it was never given one."""
+        if not self.cluster_path.exists():
+            return None
+        return decode_cluster(read_private(self.cluster_path), str(self.cluster_path))
+
+    def write_cluster(self, cluster: ClusterFile, *, replace: bool) -> None:
+        """Stores `cluster` (0600). Raises `Conflict` if one is there and not `replace`."""
+        if not replace and self.cluster_path.exists():
+            raise Conflict(
+                f"{self.cluster_path} exists already",
+                "use `gossipcache cluster key rotate`, or `import --replace` to leave that cluster",
+            )
+        write_private(self.cluster_path, encode_cluster(cluster))
+
+    def http_token(self) -> str:
+        """The token that the HTTP port on TCP asks for, made on the first call."""
+        if not self.token_path.exists():
+            write_private(self.token_path, secrets.token_urlsafe(32).encode())
+        return read_private(self.token_path).decode().strip()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the home: one node process at a time. Raises `HomeInUse`."""
+        with _lock(self._lock_path, wait_s=PROBE_GRACE_S) as held:
+            if not held:
+                running = self.running()
+                who = f"process {running.pid}" if running else "another process"
+                raise HomeInUse(f"{who} runs a node on {self.path}")
+            try:
+                yield
+            finally:
+                self._running_path.unlink(missing_ok=True)
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Holds the right to start a node, so that two commands do not start two."""
+        with _lock(self._start_lock_path, wait_s=None):
+            yield
+
+    def is_held(self) -> bool:
+        """Whether a node process holds this home now."""
+        if not self._lock_path.exists():
+            return False
+        with _lock(self._lock_path, wait_s=0.0) as held:
+            return not held
+
+    def wait_free(self, timeout_s: float) -> bool:
+        """Waits until no process holds the home; False if one still does after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while self.is_held():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def write_running(self, node: RunningNode) -> None:
+        """Says who runs this home; only its holder calls this."""
+        fields = {"pid": node.pid, "mode": node.mode, "listen": node.listen, "http": node.http}
+        write_private(self._running_path, json.dumps(fields).encode())
+
+    def running(self) -> RunningNode | None:
+        """What the last holder said of itself; it may be dead (see `is_held`)."""
+        try:
+            fields = json.loads(self._running_path.read_bytes())
+            return RunningNode(
+                int(fields["pid"]), fields["mode"], fields["listen"], fields.get("http")
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Puts `data` at `path`, mode 0600, durable and whole or not at all."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    staged.unlink(missing_ok=True)
+    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o600)
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    os.replace(staged, path)
+
+
+def read_private(path: Path) -> bytes:
+    """The bytes of a secret file. Raises `NotPermitted` if others than the owner may read it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise NotPermitted(
+            f"cannot read {path} ({error.strerror})", "check the file's owner and mode"
+        ) from error
+    with os.fdopen(descriptor, "rb") as file:
+        if os.fstat(descriptor).st_mode & 0o077:
+            raise NotPermitted(f"others can read the secret {path}", f"run: chmod 600 {path}")
+        return file.read(64 * 1024)
+
+
+def encode_cluster(cluster: ClusterFile) -> bytes:
+    """The text of a cluster file (JSON)."""
+    fields = {
+        "version": CLUSTER_FILE_VERSION,
+        "cluster_id": cluster.cluster_id.hex(),
+        "secrets": [secret.hex() for secret in cluster.secrets],
+        "delete_policy": cluster.delete_policy,
+    }
+    return json.dumps(fields, indent=1).encode() + b"\n"
+
+
+def decode_cluster(data: bytes, where: str) -> ClusterFile:
+    """The cluster in `data`. Raises `VersionUnsupported` or `UsageError`; shows no secret."""
+    try:
+        fields: Any = json.loads(data)
+        version = int(fields["version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{where} is not a cluster key", "copy it again") from error
+    if version > CLUSTER_FILE_VERSION:
+        raise VersionUnsupported(f"{where} has version {version}, newer than this program knows")
+    cluster_id = _from_hex(fields.get("cluster_id"))
+    keys = [_from_hex(text) for text in fields.get("secrets") or ()]
+    policy = fields.get("delete_policy", "any")
+    sized = [key for key in keys if key is not None and len(key) == SECRET_BYTES]
+    if (
+        cluster_id is None
+        or len(cluster_id) != CLUSTER_ID_BYTES
+        or len(sized) != len(keys)
+        or not 1 <= len(sized) <= 2
+        or policy not in ("any", "publisher")
+    ):
+        raise UsageError(f"{where} is a damaged cluster key", "copy it again")
+    return ClusterFile(cluster_id, tuple(sized), policy)
+
+
+def _from_hex(text: object) -> bytes | None:
+    try:
+        return bytes.fromhex(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+
+
+@contextmanager
+def socket_name(path: Path) -> Iterator[str]:
+    """A name of the Unix socket at `path` that fits into a socket address, to bind or connect.
+
+    `sockaddr_un` holds 107 bytes on Linux and 103 elsewhere; a longer path is reached through a
+    descriptor of its folder, or through a short link where there is no `/proc`.
+    """
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if os.path.isdir(f"/proc/self/fd/{folder}"):
+            yield f"/proc/self/fd/{folder}/{path.name}"
+            return
+    finally:
+        os.close(folder)
+    with tempfile.TemporaryDirectory(prefix="gc-") as short:
+        os.symlink(path.parent, f"{short}/h")
+        yield f"{short}/h/{path.name}"
+
+
+@contextmanager
+def _lock(path: Path, *, wait_s: float | None) -> Iterator[bool]:
+    """Whether the lock on `path` could be had within `wait_s` seconds (None: wait for ever).
+
+    It ends with the process, however that ends.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield _acquire(descriptor, wait_s)
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, wait_s: float | None) -> bool:
+    if wait_s is None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return True
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
