@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,8 +12,7 @@ import trio
 
 from gossipcache.cluster import LOOPBACK, Cluster
 from gossipcache.config import NodeConfig
-from gossipcache.disk import OsDisk
-from gossipcache.env import ByteStream, Env
+from gossipcache.env import ByteStream, Env, Network
 from gossipcache.errors import NotPermitted
 from gossipcache.identity import Identity
 from gossipcache.ids import Address, NodeId
@@ -99,7 +99,7 @@ def make_node(
 
 
 @asynccontextmanager
-async def serving(*nodes: LinkNode, network: TrioNetwork | None = None) -> AsyncIterator[None]:
+async def serving(*nodes: LinkNode, network: Network | None = None) -> AsyncIterator[None]:
     """All `nodes` serve, and know each other."""
     ports = []
     async with trio.open_nursery() as nursery:
@@ -127,4 +127,6 @@ async def dial(node: LinkNode) -> ByteStream:
     return await TrioNetwork().dial(node.address)
 
 
-__all__ = ["LOCALHOST", "Answer", "Ask", "LinkNode", "OsDisk", "dial", "make_node", "serving"]
+def env_over(network: Network) -> Env:
+    """The machine's seams, but for the network."""
+    return dataclasses.replace(real_env(), network=network)
