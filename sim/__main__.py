@@ -39,6 +39,9 @@ def list_scenarios() -> None:
 def run(name: str, seed: int, nodes: int | None, as_json: bool, trace: TextIO | None) -> None:
     """Runs one scenario; exit 1 if an invariant was violated."""
     report = _run(name, seed, nodes, trace)
+    if report.violations:
+        again = f"python -m sim run --scenario {name} --seed {seed} --nodes {report.nodes}"
+        click.echo(f"run it again: {again}", err=True)
     if as_json:
         click.echo(json.dumps(asdict(report)))
     else:

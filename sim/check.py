@@ -4,10 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import trio
+
 from gossipcache.node.node import Node
 from gossipcache.requests import TaskQuery
 from gossipcache.results import ExportResult
+from sim.machine import Incarnation
 from sim.world import World
+
+
+WATCH_INTERVAL_S = 0.5
+
+
+async def watch(world: World) -> None:
+    """Looks at every running node again and again: no member's incarnation ever goes back in
+    one node's view, and none is beyond what the member itself ever claimed."""
+    seen: dict[tuple[Incarnation, str], int] = {}
+    claimed: dict[str, int] = {}
+    while True:
+        running = [world.machines[name] for name in world.up()]
+        lives = [each.life for each in running if each.life and each.life.started.is_set()]
+        for life in lives:
+            own = life.node.node_id.hex()
+            for view in life.node.members():
+                if view.id == own:
+                    claimed[own] = max(claimed.get(own, 0), view.incarnation)
+        for life in lives:
+            _check_view(world, life, seen, claimed)
+        await trio.sleep(WATCH_INTERVAL_S)
+
+
+def _check_view(
+    world: World,
+    life: Incarnation,
+    seen: dict[tuple[Incarnation, str], int],
+    claimed: dict[str, int],
+) -> None:
+    viewer = life.process.name
+    for view in life.node.members():
+        before = seen.get((life, view.id), 0)
+        if view.incarnation < before:
+            world.report(f"on {viewer} the incarnation of {view.name} went back")
+        # A member that is dead by now may have claimed more than was ever looked at.
+        alive = world.machines[world.name_of(view.id)].is_up
+        if alive and view.incarnation > claimed.get(view.id, view.incarnation):
+            world.report(f"on {viewer} {view.name} has an incarnation it never claimed")
+        seen[life, view.id] = view.incarnation
 
 
 async def at_the_end(world: World) -> None:

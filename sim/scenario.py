@@ -18,7 +18,7 @@ from sim.faults import AnyFault
 from sim.injection import Injector
 from sim.machine import NodeKilled
 from sim.trace import Trace
-from sim.world import World
+from sim.world import World, told
 
 DEFAULT_LIMIT_S = 900.0
 
@@ -117,10 +117,13 @@ def run(played: Scenario, seed: int, nodes: int | None = None, log: TextIO | Non
 
 async def _play(played: Scenario, stage: Stage) -> None:
     try:
-        await played.body(stage)
-        await check.at_the_end(stage.world)
-    except (AssertionError, GossipcacheError, NodeKilled) as error:
-        stage.world.report(f"the scenario stopped: {type(error).__name__}: {error}")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(check.watch, stage.world)
+            await played.body(stage)
+            await check.at_the_end(stage.world)
+            nursery.cancel_scope.cancel()
+    except* (AssertionError, GossipcacheError, NodeKilled) as stopped:
+        stage.world.report(f"the scenario stopped: {told(stopped)}")
 
 
 def _fill(report: Report, world: World, injector: Injector, trace: Trace) -> None:

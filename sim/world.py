@@ -108,7 +108,7 @@ class World:
         life = machine.boot(self.fabric.host(machine.ip), self.clock)
         with life.context():
             self._nursery.start_soon(
-                life.live, lambda error: self.report(f"{name} failed: {_told(error)}")
+                life.live, lambda error: self.report(f"{name} failed: {told(error)}")
             )
         await life.started.wait()
 
@@ -281,8 +281,8 @@ class World:
         return observe
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
     """An exception, with those inside a group."""
     if isinstance(error, BaseExceptionGroup):
-        return "; ".join(_told(each) for each in error.exceptions)
+        return "; ".join(told(each) for each in error.exceptions)
     return f"{type(error).__name__}: {error}"

@@ -1,0 +1,24 @@
+"""Fault schedules are data."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from sim.faults import AnyFault, Kill, Partition, Restart, from_json, kind_of, to_json
+
+
+def test_a_schedule_survives_json() -> None:
+    schedule: list[AnyFault] = [
+        Kill(at_s=1.5, node="n1"),
+        Partition(at_s=2.0, island=("n1", "n2"), for_s=30.0, one_way=True),
+        Restart(at_s=9.0, node="n1", wiped=True),
+    ]
+    assert from_json(to_json(schedule)) == schedule
+    assert [kind_of(fault) for fault in schedule] == ["kill", "partition", "restart"]
+
+
+@pytest.mark.parametrize("text", ['[{"kind":"kill"}]', '[{"kind":"meteor","node":"n1"}]', "{}"])
+def test_a_wrong_schedule_is_refused(text: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        from_json(text)
