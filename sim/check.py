@@ -12,7 +12,6 @@ from gossipcache.results import ExportResult
 from sim.machine import Incarnation
 from sim.world import World
 
-
 WATCH_INTERVAL_S = 0.5
 
 
