@@ -37,8 +37,11 @@ from gossipcache.metrics import Metrics
 
 _HEARSAY_PROBES = 4
 """About how many members look for themselves when one is suspected, each by chance."""
-_RESYNC_INTERVALS = 2
+_RESYNC_INTERVALS = 1
 """Probe intervals between two push/pulls that a differing view asks for."""
+_FLOOD = 24
+"""So much news at once (a mass join, a healed partition) goes faster by push/pull, which sends
+only what the other side lacks, than by gossip, which repeats everything."""
 
 
 class SwimCore:
@@ -137,8 +140,10 @@ class SwimCore:
         *,
         spread: bool = True,
     ) -> list[Effect]:
-        """What a push/pull brought. A joining node does not `spread` what all others know."""
-        self._take_in(records, accusations, now, spread=spread)
+        """What a push/pull brought. A joining node does not `spread` what all others know, and
+        a flood spreads by further push/pulls."""
+        records = tuple(records)
+        self._take_in(records, accusations, now, spread=spread and len(records) <= _FLOOD)
         return self._finish(now)
 
     def handle_timeout(self, now: float) -> list[Effect]:
@@ -224,15 +229,20 @@ class SwimCore:
             return
         held = self.table.get(sender)
         outdated = held is None or held.incarnation < ping.incarnation
-        differs = ping.view != self.table.short_digest() and not len(self.view.queue)
+        differs = self._needs_sync and ping.view != self.table.short_digest()
         self._courier.post(
             Ack, source, sender, sequence=ping.sequence, outdated=outdated, differs=differs
         )
 
+    @property
+    def _needs_sync(self) -> bool:
+        """Whether gossip will not even out differing views: it rests, or it is flooded."""
+        return not 0 < len(self.view.queue) <= _FLOOD
+
     def _resync(self, node: NodeId, now: float) -> None:
-        """Gossip came to rest with differing views: no need to wait for the next push/pull."""
+        """Views differ: no need to wait for the next push/pull."""
         held = self.table.get(node)
-        if held is None or len(self.view.queue) or ("resync", 0) in self._timers:
+        if held is None or not self._needs_sync or ("resync", 0) in self._timers:
             return
         self._timers.set(("resync", 0), now + _RESYNC_INTERVALS * self._config.probe_interval_s)
         self._emit(RequestSync(node))

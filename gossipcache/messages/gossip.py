@@ -90,8 +90,8 @@ class PingRequest(Gossip, frozen=True, kw_only=True, tag="h"):
 
 class Ack(Gossip, frozen=True, kw_only=True, tag="k"):
     """The target to whoever pinged it, or a helper passing that on. `outdated` says that the
-    answerer lacks the newest record of whoever asked, `differs` that its view is another one
-    although it has no news to spread, so that a push/pull is needed."""
+    answerer lacks the newest record of whoever asked, `differs` that its view is another one,
+    which gossip will not even out, so that a push/pull is needed."""
 
     sequence: Sequence = field(name="q")
     outdated: bool = field(name="o", default=False)

@@ -82,7 +82,7 @@ def test_each_item_is_taken_exactly_as_often_as_allowed(
     taken: list[object] = []
     for _ in range(200):
         records, accusations = queue.take(room_bytes, limit)
-        sizes = [size_of(item) for item in (*records, *accusations)]
+        sizes = [*map(size_of, records), *map(size_of, accusations)]
         assert sum(sizes) <= room_bytes
         taken += [*records, *accusations]
     fitting = [item for item in standing.values() if size_of(item) <= room_bytes]  # type: ignore[arg-type]

@@ -7,13 +7,14 @@ from dataclasses import replace
 from gossipcache.config import SwimConfig
 from gossipcache.dht import sync
 from gossipcache.dht.effects import RequestSync
+from gossipcache.identity import Signed
 from gossipcache.ids import Address
 from gossipcache.messages.gossip import MAX_PAGE_ENTRIES, SyncDiff, SyncRange
 from gossipcache.wire import MAX_MESSAGE_BYTES, encode
 from tests.dht.harness import CLUSTER_ID, VirtualCluster, identity, node_id, profile
 
 
-def records(numbers: range) -> list[object]:
+def records(numbers: range) -> list[Signed]:
     return [
         replace(profile(n), address=Address("10.1.0.1", 1 + n))
         .sign(identity(n), 5, "active")
@@ -49,8 +50,8 @@ def test_equal_views_are_done_after_the_digest() -> None:
 def test_only_missing_records_are_sent_both_ways() -> None:
     cluster = VirtualCluster()
     cluster.grow(3)
-    cluster.cores[0].absorb(records(range(10, 13)), [], cluster.now)  # type: ignore[arg-type]
-    cluster.cores[1].absorb(records(range(12, 15)), [], cluster.now)  # type: ignore[arg-type]
+    cluster.cores[0].absorb(records(range(10, 13)), [], cluster.now)
+    cluster.cores[1].absorb(records(range(12, 15)), [], cluster.now)
     (page,) = exchange(cluster, 0, 1)
     assert len(page.records) == 2
     assert set(page.wanted) == {node_id(10), node_id(11)}
@@ -62,7 +63,7 @@ def test_a_large_view_is_exchanged_in_pages_of_limited_size() -> None:
     cluster = VirtualCluster()
     cluster.start(0)
     cluster.start(1)
-    cluster.cores[0].absorb(records(range(10, 900)), [], cluster.now)  # type: ignore[arg-type]
+    cluster.cores[0].absorb(records(range(10, 900)), [], cluster.now)
     pages = exchange(cluster, 1, 0)
     assert len(pages) > 2
     assert all(len(encode(page)) <= MAX_MESSAGE_BYTES for page in pages)
@@ -74,7 +75,7 @@ def test_a_large_view_is_pushed_to_a_small_one() -> None:
     cluster = VirtualCluster()
     cluster.start(0)
     cluster.start(1)
-    cluster.cores[0].absorb(records(range(10, 900)), [], cluster.now)  # type: ignore[arg-type]
+    cluster.cores[0].absorb(records(range(10, 900)), [], cluster.now)
     pages = exchange(cluster, 0, 1)
     assert len(pages) == 2
     assert cluster.live(0) == cluster.live(1)
