@@ -154,7 +154,7 @@ class FrameScanner:
             raise FrameError("slow", "a message took too long to arrive")
 
     def _scan_opening(self, forward: bytearray) -> None:
-        if self._buffer[:1] not in (b"", b"G", b"H"):
+        if self._buffer and not self._buffer.startswith((b"G", b"H")):
             raise FrameError("opening", "neither an HTTP request (GET) nor an answer (HTTP)")
         end = self._buffer.find(_OPENING_END)
         if end + len(_OPENING_END) > self._limits.opening_bytes or (
