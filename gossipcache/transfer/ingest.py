@@ -23,7 +23,6 @@ from gossipcache.transfer.digest_tree import DigestTree
 from gossipcache.transfer.index import LinkStamp
 from gossipcache.transfer.staging import Staging
 
-_STREAM_RESERVE_BYTES = 64 * 2**20
 _MAX_LINKS = 40
 
 
@@ -90,14 +89,11 @@ class StreamIngest:
         self._staging = staging
         self._file = disk.open(staging.data, "create")
         self._hashing = _Hashing(want_sha256, piece_size)
-        self._reserved_bytes = 0
 
     def feed(self, data: Buffer) -> None:
         """The next bytes. Raises `NoSpace`."""
         view = memoryview(data).cast("B")
-        while self._hashing.size + len(view) > self._reserved_bytes:
-            self._staging.reserve(_STREAM_RESERVE_BYTES)
-            self._reserved_bytes += _STREAM_RESERVE_BYTES
+        self._staging.reserve(len(view))
         for at in range(0, len(view), CHUNK_BYTES):
             chunk = view[at : at + CHUNK_BYTES]
             self._file.write_at(self._hashing.size, chunk)

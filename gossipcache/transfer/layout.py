@@ -98,6 +98,7 @@ class Layout:
         quota_bytes = int(self._disk.free_bytes(self.root) * _DEFAULT_QUOTA_SHARE)
         made = StoreFormat(FORMAT_VERSION, quota_bytes)
         write_file(self._disk, path, msgspec.json.encode(made))
+        self._disk.sync_folder(self.root.parent)
         return made
 
     def folders(self) -> Iterator[tuple[PurePath, TaskId | None]]:
