@@ -13,7 +13,7 @@ from gossipcache.dht.quorum import gather
 from gossipcache.dht.record_log import RecordLog
 from gossipcache.dht.replication import NotYet, Ready, Refused, ReplicationCore
 from gossipcache.dht.standing import Standing
-from gossipcache.errors import Conflict, GossipcacheError, NotReady
+from gossipcache.errors import Conflict, NotReady
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.link.interface import Links
 from gossipcache.messages.records import (
@@ -128,13 +128,17 @@ class Coordinator:
         """Also from those who were not waited for: their answer may still be on its way."""
         me, version = self._core.me, candidate.version
         await self._log.write(self._core.withdraw(candidate.task_id, version, me))
-        for node in _others(keepers, me):
-            try:
+
+        async def withdraw(node: NodeId) -> bool:
+            # One that is not reached forgets by itself when its provisional entry expires.
+            with trio.move_on_after(self._config.request_timeout_s):
                 await self._links.notify(
                     node, WithdrawRecord(task_id=candidate.task_id, version=version)
                 )
-            except GossipcacheError:
-                continue  # Its provisional entry expires by itself.
+            return True
+
+        others = _others(keepers, me)
+        await self._gather(others, withdraw, len(others))
 
     async def _missed(
         self, candidate: Standing, copies: int, needed: int, refused: bool

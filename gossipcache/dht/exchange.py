@@ -138,7 +138,8 @@ class Exchange:
         """Takes over what the task's other keepers hold; returns their answers.
 
         What would replace something that lives here counts if two others hold it, or if nobody
-        who answered holds anything else.
+        who answered holds anything else. A rival of the same generation replaces nothing: it
+        makes a fork, at which readers stop.
         """
         others = [node for node in self._core.keepers(task_id) if node != self._core.me]
         answers: dict[NodeId, Standing | None] = {}
@@ -156,17 +157,21 @@ class Exchange:
         async with trio.open_nursery() as nursery:
             for node in others:
                 nursery.start_soon(ask, node)
-        await self._adopt(answers)
+        await self._adopt(task_id, answers)
         return answers
 
-    async def _adopt(self, answers: dict[NodeId, Standing | None]) -> None:
+    async def _adopt(self, task_id: TaskId, answers: dict[NodeId, Standing | None]) -> None:
         held = [standing for standing in answers.values() if standing is not None]
         if not held:
             return
         newest = reduce(merge, held)
         supporters = sum(standing.version == newest.version for standing in held)
         vouched = supporters >= 2 or supporters == len(answers)
-        absorbed = self._core.absorb(newest, self._env.wall_time(), vouched=vouched)
+        absorbed = self._core.absorb(
+            newest,
+            self._env.wall_time(),
+            vouched=vouched or _are_rivals(newest, self._core.standing(task_id)),
+        )
         if isinstance(absorbed, Contested):
             self._metrics.count("records_contested")
         else:
@@ -259,6 +264,15 @@ class Exchange:
 
     async def _request(self, node: NodeId, message: Message, reply: type[Reply]) -> Reply:
         return await self._links.request(node, message, reply, self._config.request_timeout_s)
+
+
+def _are_rivals(one: Standing, other: Standing | None) -> bool:
+    """Whether both may have been committed, on the two sides of a partition."""
+    return (
+        other is not None
+        and one.generation == other.generation
+        and bool(one.manifests and other.manifests)
+    )
 
 
 def batches(standings: Iterable[Standing]) -> Iterator[list[Standing]]:

@@ -141,6 +141,11 @@ class RecordService:
             return None
         return TaskRecord(standing.manifest, standing.tombstone, standing.generation, 1)
 
+    @property
+    def record_count(self) -> int:
+        """How many tasks this node keeps an entry of."""
+        return self._keeper.record_count if self._keeper is not None else 0
+
     async def read(
         self, task_id: TaskId, *, accept: Accept | None = None, timeout_s: float
     ) -> TaskRecord | None:
