@@ -113,13 +113,18 @@ class World:
         await life.started.wait()
 
     async def start_cluster(self, count: int) -> None:
-        """`count` machines whose nodes run and all see each other."""
+        """`count` machines whose nodes run, all see each other and keep records."""
         for _ in range(count):
             self.add_machine()
         async with trio.open_nursery() as nursery:
             for name in self.machines:
                 nursery.start_soon(self.start, name)
         await self.wait_views(count)
+        await self.wait_until(
+            "all keep records",
+            lambda: all(len(self.node(name).ring(None).schedulers) == count for name in self.up()),
+            within_s=60.0,
+        )
 
     async def kill(self, name: str, *, power_loss: bool = False) -> None:
         """SIGKILL, or the machine's power; at an instant at which no task runs."""
@@ -165,12 +170,12 @@ class World:
         assert life is not None
         return life.node
 
-    def name_of(self, node_id: str | None) -> str:
-        """The machine of a node id in hex."""
+    def name_of(self, node: str | None) -> str:
+        """The machine of a node, by its name or its id in hex."""
         for name, machine in self.machines.items():
-            if machine.identity.node_id.hex() == node_id:
+            if node in (name, machine.identity.node_id.hex()):
                 return name
-        raise KeyError(f"no machine has the node id {node_id}")
+        raise KeyError(f"no machine has the node {node}")
 
     # Verbs.
 
