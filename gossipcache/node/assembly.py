@@ -1,0 +1,185 @@
+"""How the services of a node fit together, and the trio tasks that run them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import trio
+
+from gossipcache.cluster import Cluster
+from gossipcache.config import NodeConfig
+from gossipcache.dht.records import RecordService
+from gossipcache.dht.service import MembershipService
+from gossipcache.env import Env, Port
+from gossipcache.errors import TaskNotFound
+from gossipcache.identity import Identity, Signed
+from gossipcache.ids import Address, NodeId, TaskId
+from gossipcache.link.interface import Peer
+from gossipcache.link.loopback import LoopbackLinks
+from gossipcache.link.pool import LinkPool
+from gossipcache.messages.holding import DropTask
+from gossipcache.metrics import Metrics
+from gossipcache.node.deleting import accept_tombstone, handle_drop
+from gossipcache.node.fetching import announce
+from gossipcache.node.housekeeping import keep_in_order
+from gossipcache.node.importing import settle_unpublished
+from gossipcache.node.services import Services
+from gossipcache.schedule.service import AnnounceService, SchedulerService
+from gossipcache.transfer.client import Downloader
+from gossipcache.transfer.downloads import Downloads
+from gossipcache.transfer.server import PieceServer
+from gossipcache.transfer.store import Store
+from gossipcache.wire import PROTOCOL_MAX
+
+
+class Assembly:
+    """All services of one node, made and joined; `run` runs them."""
+
+    def __init__(
+        self,
+        env: Env,
+        config: NodeConfig,
+        identity: Identity,
+        cluster: Cluster,
+        metrics: Metrics,
+        store: Store,
+    ) -> None:
+        self._config = config
+        pool = LinkPool(env, config, identity, cluster, metrics, self._resolve, self._on_refused)
+        me = Peer(
+            identity.node_id,
+            identity.public_key,
+            frozenset(config.roles),
+            PROTOCOL_MAX,
+            config.listen or Address("localhost", 0),
+        )
+        links = LoopbackLinks(pool, me)
+        self._pool = pool
+        self._membership = MembershipService(env, config, identity, cluster, links, metrics)
+        self._records = RecordService(
+            env,
+            config.records,
+            identity,
+            cluster,
+            links,
+            metrics,
+            config.home / "records",
+            ring=lambda: self._membership.ring,
+            is_alive=self._membership.is_alive,
+            is_scheduler="scheduler" in config.roles,
+            delete_policy=config.delete_policy,
+        )
+        self._scheduler = SchedulerService(
+            env,
+            config.schedule,
+            identity,
+            cluster,
+            links,
+            metrics,
+            record_of=self._records.local,
+            ring=lambda: self._membership.ring,
+            is_alive=self._membership.is_alive,
+            record_copies=config.records.replicas,
+        )
+        announcer = AnnounceService(
+            env,
+            config.schedule,
+            identity,
+            cluster,
+            links,
+            metrics,
+            ring=lambda: self._membership.ring,
+            is_alive=self._membership.is_alive,
+            on_deleted=self._on_deleted,
+            restore=self._restore,
+            record_copies=config.records.replicas,
+        )
+        downloader = Downloader(env, config.transfer, links, store, metrics)
+        server = PieceServer(env, config.transfer, store, metrics, downloader.arrivals)
+        links.handle_channels(server.serve)
+        self.services = Services(
+            env=env,
+            config=config,
+            identity=identity,
+            cluster=cluster,
+            metrics=metrics,
+            links=links,
+            membership=self._membership,
+            records=self._records,
+            announcer=announcer,
+            store=store,
+            downloads=Downloads(downloader, announcer.session),
+        )
+        links.handle(DropTask, partial(handle_drop, self.services))
+
+    async def run(
+        self,
+        port: Port | None,
+        address: Address | None,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        """Serves until cancelled; `started` when the verbs may be called."""
+        services = self.services
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._pool.serve, port)
+            datagrams = None if port is None else port.datagrams
+            await nursery.start(self._membership.run, datagrams, address)
+            await nursery.start(services.announcer.run)
+            await nursery.start(services.downloads.run)
+            if "scheduler" in self._config.roles:
+                await nursery.start(self._scheduler.run)
+            nursery.start_soon(self._follow_membership)
+            if datagrams is None or not self._config.join:
+                await self._become_active(nursery)
+            else:
+                nursery.start_soon(self._become_active, nursery)
+            for stored in services.store.tasks():
+                announce(services, stored.signed.task_id)
+            nursery.start_soon(settle_unpublished, services)
+            nursery.start_soon(keep_in_order, services)
+            task_status.started()
+
+    # What services need of each other.
+
+    def _resolve(self, node: NodeId) -> Address | None:
+        return self._membership.resolve(node)
+
+    def _on_refused(self, node: NodeId) -> None:
+        self._membership.report_refused(node)
+
+    async def _follow_membership(self) -> None:
+        """Passes on what changes of the ring, and who is gone."""
+        live = self._live()
+        while True:
+            seen = self._membership.version
+            self._records.on_ring_change()
+            self.services.announcer.on_ring_change()
+            before, live = live, self._live()
+            for gone in before:
+                if gone not in live:
+                    self._scheduler.member_down(gone)
+            await self._membership.wait_change(seen)
+
+    def _live(self) -> dict[NodeId, None]:
+        return {member.node_id: None for member in self._membership.members() if member.is_live}
+
+    async def _become_active(self, nursery: trio.Nursery) -> None:
+        """Owns keys once it is a member and its keeper has synced with the others.
+
+        A node none of whose seeds answers goes on alone after a while: what it keeps is merged
+        when they meet.
+        """
+        with trio.move_on_after(self._config.records.recovery_s):
+            await self._membership.joined.wait()
+        await nursery.start(self._records.run)
+        await self._records.synced.wait()
+        self._membership.set_active()
+
+    async def _on_deleted(self, tombstone: Signed, manifest: Signed) -> None:
+        await accept_tombstone(self.services, tombstone, manifest)
+
+    async def _restore(self, task_id: TaskId) -> None:
+        stored = self.services.store.find(task_id)
+        if stored is None or not stored.published:
+            raise TaskNotFound(f"task {task_id.hex()} is not held here any more")
+        await self._records.restore(stored.signed)

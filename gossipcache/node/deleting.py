@@ -1,0 +1,130 @@
+"""`delete`: a tombstone for the whole cluster, or just this node's copy."""
+
+from __future__ import annotations
+
+import trio
+
+from gossipcache.errors import GossipcacheError, NotPermitted
+from gossipcache.identity import Signed
+from gossipcache.ids import NodeId, TaskId
+from gossipcache.link.interface import Peer
+from gossipcache.manifest import SignedManifest, SignedTombstone, open_tombstone, sign_tombstone
+from gossipcache.messages.holding import DropTask, TaskDropped
+from gossipcache.node.looking import find_local, find_manifest
+from gossipcache.node.services import Services, not_found
+from gossipcache.requests import DeleteRequest
+from gossipcache.results import DeleteResult
+
+HOLDERS_TIMEOUT_S = 2.0
+
+
+async def delete(services: Services, request: DeleteRequest) -> DeleteResult:
+    """`delete`: returns when the tombstone is durable and every alive holder was asked.
+
+    Raises `TaskNotFound`, `NotPermitted`, and `TimedOut` if the tombstone is not durable.
+    """
+    if request.local:
+        return await _delete_here(services, request)
+    deadline = trio.current_time() + request.timeout_s
+    found = await find_manifest(services, request.task, request.timeout_s)
+    _check_policy(services, found, services.me)
+    holders = await services.announcer.holders(found.task_id, HOLDERS_TIMEOUT_S)
+    tombstone = sign_tombstone(
+        found,
+        services.identity,
+        policy_number=0,
+        deleted_at=int(services.env.wall_time()),
+    )
+    copies = await services.records.bury(
+        tombstone, timeout_s=max(0.0, deadline - trio.current_time())
+    )
+    await bury_here(services, tombstone)
+    others = [holder.node_id for holder in holders if holder.node_id != services.me]
+    confirmed = await _drop_everywhere(services, tombstone, others, deadline)
+    here = [services.me] if any(holder.node_id == services.me for holder in holders) else []
+    return DeleteResult(
+        confirmed=tuple(node.hex() for node in [*here, *confirmed]),
+        pending=tuple(node.hex() for node in others if node not in confirmed),
+        record_copies=copies,
+    )
+
+
+async def _drop_everywhere(
+    services: Services, tombstone: SignedTombstone, holders: list[NodeId], deadline: float
+) -> list[NodeId]:
+    message = DropTask(tombstone=tombstone.signed, manifest=tombstone.manifest.signed)
+    confirmed: list[NodeId] = []
+
+    async def ask(holder: NodeId) -> None:
+        timeout_s = max(0.1, deadline - trio.current_time())
+        try:
+            await services.links.request(holder, message, TaskDropped, timeout_s)
+        except GossipcacheError:
+            return
+        confirmed.append(holder)
+
+    with trio.move_on_at(deadline):
+        async with trio.open_nursery() as nursery:
+            for holder in holders:
+                nursery.start_soon(ask, holder)
+    return [holder for holder in holders if holder in confirmed]
+
+
+async def handle_drop(services: Services, _peer: Peer, message: DropTask) -> TaskDropped:
+    """Answers `DropTask`: the statements count, not who brings them."""
+    await accept_tombstone(services, message.tombstone, message.manifest)
+    return TaskDropped()
+
+
+async def accept_tombstone(services: Services, tombstone: Signed, manifest: Signed) -> None:
+    """Checks a deletion that was learned from another node, and carries it out here."""
+    checked = open_tombstone(tombstone, manifest, services.cluster.cluster_id)
+    _check_policy(services, checked.manifest, checked.signer)
+    await bury_here(services, checked)
+
+
+async def bury_here(services: Services, tombstone: SignedTombstone) -> None:
+    """Drops this node's copy and remembers the deletion; durable on return."""
+    await services.env.workers.run(lambda: services.store.remember_tombstone(tombstone))
+    if services.store.find(tombstone.task_id) is None:
+        services.announcer.drop(tombstone.task_id)
+
+
+def _check_policy(services: Services, dead: SignedManifest, signer: NodeId) -> None:
+    if services.config.delete_policy == "publisher" and signer != dead.publisher:
+        raise NotPermitted(
+            f"only its publisher {dead.publisher.hex()} may delete {dead.manifest.cid!r}",
+            "run the delete on the publisher's node",
+        )
+
+
+async def _delete_here(services: Services, request: DeleteRequest) -> DeleteResult:
+    stored = find_local(services, request.task)
+    if stored is None:
+        raise not_found(request.task, "this node has nothing of it")
+    if (
+        stored.complete
+        and not request.force
+        and not await may_drop(services, stored.signed.task_id)
+    ):
+        raise NotPermitted(
+            f"this is the last complete copy of {request.task.cid!r} in the cluster",
+            "export it elsewhere first, or use --force",
+        )
+    await drop_here(services, stored.signed.task_id)
+    return DeleteResult(confirmed=(services.me.hex(),), pending=(), record_copies=0)
+
+
+async def may_drop(services: Services, task_id: TaskId) -> bool:
+    """Asks the task's owner for leave to drop a complete copy.
+
+    The owner grants it to one holder at a time, and only while another complete copy is left.
+    """
+    return await services.announcer.release(task_id, HOLDERS_TIMEOUT_S)
+
+
+async def drop_here(services: Services, task_id: TaskId) -> int:
+    """Removes this node's copy; returns the bytes it took."""
+    freed_bytes = await services.env.workers.run(lambda: services.store.remove(task_id))
+    services.announcer.drop(task_id)
+    return freed_bytes

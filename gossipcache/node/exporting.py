@@ -1,0 +1,170 @@
+"""`export`: a task to a path, whole and verified or not there at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+
+import trio
+
+from gossipcache.errors import IntegrityError, TaskNotFound, TimedOut
+from gossipcache.manifest import SignedManifest
+from gossipcache.node.fetching import by_name, fetch, joined
+from gossipcache.node.looking import find_local, find_manifest
+from gossipcache.node.progress import Meter, ReportProgress, reported
+from gossipcache.node.services import Services, not_found
+from gossipcache.requests import ExportRequest
+from gossipcache.results import ExportResult
+from gossipcache.transfer.client import DownloadOutcome
+from gossipcache.transfer.index import StoredTask
+from gossipcache.transfer.local_export import export_file, export_link, export_tree
+from gossipcache.transfer.output import OutputFile
+from gossipcache.transfer.pieces import PieceSet
+
+FIND_TIMEOUT_S = 30.0
+TOKEN_BYTES = 8
+
+
+async def export(
+    services: Services, request: ExportRequest, report: ReportProgress | None
+) -> ExportResult:
+    """`export`. Raises `TaskNotFound`, `Conflict`, `TimedOut`, `IntegrityError`, `NoSpace`."""
+    started = trio.current_time()
+    with trio.move_on_after(request.timeout_s or float("inf")):
+        signed, outcome = await _export(services, request, report)
+        services.store.touch(signed.task_id, services.env.wall_time())
+        return ExportResult(
+            path=str(request.path),
+            size=signed.manifest.size,
+            seconds=trio.current_time() - started,
+            bytes_by_source=by_name(services, outcome),
+            resumed_bytes=outcome.resumed_bytes,
+            digest=signed.manifest.digest,
+        )
+    raise TimedOut(
+        f"the export of {request.task.cid!r} took over {request.timeout_s:g} s",
+        "run it again: it resumes with the pieces it has",
+    )
+
+
+async def _export(
+    services: Services, request: ExportRequest, report: ReportProgress | None
+) -> tuple[SignedManifest, DownloadOutcome]:
+    stored = find_local(services, request.task)
+    if stored is not None and stored.complete and not stored.suspect:
+        try:
+            await _from_store(services, request, stored.signed, report)
+        except (IntegrityError, TaskNotFound):
+            if request.local:
+                raise
+            await _forget_bad_pieces(services, stored)
+        else:
+            return stored.signed, DownloadOutcome({}, stored.signed.manifest.size)
+    if request.local:
+        raise not_found(request.task, "it is not complete on this node")
+    timeout_s = min(FIND_TIMEOUT_S, request.timeout_s or FIND_TIMEOUT_S)
+    signed = await find_manifest(services, request.task, timeout_s)
+    meter = Meter("export", signed.manifest.size)
+    if signed.manifest.kind == "file" and not request.link:
+        work = partial(_while_it_comes, services, request, signed, meter)
+        return signed, await reported(meter, report, work)
+    check = request.task.digest is not None
+    work = partial(fetch, services, signed, meter=meter, check=check)
+    outcome = await reported(meter, report, work)
+    await _from_store(services, request, signed, report)
+    return signed, outcome
+
+
+async def _forget_bad_pieces(services: Services, stored: StoredTask) -> None:
+    task_id = stored.signed.task_id
+    if services.store.find(task_id) is not None:
+        await services.env.workers.run(lambda: services.store.verify(task_id))
+
+
+async def _from_store(
+    services: Services,
+    request: ExportRequest,
+    signed: SignedManifest,
+    report: ReportProgress | None,
+) -> None:
+    """Exports what is complete here; every piece is verified on the way."""
+    meter = Meter("export", signed.manifest.size)
+    token = services.env.entropy(TOKEN_BYTES).hex()
+
+    def work(check: Callable[[], None]) -> None:
+        def progress(done_bytes: int) -> None:
+            check()
+            meter.done_bytes = done_bytes
+
+        place = partial(
+            export_tree if signed.manifest.kind == "tree" else export_file, umask=request.umask
+        )
+        if request.link and signed.manifest.kind == "file":
+            place = partial(export_link)
+        place(
+            services.env.disk,
+            services.store,
+            signed.task_id,
+            request.path,
+            token=token,
+            overwrite=request.overwrite,
+            progress=progress,
+        )
+
+    await reported(meter, report, lambda: services.run_abandonable(work))
+
+
+async def _while_it_comes(
+    services: Services, request: ExportRequest, signed: SignedManifest, meter: Meter
+) -> DownloadOutcome:
+    """Writes each piece to the output while it is in memory, and earlier ones from the store."""
+    run, piece_size = services.env.workers.run, signed.manifest.piece_size
+    token = services.env.entropy(TOKEN_BYTES).hex()
+    output = await run(
+        lambda: OutputFile(
+            services.env.disk,
+            request.path,
+            size=signed.manifest.size,
+            token=token,
+            ledger=services.store,
+            umask=request.umask,
+            overwrite=request.overwrite,
+        )
+    )
+
+    def take(index: int, data: memoryview) -> None:
+        output.write(index * piece_size, data)
+
+    try:
+        async with joined(
+            services,
+            signed,
+            on_piece=take,
+            meter=meter,
+            check=request.task.digest is not None,
+        ) as download:
+            async for pieces in download.stored():
+                await run(partial(_copy_pieces, services, signed, pieces, output))
+            outcome = await download.wait()
+        await run(output.commit)
+    finally:
+        with trio.CancelScope(shield=True):
+            await run(output.abort)
+    return outcome
+
+
+def _copy_pieces(
+    services: Services, signed: SignedManifest, pieces: PieceSet, output: OutputFile
+) -> None:
+    manifest, tree = signed.manifest, services.store.tree(signed.task_id)
+    with closing(services.store.open_data(signed.task_id)) as data:
+        for index in pieces:
+            offset = index * manifest.piece_size
+            piece = data.read_at(offset, manifest.piece_length(index))
+            if not tree.matches(index, piece):
+                raise IntegrityError(
+                    f"piece {index} of {manifest.cid!r} is damaged in this node's store",
+                    "run `gossipcache verify`, then export again",
+                )
+            output.write(offset, piece)

@@ -1,0 +1,70 @@
+"""Bringing a task's pieces to this node, and telling the keepers what it has."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gossipcache.ids import TaskId
+from gossipcache.manifest import SignedManifest
+from gossipcache.node.progress import Meter
+from gossipcache.node.services import Services
+from gossipcache.transfer.client import DownloadOutcome, DownloadProgress
+from gossipcache.transfer.downloads import Joined
+from gossipcache.transfer.sink import OnPiece
+
+
+async def fetch(
+    services: Services, signed: SignedManifest, *, meter: Meter | None = None, check: bool = False
+) -> DownloadOutcome:
+    """Brings all of a task into the store. Raises what ended the download."""
+    async with joined(services, signed, meter=meter, check=check) as download:
+        return await download.wait()
+
+
+@asynccontextmanager
+async def joined(
+    services: Services,
+    signed: SignedManifest,
+    *,
+    on_piece: OnPiece | None = None,
+    meter: Meter | None = None,
+    check: bool = False,
+) -> AsyncIterator[Joined]:
+    """Takes part in the task's download; whatever it comes to is announced at the end.
+
+    With `check` the digest of the whole is verified also where the cid is not that digest.
+    """
+
+    def on_progress(progress: DownloadProgress) -> None:
+        if meter is not None:
+            meter.done_bytes = progress.done_bytes
+            meter.sources = by_name(services, DownloadOutcome(dict(progress.bytes_by_source)))
+
+    try:
+        async with services.downloads.join(
+            signed, on_piece=on_piece, on_progress=on_progress, check_digest=check
+        ) as download:
+            yield download
+    finally:
+        announce(services, signed.task_id)
+
+
+def by_name(services: Services, outcome: DownloadOutcome) -> dict[str, int]:
+    """Bytes by the source's name, or by its id where names clash."""
+    named: dict[str, int] = {}
+    for node, count in outcome.bytes_by_source.items():
+        name = services.name_of(node)
+        named[node.hex() if name in named else name] = count
+    return named
+
+
+def announce(services: Services, task_id: TaskId) -> None:
+    """Tells the keepers, soon, what this node has of the task."""
+    stored = services.store.find(task_id)
+    if stored is None or not stored.published:
+        services.announcer.drop(task_id)
+        return
+    services.announcer.set(
+        task_id, stored.manifest_name, stored.have.count, stored.signed.manifest.piece_count
+    )

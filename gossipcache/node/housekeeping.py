@@ -1,0 +1,139 @@
+"""The local store kept in order: list, pin, gc, verify, and the loop behind them."""
+
+from __future__ import annotations
+
+import trio
+
+from gossipcache.errors import GossipcacheError, TaskNotFound
+from gossipcache.ids import TaskId, task_id_of
+from gossipcache.node.deleting import may_drop
+from gossipcache.node.fetching import fetch
+from gossipcache.node.looking import find_local
+from gossipcache.node.services import Services, not_found
+from gossipcache.requests import TaskQuery
+from gossipcache.results import GcResult, LocalTask, VerifyResult
+from gossipcache.transfer.eviction import Eviction
+from gossipcache.transfer.index import StoredTask
+
+REPAIR_TIMEOUT_S = 60.0
+
+
+def list_tasks(services: Services) -> tuple[LocalTask, ...]:
+    """`ls`: sorted by cid and tag."""
+    return tuple(
+        sorted(
+            (_local_task(stored) for stored in services.store.tasks()),
+            key=lambda task: (task.cid, task.tag),
+        )
+    )
+
+
+def _local_task(stored: StoredTask) -> LocalTask:
+    manifest = stored.signed.manifest
+    expires_at = stored.expires_at
+    return LocalTask(
+        cid=manifest.cid,
+        tag=manifest.tag,
+        task_id=stored.signed.task_id.hex(),
+        size=manifest.size,
+        pieces=manifest.piece_count,
+        pieces_present=stored.have.count,
+        complete=stored.complete,
+        pinned=stored.pinned,
+        last_use=int(stored.last_use),
+        expires_at=None if expires_at is None else int(expires_at),
+    )
+
+
+async def pin(services: Services, query: TaskQuery, *, pinned: bool) -> None:
+    """`pin` and `unpin`. Raises `TaskNotFound` if this node has nothing of the task."""
+    stored = find_local(services, query)
+    if stored is None:
+        raise not_found(query, "this node has nothing of it")
+    change = services.store.pin if pinned else services.store.unpin
+    await services.env.workers.run(lambda: change(stored.signed.task_id))
+
+
+async def gc(services: Services, *, dry_run: bool) -> GcResult:
+    """`gc`: evicts what has expired, idles, or does not fit the quota.
+
+    A copy that may be the last complete one in the cluster stays, unless its own TTL is over.
+    """
+    removed: list[str] = []
+    freed_bytes = kept = 0
+    for proposal in services.store.evictable(services.env.wall_time()):
+        if proposal.reason == "quota" and services.store.excess_bytes() - freed_bytes <= 0:
+            break
+        if not await _may_evict(services, proposal, dry_run=dry_run):
+            kept += 1
+            continue
+        if not dry_run and not await _evict(services, proposal.task_id):
+            continue
+        freed_bytes += proposal.freed_bytes
+        removed.append(proposal.task_id.hex())
+    return GcResult(tuple(removed), freed_bytes, kept, dry_run)
+
+
+async def _may_evict(services: Services, proposal: Eviction, *, dry_run: bool) -> bool:
+    stored = services.store.find(proposal.task_id)
+    if proposal.reason == "expired" or stored is None or not stored.complete or dry_run:
+        return True
+    try:
+        return await may_drop(services, proposal.task_id)
+    except GossipcacheError:
+        return False
+
+
+async def _evict(services: Services, task_id: TaskId) -> bool:
+    evicted = await services.env.workers.run(lambda: services.store.evict(task_id))
+    if evicted:
+        services.announcer.drop(task_id)
+    return evicted
+
+
+async def verify(services: Services, query: TaskQuery | None) -> VerifyResult:
+    """`verify`: re-hashes one task or all, and fetches bad pieces anew from other holders."""
+    bad: dict[str, tuple[int, ...]] = {}
+    repaired: dict[str, tuple[int, ...]] = {}
+    chosen = services.store.tasks() if query is None else [_required(services, query)]
+    for stored in chosen:
+        found = await _verify_one(services, stored.signed.task_id)
+        if not found:
+            continue
+        bad[stored.signed.manifest.cid] = found
+        if await repair(services, stored):
+            repaired[stored.signed.manifest.cid] = found
+    return VerifyResult(len(chosen), bad, repaired)
+
+
+async def _verify_one(services: Services, task_id: TaskId) -> tuple[int, ...]:
+    try:
+        return await services.env.workers.run(lambda: services.store.verify(task_id))
+    except TaskNotFound:
+        return ()
+
+
+def _required(services: Services, query: TaskQuery) -> StoredTask:
+    stored = services.store.find(task_id_of(query.cid, query.tag))
+    if stored is None:
+        raise not_found(query, "this node has nothing of it")
+    return stored
+
+
+async def repair(services: Services, stored: StoredTask) -> bool:
+    """Fetches what a task lacks from others; whether it is complete now."""
+    with trio.move_on_after(REPAIR_TIMEOUT_S):
+        try:
+            await fetch(services, stored.signed)
+        except GossipcacheError:
+            return False
+        return True
+    return False
+
+
+async def keep_in_order(services: Services) -> None:
+    """Runs `gc` and the store's tidying for as long as the node runs."""
+    while True:
+        await trio.sleep(services.config.store.gc_interval_s)
+        await gc(services, dry_run=False)
+        await services.env.workers.run(services.store.tidy)

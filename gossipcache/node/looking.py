@@ -1,0 +1,125 @@
+"""Finding a task: its record, and who holds it. `stat` is little more than that."""
+
+from __future__ import annotations
+
+from gossipcache.dht.records import TaskRecord
+from gossipcache.errors import Conflict
+from gossipcache.ids import NodeId, TaskId, task_id_of
+from gossipcache.manifest import SignedManifest
+from gossipcache.node.services import Services, fits, not_found
+from gossipcache.requests import TaskQuery
+from gossipcache.results import Holder, LocalCopy, StatResult
+from gossipcache.schedule.service import HolderInfo
+from gossipcache.transfer.index import StoredTask
+
+
+def find_local(services: Services, query: TaskQuery) -> StoredTask | None:
+    """What this node's own store has of the task, if it is what the query pins."""
+    stored = services.store.find(task_id_of(query.cid, query.tag))
+    if stored is None or not stored.published or not fits(query, stored.signed):
+        return None
+    return stored
+
+
+async def find_manifest(services: Services, query: TaskQuery, timeout_s: float) -> SignedManifest:
+    """The manifest that the cluster's record keepers give for the task.
+
+    Raises `TaskNotFound`, `Conflict` (a pinned digest or publisher that does not fit) or
+    `TimedOut`.
+    """
+    record = await read_record(services, query, timeout_s)
+    if record is None:
+        raise not_found(query, "nobody in the cluster knows it")
+    if record.manifest is None:
+        raise not_found(query, "it was deleted")
+    if not fits(query, record.manifest):
+        raise Conflict(
+            f"the task {query.cid!r} has other content: digest {record.manifest.manifest.digest}, "
+            f"publisher {record.manifest.publisher.hex()}",
+            "leave out --digest and --publisher to take what is there",
+        )
+    return record.manifest
+
+
+async def read_record(services: Services, query: TaskQuery, timeout_s: float) -> TaskRecord | None:
+    """The task's record; a pinned digest or publisher makes one valid answer enough."""
+    pinned = query.digest is not None or query.publisher is not None
+    accept = (lambda found: fits(query, found)) if pinned else None
+    return await services.records.read(
+        task_id_of(query.cid, query.tag), accept=accept, timeout_s=timeout_s
+    )
+
+
+async def stat(
+    services: Services, query: TaskQuery, *, local: bool, timeout_s: float
+) -> StatResult:
+    """`stat`: raises `TaskNotFound` unless every piece can be had."""
+    task_id = task_id_of(query.cid, query.tag)
+    stored = find_local(services, query)
+    if local:
+        if stored is None or not stored.complete:
+            raise not_found(query, "it is not complete on this node")
+        return describe(services, stored.signed, stored, ())
+    found = await find_manifest(services, query, timeout_s)
+    holders = await services.announcer.holders(task_id, timeout_s)
+    if not (found.manifest.size == 0 or any(holder.complete for holder in holders)):
+        raise not_found(query, "no alive member holds all of it")
+    return describe(services, found, stored, holders)
+
+
+def describe(
+    services: Services,
+    found: SignedManifest,
+    stored: StoredTask | None,
+    holders: tuple[HolderInfo, ...],
+) -> StatResult:
+    """A task as `stat` shows it."""
+    manifest = found.manifest
+    keepers = services.keepers(found.task_id)
+    complete = [holder for holder in holders if holder.complete]
+    warnings = ("only one node holds all of it",) if len(complete) == 1 else ()
+    return StatResult(
+        cid=manifest.cid,
+        tag=manifest.tag,
+        task_id=found.task_id.hex(),
+        size=manifest.size,
+        digest=manifest.digest,
+        piece_size=manifest.piece_size,
+        pieces=manifest.piece_count,
+        kind=manifest.kind,
+        publisher=found.publisher.hex(),
+        owner=keepers[0].hex() if keepers else None,
+        replicas=tuple(node.hex() for node in keepers[1:]),
+        holders=tuple(_holder(services, holder) for holder in holders),
+        local=local_copy(stored),
+        expires_at=manifest.expires_at,
+        warnings=warnings,
+    )
+
+
+def local_copy(stored: StoredTask | None) -> LocalCopy:
+    """This node's own copy as `stat` shows it."""
+    if stored is None:
+        return LocalCopy(present=False, complete=False, pinned=False)
+    return LocalCopy(present=True, complete=stored.complete, pinned=stored.pinned)
+
+
+def _holder(services: Services, holder: HolderInfo) -> Holder:
+    member = services.membership.member(holder.node_id)
+    return Holder(
+        node=holder.node_id.hex(),
+        name=services.name_of(holder.node_id),
+        address=str(member.address) if member is not None and member.address else "",
+        pieces=holder.pieces,
+        complete=holder.complete,
+    )
+
+
+async def other_complete_holders(
+    services: Services, task_id: TaskId, timeout_s: float
+) -> tuple[NodeId, ...]:
+    """The alive nodes but this one that hold all of the task."""
+    holders = await services.announcer.holders(task_id, timeout_s)
+    return tuple(
+        holder.node_id for holder in holders if holder.complete and holder.node_id != services.me
+    )

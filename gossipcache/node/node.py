@@ -1,0 +1,214 @@
+"""The unit that a machine, a program or the simulator runs: all services over one `Env`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+
+import trio
+
+from gossipcache import __version__
+from gossipcache.cluster import Cluster
+from gossipcache.config import NodeConfig
+from gossipcache.env import Env, Port
+from gossipcache.errors import TimedOut
+from gossipcache.identity import Identity
+from gossipcache.ids import Address, task_id_of
+from gossipcache.metrics import Metrics
+from gossipcache.node import deleting, exporting, housekeeping, importing, looking, reading
+from gossipcache.node.assembly import Assembly
+from gossipcache.node.progress import ReportProgress
+from gossipcache.node.services import Services
+from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
+from gossipcache.results import (
+    DeleteResult,
+    ExportResult,
+    GcResult,
+    ImportResult,
+    LocalTask,
+    MemberView,
+    NodeStatus,
+    RingResult,
+    RingShare,
+    StatResult,
+    VerifyResult,
+)
+from gossipcache.transfer.store import Store
+
+STAT_TIMEOUT_S = 10.0
+
+
+class Node:
+    """One node. `run` serves until cancelled; the verbs may be called while it serves."""
+
+    def __init__(self, env: Env, config: NodeConfig, identity: Identity, cluster: Cluster) -> None:
+        self._env = env
+        self._config = config
+        self._identity = identity
+        self._cluster = cluster
+        self._services: Services | None = None
+        self._started_at = 0.0
+        self.metrics = Metrics()
+        self.node_id = identity.node_id
+        self.address: Address | None = None
+        """What others dial; None before `run`, and for a node without a network port."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Opens the store, listens, joins and serves; `started` when verbs may be called.
+
+        Raises `OSError` if it cannot listen, `VersionUnsupported` for a newer store.
+        """
+        run_in_worker = self._env.workers.run
+        store = await run_in_worker(
+            lambda: Store.open(
+                self._env.disk, self._config.home / "store", self._env.wall_time, self._config.store
+            )
+        )
+        port: Port | None = None
+        try:
+            if self._config.listen is not None:
+                port = await self._env.network.bind(self._config.listen)
+                self.address = self._config.advertise or port.address
+            assembly = Assembly(
+                self._env, self._config, self._identity, self._cluster, self.metrics, store
+            )
+            self._services = assembly.services
+            self._started_at = trio.current_time()
+            await assembly.run(port, self.address, task_status)
+        finally:
+            self._services = None
+            with trio.CancelScope(shield=True):
+                if port is not None:
+                    await port.aclose()
+                await run_in_worker(store.close)
+
+    async def leave(self) -> None:
+        """Tells the members that this node goes; call it before `run` is cancelled."""
+        await self.services.membership.leave()
+
+    @property
+    def services(self) -> Services:
+        """What the node is made of, while it runs."""
+        if self._services is None:
+            raise RuntimeError("the node does not run")
+        return self._services
+
+    # The verbs.
+
+    async def import_file(
+        self,
+        request: ImportRequest,
+        *,
+        stream: AsyncIterator[bytes] | None = None,
+        progress: ReportProgress | None = None,
+    ) -> ImportResult:
+        """Puts a file, a folder or `stream` into the cache; see `node.importing`."""
+        return await importing.import_file(self.services, request, stream, progress)
+
+    async def stat(
+        self, task: TaskQuery, *, local: bool = False, timeout_s: float = STAT_TIMEOUT_S
+    ) -> StatResult:
+        """What the cluster, or with `local` this node, has of a task. Raises `TaskNotFound`."""
+        return await looking.stat(self.services, task, local=local, timeout_s=timeout_s)
+
+    async def export(
+        self, request: ExportRequest, *, progress: ReportProgress | None = None
+    ) -> ExportResult:
+        """Writes a task to a path; see `node.exporting`."""
+        return await exporting.export(self.services, request, progress)
+
+    def reader(
+        self, task: TaskQuery, *, local: bool = False, timeout_s: float | None = None
+    ) -> AbstractAsyncContextManager[reading.Reader]:
+        """Opens a task for reading by ranges or as a stream; see `node.reading`."""
+        return reading.reader(self.services, task, local=local, timeout_s=timeout_s)
+
+    async def delete(self, request: DeleteRequest) -> DeleteResult:
+        """Deletes a task everywhere, or this node's copy; see `node.deleting`."""
+        return await deleting.delete(self.services, request)
+
+    def list_tasks(self) -> tuple[LocalTask, ...]:
+        """The tasks held here."""
+        return housekeeping.list_tasks(self.services)
+
+    async def pin(self, task: TaskQuery, pinned: bool) -> None:
+        """Keeps this node's copy from eviction, or ends that."""
+        await housekeeping.pin(self.services, task, pinned=pinned)
+
+    async def gc(self, dry_run: bool) -> GcResult:
+        """Evicts what may go."""
+        return await housekeeping.gc(self.services, dry_run=dry_run)
+
+    async def verify(self, task: TaskQuery | None) -> VerifyResult:
+        """Re-hashes one task, or all, and repairs what is bad from peers."""
+        return await housekeeping.verify(self.services, task)
+
+    # The view.
+
+    def members(self) -> tuple[MemberView, ...]:
+        """All known members, this node among them, in the order of their ids."""
+        return tuple(
+            MemberView(
+                id=member.node_id.hex(),
+                name=member.name,
+                address=str(member.address),
+                state=member.state,
+                roles=tuple(sorted(member.roles)),
+                incarnation=member.incarnation,
+                protocol_min=member.protocol_min,
+                protocol_max=member.protocol_max,
+            )
+            for member in self.services.membership.members()
+        )
+
+    async def wait_members(self, expect: int, timeout_s: float) -> tuple[MemberView, ...]:
+        """Waits until exactly `expect` members are alive on this node's view.
+
+        Raises `TimedOut`.
+        """
+        membership = self.services.membership
+        with trio.move_on_after(timeout_s):
+            while True:
+                seen = membership.version
+                if self._alive_count() == expect:
+                    return self.members()
+                await membership.wait_change(seen)
+        raise TimedOut(
+            f"{self._alive_count()} members are alive after {timeout_s:g} s, not {expect}",
+            "see `gossipcache members`, and the logs of the nodes that are missing",
+        )
+
+    def _alive_count(self) -> int:
+        return sum(member.state == "alive" for member in self.services.membership.members())
+
+    def ring(self, task: TaskQuery | None) -> RingResult:
+        """The ring's shares; with a task also who keeps its record."""
+        services = self.services
+        ring = services.membership.ring
+        keepers = () if task is None else services.keepers(task_id_of(task.cid, task.tag))
+        return RingResult(
+            epoch=ring.epoch.hex(),
+            schedulers=tuple(
+                RingShare(node.hex(), services.name_of(node), share)
+                for node, share in ring.shares().items()
+            ),
+            owner=keepers[0].hex() if keepers else None,
+            replicas=tuple(node.hex() for node in keepers[1:]),
+        )
+
+    def status(self) -> NodeStatus:
+        """How the node is. `pid` is 0: a node does not know its process."""
+        services = self.services
+        return NodeStatus(
+            id=self.node_id.hex(),
+            name=self._config.name,
+            version=__version__,
+            listen=None if self.address is None else str(self.address),
+            roles=tuple(sorted(self._config.roles)),
+            members_alive=self._alive_count(),
+            tasks=len(services.store.tasks()),
+            store_bytes=services.store.used_bytes,
+            uptime_s=trio.current_time() - self._started_at,
+            pid=0,
+            metrics=self.metrics.snapshot(),
+        )
