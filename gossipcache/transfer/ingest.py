@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -196,6 +195,17 @@ def _read(
         progress(hashing.size)
 
 
+def digest_tree_of(disk: Disk, path: PurePath, piece_size: int) -> DigestTree:
+    """The digest tree of the file at `path`, cut into pieces of `piece_size` bytes."""
+    hasher, offset = PieceHasher(piece_size), 0
+    buffer = memoryview(bytearray(CHUNK_BYTES))
+    with closing(open_source(disk, path)) as file:
+        while count := file.read_into(offset, buffer):
+            hasher.update(buffer[:count])
+            offset += count
+    return DigestTree(hasher.digests())
+
+
 def followed(disk: Disk, path: PurePath) -> PurePath:
     """The path that `path` leads to when its last part is a symbolic link."""
     for _ in range(_MAX_LINKS):
@@ -238,6 +248,6 @@ def _link(disk: Disk, path: PurePath, new: PurePath) -> None:
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
             raise
         raise UsageError(
-            f"{path} cannot be hard-linked into the store: {os.strerror(error.errno)}",
+            f"{path} cannot be hard-linked into the store: {error.strerror}",
             "import without --link",
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import PurePath
@@ -26,6 +25,7 @@ from gossipcache.transfer.ingest import (
     followed,
     open_source,
 )
+from gossipcache.transfer.paths import path_bytes, path_text
 from gossipcache.transfer.staging import Staging
 from gossipcache.transfer.tree import (
     FileEntry,
@@ -136,7 +136,7 @@ def _walk(
         here, above = pending.pop()
         for name in disk.list_folder(here):
             path = here / name
-            relative = above + os.fsencode(name)
+            relative = above + path_bytes(name)
             stamp = disk.stamp(path)
             if stamp is None:
                 raise changed(path)
@@ -150,7 +150,7 @@ def _entry(disk: Disk, path: PurePath, relative: bytes, stamp: FileStamp) -> Tre
     if stamp.kind == "directory":
         return FolderEntry(relative)
     if stamp.kind == "link":
-        return LinkEntry(relative, os.fsencode(disk.read_symlink(path)))
+        return LinkEntry(relative, path_bytes(disk.read_symlink(path)))
     if stamp.kind == "file":
         return FileEntry(relative, stamp.size, bool(stamp.mode & 0o100), _UNKNOWN)
     raise UsageError(
@@ -161,7 +161,7 @@ def _entry(disk: Disk, path: PurePath, relative: bytes, stamp: FileStamp) -> Tre
 def _ingested(
     disk: Disk, root: PurePath, entry: FileEntry, stamp: FileStamp, writer: _Writer
 ) -> FileEntry:
-    path = root / os.fsdecode(entry.path)
+    path = root / path_text(entry.path)
     state, buffer, done = blake3(), memoryview(bytearray(min(CHUNK_BYTES, entry.size or 1))), 0
     with closing(open_source(disk, path)) as file:
         while done < entry.size:
@@ -184,4 +184,4 @@ def _check_unchanged(
     again = dict(_walk(disk, path, b""))
     for relative in sorted(found.keys() | again.keys()):
         if found.get(relative) != again.get(relative):
-            raise changed(path / os.fsdecode(relative))
+            raise changed(path / path_text(relative))

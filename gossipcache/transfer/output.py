@@ -8,7 +8,6 @@ is noted in a ledger (the store's index) and removed by the node's next start.
 from __future__ import annotations
 
 import errno
-import os
 from contextlib import suppress
 from pathlib import PurePath
 from typing import Protocol
@@ -210,7 +209,7 @@ def link_out(
             if error.errno not in _NO_LINKS:
                 raise
             raise UsageError(
-                f"{target} cannot be a hard link of the cache's file: {os.strerror(error.errno)}",
+                f"{target} cannot be a hard link of the cache's file: {error.strerror}",
                 "export without --link",
             ) from error
         place.put_file()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import PurePath
 
 from gossipcache.env import Disk
@@ -14,6 +13,7 @@ from gossipcache.transfer.catalogue import Catalogue
 from gossipcache.transfer.index import Entry
 from gossipcache.transfer.layout import Layout
 from gossipcache.transfer.output import is_temporary
+from gossipcache.transfer.paths import path_text
 from gossipcache.transfer.pieces import PieceSet
 from gossipcache.wire import decode
 
@@ -83,7 +83,7 @@ def _rebuilt(disk: Disk, layout: Layout, task_id: TaskId, now: float) -> Entry:
 
 def _remove_outputs(disk: Disk, catalogue: Catalogue) -> None:
     for name in catalogue.outputs():
-        path = PurePath(os.fsdecode(name))
+        path = PurePath(path_text(name))
         if is_temporary(path):
             try:
                 disk.remove(path)

@@ -7,7 +7,6 @@ away by the next start.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, closing
 from pathlib import PurePath
@@ -28,6 +27,7 @@ from gossipcache.transfer.eviction import Eviction, evictions
 from gossipcache.transfer.index import Entry, LinkStamp, StoredTask
 from gossipcache.transfer.intake import Intake
 from gossipcache.transfer.layout import Layout
+from gossipcache.transfer.paths import path_bytes
 from gossipcache.transfer.recovery import open_catalogue
 from gossipcache.transfer.removal import Removal
 from gossipcache.transfer.scrub import check_whole
@@ -351,11 +351,11 @@ class Store:
 
     def note_output(self, path: PurePath) -> None:
         """Remembers a temporary path of an export: the next start removes what is left."""
-        self._catalogue.note_output(os.fsencode(path))
+        self._catalogue.note_output(path_bytes(str(path)))
 
     def forget_output(self, path: PurePath) -> None:
         """Ends `note_output`."""
-        self._catalogue.forget_output(os.fsencode(path))
+        self._catalogue.forget_output(path_bytes(str(path)))
 
     def tidy(self) -> None:
         """Housekeeping, once in a while: frees what the last users left, saves the last uses."""

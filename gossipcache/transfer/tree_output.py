@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -22,6 +21,7 @@ from gossipcache.transfer.chunks import (
     write_sparse,
 )
 from gossipcache.transfer.output import Ledger, Place
+from gossipcache.transfer.paths import path_text
 from gossipcache.transfer.tree import (
     FileEntry,
     FolderEntry,
@@ -69,7 +69,7 @@ class OutputTree:
         self._sync(listing)
         for link in listing.entries:
             if isinstance(link, LinkEntry):
-                self._disk.symlink(os.fsdecode(link.target), self._path(link.path))
+                self._disk.symlink(path_text(link.target), self._path(link.path))
         for folder in reversed(folders):
             self._disk.sync_folder(folder)
             self._disk.set_mode(folder, 0o777 & ~self._umask)
@@ -107,7 +107,7 @@ class OutputTree:
             self._disk.set_mode(path, mode & ~self._umask)
 
     def _path(self, relative: bytes) -> PurePath:
-        return self._root / os.fsdecode(relative)
+        return self._root / path_text(relative)
 
     def commit(self) -> None:
         """The tree stands at its target; what stood there is gone as a whole.
@@ -161,7 +161,7 @@ def tar_size(listing: Listing) -> int:
 
 
 def _header(entry: FileEntry | FolderEntry | LinkEntry) -> bytes:
-    info = tarfile.TarInfo(os.fsdecode(entry.path))
+    info = tarfile.TarInfo(path_text(entry.path))
     info.mode = 0o644
     if isinstance(entry, FileEntry):
         info.size = entry.size
@@ -170,5 +170,5 @@ def _header(entry: FileEntry | FolderEntry | LinkEntry) -> bytes:
         info.type, info.mode = tarfile.DIRTYPE, 0o755
     else:
         info.type, info.mode = tarfile.SYMTYPE, 0o777
-        info.linkname = os.fsdecode(entry.target)
+        info.linkname = path_text(entry.target)
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")

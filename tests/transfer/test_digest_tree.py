@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,10 +23,7 @@ def tree_of(piece_count: int) -> DigestTree:
 
 @settings(max_examples=15)
 @given(st.sampled_from([0, 1, 2, FANOUT - 1, FANOUT, FANOUT + 1, 3 * FANOUT + 7]), st.randoms())
-def test_a_child_gets_the_tree_by_pages_in_any_order(piece_count: int, rng: object) -> None:
-    import random
-
-    assert isinstance(rng, random.Random)
+def test_a_child_gets_the_tree_by_pages_in_any_order(piece_count: int, rng: random.Random) -> None:
     tree = tree_of(piece_count)
     assembly = TreeAssembly(tree.root, piece_count)
     while assembly.tree is None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
+from msgspec.structs import replace
 
 from gossipcache.config import StoreConfig
 from gossipcache.errors import (
@@ -12,7 +13,8 @@ from gossipcache.errors import (
     TaskNotFound,
     VersionUnsupported,
 )
-from gossipcache.manifest import sign_tombstone
+from gossipcache.ids import task_id_of
+from gossipcache.manifest import sign_manifest, sign_tombstone
 from gossipcache.transfer.digest_tree import DigestTree
 from tests.transfer.samples import (
     PIECE,
@@ -75,11 +77,6 @@ def test_a_publisher_that_names_a_false_digest_is_found_out(shop: Shop) -> None:
     content = content_of(2 * PIECE)
     cid = f"sha256:{'0' * 64}"
     honest = manifest_for(content, cid="other").manifest
-    from msgspec.structs import replace
-
-    from gossipcache.ids import task_id_of
-    from gossipcache.manifest import sign_manifest
-
     lie = sign_manifest(
         replace(honest, cid=cid, digest=cid, task_id=task_id_of(cid, "")), PUBLISHER
     )
