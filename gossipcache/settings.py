@@ -148,7 +148,7 @@ def _resolve(
     config_name: str,
 ) -> Setting:
     flag = flags.get(key.name)
-    if flag not in (None, (), False):
+    if flag not in (None, (), [], False):
         return Setting(key.name, _parsed(key, flag, "the command line"), "flag", "")
     if key.variable in variables:
         value = _parsed(key, variables[key.variable], key.variable)

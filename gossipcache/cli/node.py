@@ -33,7 +33,7 @@ def _run_options(command: F) -> F:
         click.option("--role", "roles", multiple=True, type=click.Choice(("peer", "scheduler")),
                      help="Default: both."),
         click.option("--http", metavar="HOST:PORT", help="Control API on TCP; needs the token."),
-        click.option("--quota", "store.quota_bytes", metavar="SIZE", help="Limit of the store."),
+        click.option("--quota", metavar="SIZE", help="Limit of the store."),
         click.option("--insecure-plaintext", is_flag=True, help="No TLS beyond loopback."),
         click.option("--log-level", type=click.Choice(LOG_LEVELS), help="Default: info."),
         click.option("--log-format", type=click.Choice(LOG_FORMATS), help="Default: human."),
@@ -95,7 +95,8 @@ def status_command(shared: Shared) -> None:
 
 def _plain(flags: dict[str, object]) -> dict[str, object]:
     """The flags as JSON can carry them."""
-    return {key: list(flag) if isinstance(flag, tuple) else flag for key, flag in flags.items()}
+    plain = {key: list(flag) if isinstance(flag, tuple) else flag for key, flag in flags.items()}
+    return plain | {"store.quota_bytes": plain.pop("quota")}
 
 
 def _end(home: Home) -> None:

@@ -206,8 +206,7 @@ def _task(tag: str, digest: str | None, publisher: str | None) -> dict[str, obje
 
 def _stdin_parts(bar: ProgressBar) -> Iterator[bytes]:
     done = 0
-    stream = os.fdopen(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
-    while part := stream.read(STDIN_BYTES):
+    while part := os.read(0, STDIN_BYTES):
         done += len(part)
         yield part
         bar({"phase": "sending", "done_bytes": done, "total_bytes": None})

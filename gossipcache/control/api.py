@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import trio
@@ -122,7 +123,8 @@ class ControlApi:
         await exchange.respond(200, text.encode(), [kind])
 
     async def _status(self, exchange: Exchange) -> None:
-        await _reply(exchange, asdict(self._node.status()))
+        status = replace(self._node.status(), pid=os.getpid())
+        await _reply(exchange, asdict(status))
 
     async def _members(self, exchange: Exchange) -> None:
         fields = Fields(exchange.request.query)

@@ -190,15 +190,15 @@ class HttpServer:
             await self._on_error(exchange, error)
         except _CLIENT_GONE:
             raise
-        except trio.Cancelled:
-            stopping = Interrupted("the node is stopping", "start it again and repeat the command")
-            with trio.move_on_after(GOODBYE_S, shield=True), suppress(*_CLIENT_GONE):
-                await self._on_error(exchange, stopping)
-            raise
         except Exception as error:
             _log.exception("a request failed")
             bug = GossipcacheError(f"the node met an unexpected {type(error).__name__}")
             await self._on_error(exchange, bug)
+        except BaseException:  # cancelled, alone or as a group out of a nursery
+            stopping = Interrupted("the node is stopping", "start it again and repeat the command")
+            with trio.move_on_after(GOODBYE_S, shield=True), suppress(*_CLIENT_GONE):
+                await self._on_error(exchange, stopping)
+            raise
 
 
 class _Wire:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 import trio
@@ -59,6 +59,19 @@ class FakeReader:
             yield self._data[offset : min(end, offset + CHUNK_BYTES)]
 
 
+def _read(path: PurePath) -> bytes:
+    if not Path(path).exists():
+        raise UsageError(f"there is no file {path}", "check the path")
+    return Path(path).read_bytes()
+
+
+def _write(request: ExportRequest, data: bytes) -> None:
+    path = Path(request.path)
+    if path.exists() and not request.overwrite:
+        raise Conflict(f"{path} exists already", "give --overwrite")
+    path.write_bytes(data)
+
+
 class FakeNode:
     """The verbs over a dict. `hang` makes export wait for ever; `cancelled` tells that it was."""
 
@@ -68,6 +81,7 @@ class FakeNode:
         self.pinned: set[tuple[str, str]] = set()
         self.requests: list[object] = []
         self.hang = False
+        self.importing = trio.Event()
         self.hanging = trio.Event()
         self.cancelled = trio.Event()
         self.fail_after: int | None = None
@@ -82,13 +96,11 @@ class FakeNode:
         progress: OnProgress | None = None,
     ) -> ImportResult:
         self.requests.append(request)
+        self.importing.set()
         data = b""
         if stream is None:
             assert request.path is not None
-            path = Path(request.path)
-            if not path.exists():
-                raise UsageError(f"there is no file {path}", "check the path")
-            data = path.read_bytes()
+            data = _read(request.path)
         else:
             try:
                 async for part in stream:
@@ -132,9 +144,6 @@ class FakeNode:
     ) -> ExportResult:
         self.requests.append(request)
         data = self._data(request.task)
-        path = Path(request.path)
-        if path.exists() and not request.overwrite:
-            raise Conflict(f"{path} exists already", "give --overwrite")
         if progress is not None:
             progress(Progress("download", 1, len(data), {NODE_ID: 1}))
         if self.hang:
@@ -143,8 +152,10 @@ class FakeNode:
                 await trio.sleep_forever()
             finally:
                 self.cancelled.set()
-        path.write_bytes(data)
-        return ExportResult(str(path), len(data), 0.25, {NODE_ID: len(data)}, 0, "blake3:00")
+        _write(request, data)
+        return ExportResult(
+            str(request.path), len(data), 0.25, {NODE_ID: len(data)}, 0, "blake3:00"
+        )
 
     @asynccontextmanager
     async def reader(

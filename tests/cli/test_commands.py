@@ -1,0 +1,187 @@
+"""The commands around the verbs: node, members, ring, store, cluster, config."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gossipcache import __version__
+from gossipcache.cli.reference import reference
+from gossipcache.home import Home
+from tests.cli.conftest import Run
+from tests.fakes.node import NODE_ID
+from tests.fakes.served import Served
+
+
+def test_status_says_whether_the_node_serves(run: Run, home: Home) -> None:
+    done = run("--format", "json", "node", "status")
+    assert done.code == 4
+    assert done.error["code"] == "unreachable"
+
+
+def test_status_of_a_running_node(run: Run, fake: Served) -> None:
+    done = run("--format", "json", "node", "status")
+    assert (done.code, done.json["id"]) == (0, NODE_ID)
+
+
+def test_stop_ends_the_node_and_may_be_repeated(run: Run, fake: Served) -> None:
+    assert run("--format", "json", "node", "stop").json == {"stopped": True}
+    assert fake.stopped.is_set()
+    assert run("--format", "json", "node", "stop").json == {"stopped": False}
+
+
+def test_members(run: Run, fake: Served) -> None:
+    done = run("--format", "json", "members", "--expect", "1", "--timeout", "10s")
+    (member,) = done.json["members"]
+    assert {"id", "name", "address", "state", "roles", "incarnation"} <= set(member)
+    assert run("members", "--expect", "3", "--timeout", "1s").code == 5
+
+
+def test_members_of_a_node_that_does_not_come_up(run: Run) -> None:
+    assert run("members", "--expect", "1", "--timeout", "100ms").code == 4
+    assert run("members").code == 4
+
+
+def test_ring(run: Run, fake: Served) -> None:
+    done = run("--format", "json", "ring")
+    assert set(done.json) == {"epoch", "schedulers", "owner", "replicas"}
+    assert run("--format", "json", "ring", "-i", "x", "-t", "t").json["owner"] == NODE_ID
+    assert f"owner {NODE_ID}" in run("--format", "human", "ring", "x").out
+
+
+def test_store_commands(run: Run, fake: Served) -> None:
+    fake.node.tasks["x", ""] = b"data"
+    assert run("--format", "json", "ls").json["tasks"][0]["cid"] == "x"
+    assert run("pin", "-i", "x").code == 0
+    assert fake.node.pinned == {("x", "")}
+    assert run("unpin", "x").code == 0
+    assert not fake.node.pinned
+    assert run("pin", "none").code == 3
+    assert run("--format", "json", "gc", "--dry-run").json["dry_run"] is True
+    assert run("--format", "json", "verify").json["checked"] == 1
+
+
+def test_verify_that_finds_rot_exits_6_and_still_shows_the_result(run: Run, fake: Served) -> None:
+    fake.node.bad = {"00": (1, 2)}
+    done = run("--format", "json", "verify")
+    assert done.code == 6
+    assert done.json["bad"] == {"00": [1, 2]}
+    assert done.err.startswith("error: 2 piece(s)")
+
+
+@pytest.mark.parametrize("command", ["pin x", "gc", "verify", "members", "ring"])
+def test_housekeeping_starts_no_node(run: Run, home: Home, command: str) -> None:
+    assert run(*command.split()).code == 4
+    assert not home.is_held()
+
+
+def test_no_start_is_respected(run: Run, home: Home) -> None:
+    for command in ("stat x", "ls", "delete x", "export x y", "import y"):
+        assert run(*command.split(), "--no-start").code == 4
+    assert not home.is_held()
+
+
+def test_a_home_that_names_a_cluster_gets_no_lone_node(run: Run, home: Home) -> None:
+    home.prepare()
+    home.config_path.write_text('join = ["127.0.0.1:1"]')
+    assert run("ls").code == 4
+
+
+def test_cluster_init_makes_a_private_key_once(run: Run, home: Home) -> None:
+    done = run("--format", "json", "cluster", "init", "--delete-policy", "publisher")
+    assert done.code == 0
+    assert stat.S_IMODE(home.cluster_path.stat().st_mode) == 0o600
+    cluster = home.cluster()
+    assert cluster is not None
+    assert cluster.secrets[0].hex() not in done.out + done.err
+    assert run("cluster", "init").code == 8
+    assert home.cluster() == cluster
+
+
+def test_a_cluster_key_travels_to_another_home(run: Run, home: Home, tmp_path: Path) -> None:
+    key = tmp_path / "carried.key"
+    assert run("cluster", "key", "make", "-O", str(key)).code == 0
+    assert run("cluster", "key", "show-path").code == 3
+    assert run("cluster", "key", "import", str(key)).code == 0
+    assert run("cluster", "key", "show-path").out == f"{home.cluster_path}\n"
+    before = home.cluster()
+    assert run("cluster", "key", "rotate").code == 0
+    after = home.cluster()
+    assert before is not None
+    assert after is not None
+    assert (after.cluster_id, after.secrets[1]) == (before.cluster_id, before.secrets[0])
+
+
+def test_another_clusters_key_does_not_slip_in(run: Run, home: Home, tmp_path: Path) -> None:
+    run("cluster", "init")
+    run("cluster", "key", "make", "-O", str(tmp_path / "other"))
+    assert run("cluster", "key", "import", str(tmp_path / "other")).code == 8
+    assert run("cluster", "key", "import", "--replace", str(tmp_path / "other")).code == 0
+    assert run("cluster", "key", "import", str(tmp_path / "missing")).code == 2
+
+
+def test_config_show_tells_where_values_come_from(
+    run: Run, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.prepare()
+    home.config_path.write_text('name = "n"\n[store]\nquota_bytes = "1GiB"')
+    monkeypatch.setenv("GOSSIPCACHE_LOG_LEVEL", "debug")
+    settings = run("--format", "json", "config", "show").json["settings"]
+    shown = {row["key"]: (row["value"], row["origin"]) for row in settings}
+    assert shown["name"] == ("n", "file")
+    assert shown["store.quota_bytes"] == (2**30, "file")
+    assert shown["log_level"] == ("debug", "environment")
+    assert shown["listen"] == ("127.0.0.1:0", "default")
+
+
+def test_config_mistakes_exit_2(run: Run, home: Home) -> None:
+    home.prepare()
+    home.config_path.write_text("nmae = 1")
+    done = run("config", "show")
+    assert done.code == 2
+    assert "TRY: did you mean name?" in done.err
+
+
+def test_doctor_says_what_to_do(run: Run, home: Home) -> None:
+    done = run("--format", "json", "doctor")
+    assert done.code == 1
+    checks = {check["check"]: check for check in done.json["checks"]}
+    assert checks["disk"]["ok"]
+    assert not checks["node"]["ok"]
+    assert "node start" in checks["node"]["hint"]
+
+
+def test_doctor_on_a_healthy_node(run: Run, fake: Served) -> None:
+    done = run("--format", "json", "doctor")
+    assert [check["check"] for check in done.json["checks"] if not check["ok"]] == []
+    assert not fake.node.tasks, "the round trip leaves nothing"
+
+
+def test_version_and_help(run: Run) -> None:
+    assert run("--version").out == f"gossipcache, version {__version__}\n"
+    assert "import" in run("--help").out
+    assert run("import", "-h").code == 0
+
+
+def test_stat_loads_nothing_heavy(fake: Served) -> None:
+    code = (
+        "import sys; from gossipcache.cli import main;"
+        f"code = main(['--home', {str(fake.home.path)!r}, '--format', 'json', 'stat', 'x']);"
+        "print(code, *sys.modules)"
+    )
+    fake.node.tasks["x", ""] = b"data"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer, modules = done.stdout.splitlines()
+    assert json.loads(answer)["cid"] == "x"
+    heavy = {"trio", "msgspec", "nacl", "cbor2", "h11", "rich", "asyncio", "platformdirs", "blake3"}
+    assert not heavy & set(modules.split())
+
+
+def test_the_reference_is_up_to_date() -> None:
+    path = Path(__file__).parents[2] / "docs" / "cli.md"
+    assert path.read_text() == reference(), "run: python -m gossipcache.cli.reference > docs/cli.md"
