@@ -190,6 +190,8 @@ class Announcer:
         self._sweep = deque(dict.fromkeys([*self._sweep, *self._held]))
         delay = self._rng.random() * self._config.reannounce_delay_s
         self._sweep_at = min(self._sweep_at, now + delay)
+        for line in self._lines.values():
+            line.retry_at = min(line.retry_at, now + delay)
 
     def batch_answered(
         self, keeper: NodeId, sequence: int, reply: AnnounceReply, now: float
@@ -286,7 +288,8 @@ class Announcer:
         effects: list[Effect] = []
         for keeper, line in list(self._lines.items()):
             line.ripen(now)
-            if line.under_way is None and line.retry_at <= now:
+            due = _due(line)
+            if due is not None and due <= now:
                 effects += self._next_statement(keeper, line, now, wall_time)
             if not (line.wanted or line.told or line.under_way):
                 del self._lines[keeper]
@@ -333,6 +336,9 @@ class Announcer:
     def _next_statement(
         self, keeper: NodeId, line: _Line, now: float, wall_time: float
     ) -> list[Effect]:
+        if not self._is_alive(keeper):
+            self._back_off(line, now)
+            return []
         batch = self._next_batch(line, wall_time)
         if batch is not None:
             line.under_way = batch

@@ -1,0 +1,367 @@
+"""The keeper's core: announcements taken, leases, sessions and who feeds whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gossipcache.errors import Busy
+from gossipcache.identity import Identity
+from gossipcache.ids import NodeId
+from gossipcache.manifest import SignedManifest
+from gossipcache.messages.announcements import HeartbeatReply, HolderEntry
+from gossipcache.messages.sessions import (
+    LeaveTask,
+    ParentFailure,
+    ParentReport,
+    ReportPieces,
+    SessionReply,
+)
+from gossipcache.schedule.announcement import (
+    Held,
+    HeldSet,
+    LeaseHeartbeat,
+    sign_batch,
+    sign_heartbeat,
+)
+from gossipcache.schedule.scheduler import MAX_CHILDREN, MAX_PIECES_PER_PEER, Push
+from gossipcache.schedule.task import bits_of_pieces, runs_of
+from tests.schedule.fixtures import (
+    CLUSTER,
+    CONFIG,
+    WALL,
+    Keeper,
+    Record,
+    batch_of,
+    held_of,
+    identity,
+    manifest_of,
+    tombstone_of,
+)
+
+TASK = manifest_of("a")
+SEED = identity(2)
+CHILDREN = [identity(10 + number) for number in range(8)]
+
+
+@pytest.fixture
+def keeper() -> Keeper:
+    """Keeps the record of TASK, which SEED has announced."""
+    keeper = Keeper()
+    keeper.knows(TASK)
+    keeper.announce(SEED, held_of(TASK))
+    return keeper
+
+
+def holders(keeper: Keeper, manifest: SignedManifest = TASK) -> list[tuple[NodeId, int]]:
+    return [
+        (NodeId(entry.node_id), entry.pieces)
+        for entry in keeper.core.holders(manifest.task_id).holders
+    ]
+
+
+def heartbeat(keeper: Keeper, node: Identity, *held: Held, **changed: Any) -> HeartbeatReply:
+    announced = HeldSet()
+    for entry in held:
+        announced.put(entry)
+    keeper.sequence += 1
+    fields: dict[str, Any] = {
+        "cluster_id": CLUSTER.cluster_id,
+        "sequence": keeper.sequence,
+        "issued_at": int(WALL + keeper.now),
+        "expires_at": int(WALL + keeper.now) + 30,
+        "entries": len(announced),
+        "set_digest": announced.digest,
+    }
+    signed = sign_heartbeat(LeaseHeartbeat(**(fields | changed)), node)
+    return keeper.core.heartbeat(signed, node.node_id, keeper.now, WALL + keeper.now)
+
+
+def report(
+    keeper: Keeper, child: Identity, *have: int, session: int = 1, **changed: Any
+) -> SessionReply:
+    fields: dict[str, Any] = {
+        "task_id": TASK.task_id,
+        "session": session,
+        "have": tuple(runs_of(bits_of_pieces(have, 8))),
+        "reports": (),
+        "failed": (),
+    }
+    return keeper.core.report(ReportPieces(**(fields | changed)), child.node_id, keeper.now)
+
+
+def run(keeper: Keeper, seconds: float) -> list[Push]:
+    """Lets time pass; what was pushed meanwhile."""
+    pushes: list[Push] = []
+    end = keeper.now + seconds
+    while (due := keeper.core.next_timeout()) is not None and due <= end:
+        keeper.now = max(keeper.now, due)
+        pushes += keeper.core.handle_timeout(keeper.now)
+    keeper.now = end
+    return pushes
+
+
+class TestAnnouncements:
+    def test_an_announced_holder_is_found(self, keeper: Keeper) -> None:
+        assert keeper.core.holders(TASK.task_id).holders == (
+            HolderEntry(SEED.node_id, 8, complete=True),
+        )
+
+    def test_complete_holders_come_first(self, keeper: Keeper) -> None:
+        keeper.announce(identity(3), held_of(TASK, 3))
+        keeper.announce(identity(4), held_of(TASK, 5))
+        assert [pieces for _, pieces in holders(keeper)] == [8, 5, 3]
+
+    def test_a_dead_holder_is_not_named(self, keeper: Keeper) -> None:
+        keeper.dead.add(SEED.node_id)
+        assert holders(keeper) == []
+
+    def test_a_batch_taken_once_is_not_taken_again(self, keeper: Keeper) -> None:
+        old = sign_batch(batch_of(held_of(TASK), sequence=50), SEED)
+        keeper.receive(SEED, old)
+        keeper.announce(SEED, withdrawn=(TASK.task_id,), sequence=51)
+        reply = keeper.receive(SEED, old)
+        assert (reply.dropped, reply.sequence_seen) == ("replayed", 51)
+        assert holders(keeper) == []
+
+    def test_it_is_not_taken_again_even_after_the_node_was_gone(self, keeper: Keeper) -> None:
+        old = sign_batch(batch_of(held_of(TASK), sequence=50), SEED)
+        keeper.receive(SEED, old)
+        keeper.core.member_down(SEED.node_id, keeper.now)
+        assert keeper.receive(SEED, old).dropped == "replayed"
+        run(keeper, 3600 + 300)
+        keeper.announce(identity(3), sequence=1, expires_at=int(WALL + 7200))
+        assert keeper.receive(SEED, old).dropped in ("replayed", "expired")
+
+    def test_nobody_announces_for_another(self, keeper: Keeper) -> None:
+        stolen = sign_batch(batch_of(held_of(TASK), sequence=50), identity(3))
+        assert keeper.receive(identity(4), stolen).dropped == "forged"
+        assert holders(keeper) == [(SEED.node_id, 8)]
+
+    def test_another_manifest_is_not_taken(self, keeper: Keeper) -> None:
+        other = manifest_of("a", pieces=5)
+        reply = keeper.announce(identity(3), held_of(other))
+        assert reply.mismatched == (TASK.task_id,)
+        assert holders(keeper) == [(SEED.node_id, 8)]
+
+    def test_a_holder_of_an_unknown_task_is_taken_and_told(self, keeper: Keeper) -> None:
+        lost = manifest_of("lost")
+        assert keeper.announce(SEED, held_of(lost)).unknown == (lost.task_id,)
+        assert holders(keeper, lost) == [(SEED.node_id, 8)]
+
+    def test_what_is_kept_elsewhere_is_refused(self, keeper: Keeper) -> None:
+        elsewhere = manifest_of("elsewhere")
+        keeper.foreign.add(elsewhere.task_id)
+        assert keeper.announce(SEED, held_of(elsewhere)).refused == (elsewhere.task_id,)
+        assert keeper.core.holders(elsewhere.task_id).keepers == (identity(101).node_id,)
+
+    def test_a_returning_holder_of_a_deleted_task_gets_the_proof(self, keeper: Keeper) -> None:
+        tombstone = tombstone_of(TASK)
+        keeper.records[TASK.task_id] = Record(tombstone=tombstone)
+        (proof,) = keeper.announce(identity(3), held_of(TASK)).deleted
+        assert (proof.tombstone, proof.manifest) == (tombstone.signed, TASK.signed)
+        assert holders(keeper) == []
+
+    def test_proofs_that_do_not_fit_in_a_reply_follow_later(self, keeper: Keeper) -> None:
+        tasks = [manifest_of(f"task {number}") for number in range(100)]
+        for task in tasks:
+            keeper.records[task.task_id] = Record(tombstone=tombstone_of(task))
+        reply = keeper.announce(SEED, *map(held_of, tasks))
+        assert 0 < len(reply.deleted) <= 32
+        assert len(reply.deleted) + len(reply.refused) == 100
+
+    def test_a_fresh_batch_replaces_all_before_it(self, keeper: Keeper) -> None:
+        other = manifest_of("b")
+        keeper.announce(SEED, held_of(other), fresh=True)
+        assert (holders(keeper), holders(keeper, other)) == ([], [(SEED.node_id, 8)])
+
+
+class TestLeases:
+    def test_a_silent_holder_is_forgotten(self, keeper: Keeper) -> None:
+        run(keeper, CONFIG.lease_ttl_s - 1)
+        assert holders(keeper)
+        run(keeper, 1)
+        assert holders(keeper) == []
+
+    def test_a_heartbeat_renews_all(self, keeper: Keeper) -> None:
+        other = held_of(manifest_of("b"))
+        keeper.announce(SEED, other)
+        for _ in range(4):
+            run(keeper, CONFIG.lease_ttl_s - 1)
+            assert not heartbeat(keeper, SEED, other, held_of(TASK)).resync
+        assert holders(keeper)
+
+    def test_a_heartbeat_over_another_set_asks_for_all_anew(self, keeper: Keeper) -> None:
+        assert heartbeat(keeper, SEED, held_of(TASK, 7)).resync
+        assert heartbeat(keeper, SEED).resync
+        assert heartbeat(keeper, identity(3)).resync
+
+    def test_a_replayed_heartbeat_renews_nothing(self, keeper: Keeper) -> None:
+        run(keeper, 20)
+        assert heartbeat(keeper, SEED, held_of(TASK), sequence=1).dropped == "replayed"
+        run(keeper, 10)
+        assert holders(keeper) == []
+
+    def test_a_holder_that_missed_the_deletion_learns_it_by_heartbeat(self, keeper: Keeper) -> None:
+        keeper.records[TASK.task_id] = Record(tombstone=tombstone_of(TASK))
+        keeper.core.task_deleted(TASK.task_id)
+        (proof,) = heartbeat(keeper, SEED, held_of(TASK)).deleted
+        assert proof.task_id == TASK.task_id
+        keeper.announce(SEED, withdrawn=(TASK.task_id,))
+        assert heartbeat(keeper, SEED) == HeartbeatReply(sequence_seen=keeper.sequence)
+
+
+class TestSessions:
+    def test_the_first_answer_names_the_seed(self, keeper: Keeper) -> None:
+        reply = keeper.register(CHILDREN[0], TASK)
+        assert (reply.status, reply.parents) == ("assigned", (SEED.node_id,))
+
+    def test_without_holders_the_assignment_is_empty_until_one_comes(self) -> None:
+        keeper = Keeper()
+        keeper.knows(TASK)
+        assert keeper.register(CHILDREN[0], TASK).parents == ()
+        keeper.announce(SEED, held_of(TASK))
+        (push,) = run(keeper, CONFIG.report_interval_s)
+        assert (push.to, push.message.parents) == (CHILDREN[0].node_id, (SEED.node_id,))
+
+    def test_a_child_is_a_holder_of_what_it_has(self, keeper: Keeper) -> None:
+        keeper.register(CHILDREN[0], TASK, 1, 2)
+        report(keeper, CHILDREN[0], 5)
+        assert (CHILDREN[0].node_id, 3) in holders(keeper)
+
+    def test_eight_children_of_one_seed_feed_each_other(self, keeper: Keeper) -> None:
+        for child in CHILDREN:
+            assert keeper.register(child, TASK).parents == (SEED.node_id,)
+        parents: dict[NodeId, set[bytes]] = {child.node_id: {SEED.node_id} for child in CHILDREN}
+        for piece, child in enumerate(CHILDREN):
+            report(keeper, child, piece)
+        for push in run(keeper, 1.0):
+            parents[push.to] = set(push.message.parents)
+        siblings = {child.node_id for child in CHILDREN}
+        for child in CHILDREN:
+            mine = parents[child.node_id]
+            assert len(mine) == CONFIG.max_parents
+            assert len(mine & siblings) >= CONFIG.max_parents - 1
+            assert child.node_id not in mine
+        loads = [sum(child in mine for mine in parents.values()) for child in sorted(siblings)]
+        assert max(loads) <= 6
+
+    def test_two_partial_peers_feed_each_other_but_not_with_what_both_have(self) -> None:
+        keeper = Keeper()
+        keeper.knows(TASK)
+        one, two, same = CHILDREN[:3]
+        keeper.register(one, TASK, 0, 1)
+        assert keeper.register(two, TASK, 2).parents == (one.node_id,)
+        assert keeper.register(same, TASK, 0, 1).parents == (two.node_id,)
+        pushes = {push.to: push.message.parents for push in run(keeper, 1.0)}
+        assert pushes[one.node_id] == (two.node_id,)
+
+    def test_a_holder_of_another_manifest_is_no_parent(self, keeper: Keeper) -> None:
+        other = manifest_of("a", pieces=5)
+        del keeper.records[TASK.task_id]
+        keeper.announce(identity(3), held_of(other))
+        assert keeper.register(CHILDREN[0], TASK).parents == (SEED.node_id,)
+
+    def test_when_a_parent_dies_its_children_get_another_at_once(self, keeper: Keeper) -> None:
+        backup = identity(3)
+        keeper.register(CHILDREN[0], TASK)
+        keeper.announce(backup, held_of(TASK))
+        run(keeper, 1.0)
+        keeper.dead.add(SEED.node_id)
+        (push,) = keeper.core.member_down(SEED.node_id, keeper.now)
+        assert (push.to, push.message.parents) == (CHILDREN[0].node_id, (backup.node_id,))
+
+    def test_a_parent_that_failed_a_child_is_taken_from_it_for_a_while(
+        self, keeper: Keeper
+    ) -> None:
+        keeper.register(CHILDREN[0], TASK)
+        failure = ParentFailure(SEED.node_id, "a piece did not match")
+        assert report(keeper, CHILDREN[0], failed=(failure,)).parents == ()
+        assert keeper.register(CHILDREN[1], TASK).parents == (SEED.node_id,)
+        back = [push for push in run(keeper, 10.0) if push.to == CHILDREN[0].node_id]
+        assert back[-1].message.parents == (SEED.node_id,)
+        assert report(keeper, CHILDREN[0], failed=(failure,)).parents == ()
+        assert not [push for push in run(keeper, 9.0) if push.to == CHILDREN[0].node_id]
+
+    def test_the_faster_holder_is_named_first(self, keeper: Keeper) -> None:
+        fast = identity(3)
+        keeper.announce(fast, held_of(TASK))
+        keeper.register(CHILDREN[0], TASK)
+        measured = (
+            ParentReport(SEED.node_id, 1000, 1000, 0),
+            ParentReport(fast.node_id, 90_000, 1000, 0),
+        )
+        report(keeper, CHILDREN[0], 0, reports=measured)
+        assert keeper.register(CHILDREN[1], TASK).parents[0] == fast.node_id
+
+    def test_a_loaded_seed_is_spared_once_others_can_feed(self, keeper: Keeper) -> None:
+        first = [identity(200 + number) for number in range(MAX_CHILDREN)]
+        for number, child in enumerate(first):
+            keeper.register(child, TASK, number % 7)
+        late = keeper.register(identity(300), TASK)
+        assert SEED.node_id not in late.parents
+        assert len(late.parents) == CONFIG.max_parents
+
+    def test_a_child_that_moves_here_keeps_its_parents(self) -> None:
+        keeper = Keeper()
+        claimed = (SEED.node_id, CHILDREN[0].node_id)
+        reply = keeper.register(CHILDREN[0], TASK, 0, 1, parents=claimed)
+        assert reply.parents == (SEED.node_id,)
+
+    def test_a_finished_child_feeds_the_others_before_it_is_announced(self, keeper: Keeper) -> None:
+        keeper.register(CHILDREN[0], TASK)
+        keeper.core.leave(
+            LeaveTask(task_id=TASK.task_id, session=1, complete=True),
+            CHILDREN[0].node_id,
+            keeper.now,
+        )
+        assert (CHILDREN[0].node_id, 8) in holders(keeper)
+        assert CHILDREN[0].node_id in keeper.register(CHILDREN[1], TASK).parents
+        keeper.announce(CHILDREN[0], held_of(TASK))
+        keeper.announce(CHILDREN[0], withdrawn=(TASK.task_id,))
+        assert (CHILDREN[0].node_id, 8) not in holders(keeper)
+
+    def test_a_child_that_breaks_off_is_forgotten(self, keeper: Keeper) -> None:
+        keeper.register(CHILDREN[0], TASK, 1)
+        keeper.core.leave(
+            LeaveTask(task_id=TASK.task_id, session=1, complete=False),
+            CHILDREN[0].node_id,
+            keeper.now,
+        )
+        assert holders(keeper) == [(SEED.node_id, 8)]
+        assert report(keeper, CHILDREN[0], 2).status == "unregistered"
+
+    def test_a_silent_child_is_forgotten(self, keeper: Keeper) -> None:
+        keeper.register(CHILDREN[0], TASK, 1)
+        run(keeper, CONFIG.lease_ttl_s + 1)
+        assert report(keeper, CHILDREN[0], 2).status == "unregistered"
+        assert keeper.core.next_timeout() is None
+
+    def test_a_newer_session_takes_the_place_of_the_older(self, keeper: Keeper) -> None:
+        keeper.register(CHILDREN[0], TASK)
+        keeper.register(CHILDREN[0], TASK, session=2)
+        assert report(keeper, CHILDREN[0], 2).status == "unregistered"
+        assert report(keeper, CHILDREN[0], 2, session=2).status == "assigned"
+
+    def test_a_deleted_task_ends_its_sessions_with_the_proof(self, keeper: Keeper) -> None:
+        keeper.register(CHILDREN[0], TASK)
+        keeper.records[TASK.task_id] = Record(tombstone=tombstone_of(TASK))
+        (push,) = keeper.core.task_deleted(TASK.task_id)
+        assert push.message.deleted is not None
+        assert keeper.register(CHILDREN[1], TASK).status == "deleted"
+        assert report(keeper, CHILDREN[0]).status == "deleted"
+
+    def test_a_task_that_moved_away_is_named_with_its_keepers(self, keeper: Keeper) -> None:
+        keeper.register(CHILDREN[0], TASK)
+        keeper.foreign.add(TASK.task_id)
+        for reply in (report(keeper, CHILDREN[0]), keeper.register(CHILDREN[1], TASK)):
+            assert reply == SessionReply(status="not_keeper", keepers=(identity(101).node_id,))
+
+    def test_one_peer_cannot_fill_the_memory(self, keeper: Keeper) -> None:
+        for number in range(MAX_PIECES_PER_PEER // 2**22):
+            task = manifest_of(f"huge {number}")
+            keeper.register(CHILDREN[0], task, piece_count=2**22)
+        with pytest.raises(Busy):
+            keeper.register(CHILDREN[0], TASK)
+        assert keeper.register(CHILDREN[1], TASK).status == "assigned"
