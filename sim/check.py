@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import trio
 
@@ -60,14 +61,12 @@ async def at_the_end(world: World) -> None:
 async def stores_are_true(world: World, name: str) -> None:
     """No task that a node shows as complete has a wrong byte."""
     tasks = await world.on(name, _complete)
-    for cid, tag in tasks:
-        expected = world.contents.get((cid, tag))
+    for task in tasks:
+        expected = world.contents.get((task.cid, task.tag))
         if expected is None:
-            world.report(f"{name} shows a task {cid!r} that nobody imported")
-            continue
-        read = await world.on(name, lambda node, c=cid, t=tag: _content(node, c, t))
-        if read != expected:
-            world.report(f"{name} holds wrong bytes for {cid!r}")
+            world.report(f"{name} shows a task {task.cid!r} that nobody imported")
+        elif await world.on(name, partial(_content, task)) != expected:
+            world.report(f"{name} holds wrong bytes for {task.cid!r}")
 
 
 def each_byte_once(world: World, result: ExportResult, size: int) -> None:
@@ -86,10 +85,10 @@ def only_from(world: World, result: ExportResult, allowed: Iterable[str]) -> Non
         world.report(f"bytes came from {sorted(sources)}, not from {sorted(allowed)}")
 
 
-async def _complete(node: Node) -> list[tuple[str, str]]:
-    return [(task.cid, task.tag) for task in node.list_tasks() if task.complete]
+async def _complete(node: Node) -> list[TaskQuery]:
+    return [TaskQuery(task.cid, task.tag) for task in node.list_tasks() if task.complete]
 
 
-async def _content(node: Node, cid: str, tag: str) -> bytes:
-    async with node.reader(TaskQuery(cid, tag), local=True) as reader:
+async def _content(task: TaskQuery, node: Node) -> bytes:
+    async with node.reader(task, local=True) as reader:
         return bytes(await reader.read(0, reader.size))

@@ -39,9 +39,13 @@ class Streams:
     def named(self, name: str) -> random.Random:
         """The stream `name`; the same object at each call."""
         if name not in self._streams:
-            digest = hashlib.blake2b(f"{self.seed}/{name}".encode(), digest_size=32).digest()
-            self._streams[name] = random.Random(int.from_bytes(digest, "big"))
+            self._streams[name] = self.fresh(name)
         return self._streams[name]
+
+    def fresh(self, name: str) -> random.Random:
+        """The stream `name` from its beginning."""
+        digest = hashlib.blake2b(f"{self.seed}/{name}".encode(), digest_size=32).digest()
+        return random.Random(int.from_bytes(digest, "big"))
 
 
 CURRENT_STREAM: ContextVar[random.Random | None] = ContextVar("current_stream", default=None)

@@ -37,12 +37,13 @@ _SYN_RETRY_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 @dataclass(frozen=True, slots=True)
 class LinkProfile:
-    """What all links are like where no impairment says otherwise: one data centre."""
+    """What all links are like where no impairment says otherwise: one data centre, with hosts
+    slow enough for a fault to strike in the midst of a small transfer."""
 
     latency_s: float = 0.0005
     jitter_s: float = 0.0001
-    host_bytes_per_s: float = 125e6
-    """Capacity of a host's uplink, and of its downlink (1 Gbit/s)."""
+    host_bytes_per_s: float = 25e6
+    """Capacity of a host's uplink, and of its downlink (200 Mbit/s)."""
     retransmission_s: float = 0.2
 
 

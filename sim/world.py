@@ -188,8 +188,8 @@ class World:
     async def import_content(
         self, name: str, cid: str, size: int, *, tag: str = "", **options: object
     ) -> ImportResult:
-        """Imports `size` random bytes as `cid`, and remembers them."""
-        content = self.streams.named(f"content/{cid}/{tag}").randbytes(size)
+        """Imports `size` random bytes as `cid`, the same at each call, and remembers them."""
+        content = self.streams.fresh(f"content/{cid}/{tag}").randbytes(size)
         path = self.machines[name].put_file("import", content)
         request = ImportRequest(path=path, cid=cid, tag=tag, **options)  # type: ignore[arg-type]
         self.contents[cid, tag] = content

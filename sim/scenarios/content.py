@@ -61,7 +61,7 @@ async def delete_dead_holder(stage: Stage) -> None:
 async def broadcast(stage: Stage) -> None:
     """One seed gives a task to all others at once; they give it to each other."""
     world = stage.world
-    size = 160 * PIECE_BYTES + 5
+    size = 64 * PIECE_BYTES + 5
     await world.start_cluster(stage.nodes)
     await world.import_content("n0", CID, size)
     children = [name for name in world.up() if name != "n0"]

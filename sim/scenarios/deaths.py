@@ -16,7 +16,7 @@ from sim.world import PIECE_BYTES, World
 
 CID = "report.csv"
 SIZE = 64 * PIECE_BYTES + 17
-BIG = 600 * PIECE_BYTES + 17
+BIG = 240 * PIECE_BYTES + 17
 
 
 @scenario("owner-death")
@@ -98,7 +98,7 @@ async def import_death(stage: Stage) -> None:
     world = stage.world
     await world.start_cluster(stage.nodes)
     victim, other = "n1", "n2"
-    moment_s = stage.world.streams.named("scenario").uniform(0.0, 0.06)
+    moment_s = stage.world.streams.named("scenario").uniform(0.0, 0.15)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_import_and_die, world, victim)
@@ -107,6 +107,8 @@ async def import_death(stage: Stage) -> None:
     await stage.faults.inject(Restart(node=victim))
     await world.wait_views(stage.nodes)
     await check.stores_are_true(world, victim)
+    if any(not task.complete for task in world.node(victim).list_tasks()):
+        world.report(f"{victim} shows half a task")
     await world.import_content(victim, CID, BIG)
     await _can_be_had(world, other, BIG)
 
