@@ -298,15 +298,18 @@ class DownloadCore:
     def _has_room(self) -> bool:
         return len(self._in_flight) + len(self._checking) < self._budget
 
+    def _can_ask(self, parent: Parent) -> bool:
+        return parent.can_ask(max(1, self._budget // len(self._parents)))
+
     def _ask(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        ready = [parent for parent in self._parents.values() if parent.can_ask()]
+        ready = [parent for parent in self._parents.values() if self._can_ask(parent)]
         while ready and self._has_room():
             parent = min(ready, key=lambda parent: parent.in_flight / parent.window)
             index = self._picker.claim(parent.node, parent.pieces)
             if index is not None:
                 effects.append(self._fetch(parent, index, now))
-            if index is None or not parent.can_ask():
+            if index is None or not self._can_ask(parent):
                 ready.remove(parent)
         return effects
 
@@ -332,7 +335,7 @@ class DownloadCore:
         if self._picker.unrequested or not self._ready:
             return
         for parent in self._parents.values():
-            if parent.can_ask() and parent.in_flight < len(parent.slots):
+            if self._can_ask(parent) and parent.in_flight < len(parent.slots):
                 yield parent
 
     def _late(self, idle: Parent) -> Iterator[tuple[float, Request]]:

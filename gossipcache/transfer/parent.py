@@ -90,10 +90,11 @@ class Parent:
         """Bitmap of the pieces in flight."""
         return sum({1 << request.index for request in self.requests.values()})
 
-    def can_ask(self) -> bool:
-        """Whether another request may go to it now."""
+    def can_ask(self, fair: int) -> bool:
+        """Whether another request may go to it now; at most `fair` while its speed is unknown."""
         ready = self.is_open and not (self.stalled or self.draining or self.paused_until)
-        return ready and self.in_flight < self.window
+        limit = self.window if self.meter.rate else min(self.window, fair)
+        return ready and self.in_flight < limit
 
     def least_busy_slot(self) -> int:
         """The connection for the next request."""

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from gossipcache.errors import NodeUnreachable
+from gossipcache.ids import NodeId
+from gossipcache.link.interface import PieceArrived
+from gossipcache.manifest import SignedManifest
+from gossipcache.messages.pieces import (
+    MAX_REQUESTS_AT_ONCE,
+    Cancel,
+    GetPages,
+    Have,
+    OpenTask,
+    Page,
+    PieceRefused,
+    RequestPiece,
+    TaskOpened,
+    TaskRefused,
+)
+from gossipcache.transfer.arrivals import to_bitmap
+from gossipcache.transfer.server import IDLE_TIMEOUT_S, OPEN_TIMEOUT_S, have_messages
+from gossipcache.wire import Message
+from tests.fakes.channels import ChannelBoard, FakeChannel, Wire, channel_pair
+from tests.transfer.samples import PIECE, TASK, content_of, manifest_for, tree_of
+from tests.transfer.swarm_nodes import SwarmNode
+
+CONTENT = content_of(10 * PIECE + 1)
+SIGNED = manifest_for(CONTENT)
+CHILD = NodeId(b"c" * 16)
+
+
+@pytest.fixture
+def parent(nursery: trio.Nursery) -> SwarmNode:
+    return SwarmNode(ChannelBoard(nursery), "p")
+
+
+@asynccontextmanager
+async def serving(parent: SwarmNode, wire: Wire | None = None) -> AsyncIterator[FakeChannel]:
+    """A channel that `parent` serves; the child's end."""
+    child_end, parent_end = channel_pair(CHILD, parent.node_id, wire)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(parent.server.serve, parent_end)
+        yield child_end
+        await child_end.aclose()
+
+
+def open_task(signed: SignedManifest = SIGNED, *, follow: bool = False) -> OpenTask:
+    return OpenTask(task_id=signed.task_id, manifest_name=signed.name, follow=follow)
+
+
+def request(request_id: int, index: int) -> RequestPiece:
+    return RequestPiece(request_id=request_id, index=index)
+
+
+async def opened(channel: FakeChannel, *, follow: bool = False) -> Message | PieceArrived:
+    await channel.send(open_task(follow=follow))
+    return await channel.receive()
+
+
+async def is_cut_off(channel: FakeChannel) -> bool:
+    """Whether the parent ended the channel, after whatever it had still to say."""
+    with trio.fail_after(1000):
+        try:
+            while True:
+                await channel.receive()
+        except (trio.EndOfChannel, NodeUnreachable):
+            return True
+
+
+async def test_serves_the_pieces_asked_for_in_order(parent: SwarmNode) -> None:
+    parent.shop.keep(CONTENT)
+    async with serving(parent) as channel:
+        assert await opened(channel) == TaskOpened(complete=True)
+        buffers = [bytearray(1), bytearray(PIECE)]
+        channel.expect(1, memoryview(buffers[0]))
+        channel.expect(2, memoryview(buffers[1]))
+        await channel.send(request(1, 10))
+        await channel.send(request(2, 3))
+        assert await channel.receive() == PieceArrived(1, 1)
+        assert await channel.receive() == PieceArrived(2, PIECE)
+    assert b"".join(buffers) == CONTENT[-1:] + CONTENT[3 * PIECE : 4 * PIECE]
+    assert parent.metrics.value("piece_bytes_sent") == PIECE + 1
+
+
+async def test_serves_the_pages_of_the_digest_tree(parent: SwarmNode) -> None:
+    parent.shop.keep(CONTENT)
+    async with serving(parent) as channel:
+        await opened(channel)
+        await channel.send(GetPages(level=0, first=0, count=1))
+        page = tree_of(CONTENT).page(0, 0)
+        assert await channel.receive() == Page(level=0, index=0, data=page)
+
+
+async def test_refuses_a_task_it_has_not_got_and_another_manifest_of_one_it_has(
+    parent: SwarmNode,
+) -> None:
+    async with serving(parent) as channel:
+        assert await opened(channel) == TaskRefused(code="not_found")
+        assert await is_cut_off(channel)
+    parent.shop.keep(CONTENT)
+    async with serving(parent) as channel:
+        await channel.send(open_task(manifest_for(CONTENT, generation=2)))
+        assert await channel.receive() == TaskRefused(code="not_found")
+
+
+async def test_a_partial_holder_tells_and_serves_what_it_gets_at_once(
+    parent: SwarmNode, autojump_clock: MockClock
+) -> None:
+    parent.store.begin(SIGNED, tree_of(CONTENT))
+    parent.shop.download(CONTENT, SIGNED, [0, 9])
+    stored = parent.store.find(TASK)
+    assert stored is not None
+    parent.downloader.arrivals.begin(TASK, stored.have)
+    async with serving(parent) as channel:
+        assert await opened(channel, follow=True) == TaskOpened(complete=False)
+        have = await channel.receive()
+        assert have == Have(first=0, bits=b"\x80\x40")
+        parent.downloader.arrivals.add(TASK, 4)
+        assert await channel.receive() == Have(first=0, bits=b"\x08")
+        buffer = bytearray(PIECE)
+        channel.expect(1, memoryview(buffer))
+        await channel.send(request(1, 4))
+        assert await channel.receive() == PieceArrived(1, PIECE)
+
+
+async def test_refuses_a_piece_it_has_not_got(parent: SwarmNode) -> None:
+    parent.store.begin(SIGNED, tree_of(CONTENT))
+    async with serving(parent) as channel:
+        await opened(channel)
+        await channel.send(request(7, 4))
+        assert await channel.receive() == PieceRefused(request_id=7, code="not_found")
+
+
+async def test_a_deletion_ends_the_service_with_a_word(parent: SwarmNode) -> None:
+    parent.shop.keep(CONTENT)
+    async with serving(parent) as channel:
+        await opened(channel)
+        parent.store.remove(TASK)
+        await channel.send(request(1, 4))
+        assert await channel.receive() == TaskRefused(code="not_found")
+        assert await is_cut_off(channel)
+
+
+async def test_a_cancelled_request_is_not_served(
+    parent: SwarmNode, autojump_clock: MockClock
+) -> None:
+    parent.shop.keep(CONTENT)
+    async with serving(parent, Wire(piece_s=1.0)) as channel:
+        await opened(channel)
+        buffers = {request_id: bytearray(PIECE) for request_id in (1, 2, 3)}
+        for request_id, buffer in buffers.items():
+            channel.expect(request_id, memoryview(buffer))
+            await channel.send(request(request_id, request_id))
+        await channel.send(Cancel(request_id=2))
+        assert await channel.receive() == PieceArrived(1, PIECE)
+        assert await channel.receive() == PieceArrived(3, PIECE)
+
+
+async def test_a_changed_linked_file_is_not_served(parent: SwarmNode) -> None:
+    path = parent.shop.write_source("mine", CONTENT)
+    parent.shop.keep_linked(path)
+    stored = parent.store.find(TASK)
+    assert stored is not None
+    async with serving(parent) as channel:
+        assert await opened_as(channel, stored.signed) == TaskOpened(complete=True)
+        file = parent.shop.disk.open(path, "write")
+        file.write_at(0, b"changed")
+        file.close()
+        await channel.send(request(1, 0))
+        assert await channel.receive() == PieceRefused(request_id=1, code="not_found")
+
+
+async def opened_as(channel: FakeChannel, signed: SignedManifest) -> Message | PieceArrived:
+    await channel.send(open_task(signed))
+    return await channel.receive()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        request(1, 11),
+        open_task(),
+        GetPages(level=1, first=0, count=1),
+        GetPages(level=0, first=0, count=2),
+        TaskOpened(complete=True),
+        Have(first=0, bits=b"\xff"),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+async def test_a_child_outside_the_protocol_is_cut_off(parent: SwarmNode, message: Message) -> None:
+    parent.shop.keep(CONTENT)
+    async with serving(parent) as channel:
+        await opened(channel)
+        await channel.send(message)
+        assert await is_cut_off(channel)
+    assert parent.metrics.value("piece_protocol_errors") == 1
+
+
+async def test_a_channel_must_begin_with_open_task(parent: SwarmNode) -> None:
+    async with serving(parent) as channel:
+        await channel.send(request(1, 0))
+        assert await is_cut_off(channel)
+    assert parent.metrics.value("piece_protocol_errors") == 1
+
+
+async def test_too_many_requests_at_once_are_outside_the_protocol(
+    parent: SwarmNode, autojump_clock: MockClock
+) -> None:
+    parent.shop.keep(CONTENT)
+    async with serving(parent, Wire(piece_s=1.0)) as channel:
+        await opened(channel)
+        await channel.send(request(1, 0))
+        await wait_all_tasks_blocked()
+        for request_id in range(2, MAX_REQUESTS_AT_ONCE + 3):
+            await channel.send(request(request_id, 0))
+        await wait_all_tasks_blocked()
+        assert parent.metrics.value("piece_protocol_errors") == 1
+
+
+@pytest.mark.parametrize(("opens", "limit_s"), [(False, OPEN_TIMEOUT_S), (True, IDLE_TIMEOUT_S)])
+async def test_an_idle_channel_is_closed(
+    parent: SwarmNode, autojump_clock: MockClock, opens: bool, limit_s: float
+) -> None:
+    parent.shop.keep(CONTENT)
+    async with serving(parent) as channel:
+        if opens:
+            await opened(channel)
+        before = trio.current_time()
+        assert await is_cut_off(channel)
+        assert trio.current_time() - before == pytest.approx(limit_s)
+
+
+async def test_a_child_that_reads_nothing_loses_its_channel(
+    parent: SwarmNode, autojump_clock: MockClock
+) -> None:
+    parent.shop.keep(CONTENT)
+    wire = Wire()
+    async with serving(parent, wire) as channel:
+        await opened(channel)
+        wire.frozen = True
+        await channel.send(request(1, 0))
+        await trio.sleep(parent.config.piece_timeout_s + 10)
+        assert await is_cut_off(channel)
+
+
+async def test_uploads_beyond_the_limit_queue(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    parent = SwarmNode(ChannelBoard(nursery), "p")
+    parent.shop.keep(CONTENT)
+    wire = Wire(piece_s=1.0)
+    limit = parent.config.max_uploads
+    done = []
+
+    async def fetch(channel: FakeChannel) -> None:
+        await opened(channel)
+        channel.expect(1, memoryview(bytearray(PIECE)))
+        await channel.send(request(1, 0))
+        await channel.receive()
+        done.append(trio.current_time())
+        await channel.aclose()
+
+    before = trio.current_time()
+    async with trio.open_nursery() as children:
+        for _ in range(limit + 1):
+            child_end, parent_end = channel_pair(CHILD, parent.node_id, wire)
+            nursery.start_soon(parent.server.serve, parent_end)
+            children.start_soon(fetch, child_end)
+    assert [round(at - before) for at in done] == [1] * limit + [2]
+
+
+def test_a_bitmap_is_told_by_slices_without_the_empty_ends() -> None:
+    total = 8 * 70_000
+    pieces = 1 << 9 | 1 << (total - 1)
+    messages = list(have_messages(pieces, total))
+    assert [(message.first, len(message.bits)) for message in messages] == [(8, 1), (total - 8, 1)]
+    told = 0
+    for message in messages:
+        told |= to_bitmap(message.bits) << message.first
+    assert told == pieces
+    assert list(have_messages(0, total)) == []
