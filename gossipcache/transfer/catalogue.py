@@ -184,7 +184,8 @@ class Catalogue:
             return len(changes)
 
     def note_output(self, name: bytes) -> None:
-        """Remembers a temporary path outside the store, to remove it should this process die."""
+        """Remembers a temporary path outside the store, to remove it should this process die.
+        Not synced: after a power loss a hidden file may stay, which is not worth a wait."""
         with self._writing:
             self._journal.put(_OUTPUT + name, b"", sync=False)
             self._outputs.add(name)

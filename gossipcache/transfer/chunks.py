@@ -34,5 +34,6 @@ def chunks(file: DiskFile, offset: int, count: int, buffer: memoryview) -> Itera
 
 def write_sparse(file: DiskFile, offset: int, chunk: memoryview) -> None:
     """Writes `chunk` (at most `CHUNK_BYTES`) where `file` holds zeros; zeros are left out."""
-    if chunk != _ZEROS[: len(chunk)]:
+    # Memoryviews are compared item by item: the first byte decides, or else a copy.
+    if chunk[0] or bytes(chunk) != _ZEROS[: len(chunk)]:
         file.write_at(offset, chunk)

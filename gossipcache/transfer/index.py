@@ -29,7 +29,7 @@ class SealedManifest(msgspec.Struct, frozen=True, kw_only=True):
     digests: bytes
 
 
-class LinkStamp(msgspec.Struct, frozen=True, array_like=True):
+class LinkStamp(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a hard-linked file looked like when it was last verified."""
 
     inode: int
@@ -43,8 +43,11 @@ class LinkStamp(msgspec.Struct, frozen=True, array_like=True):
         return cls(stamp.inode, stamp.size, stamp.mtime_ns, stamp.ctime_ns)
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One task as the journal has it. Sizes in bytes, times in seconds since 1970."""
+class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+    """One task as the journal has it. Sizes in bytes, times in seconds since 1970.
+
+    It is written as an array: new fields come last, with a default.
+    """
 
     payload: bytes
     key: bytes

@@ -101,11 +101,12 @@ class Layout:
         self._disk.sync_folder(self.root.parent)
         return made
 
-    def folders(self) -> Iterator[tuple[PurePath, TaskId | None]]:
-        """All folders under `tasks` with their task; None for one that is no task's."""
+    def folders(self) -> Iterator[tuple[PurePath, str]]:
+        """What stands under `tasks`: each fan-out folder with a name in it."""
         for fan in self._disk.list_folder(self.tasks):
-            for name in self._disk.list_folder(self.tasks / fan):
-                yield self.tasks / fan / name, _task_named(fan, name)
+            parent = self.tasks / fan
+            for name in self._disk.list_folder(parent):
+                yield parent, name
 
     def sealed(self, task_id: TaskId) -> SealedManifest:
         """What stands in a task's `manifest` file. Raises `IntegrityError`."""
@@ -136,7 +137,8 @@ def write_file(disk: Disk, path: PurePath, data: bytes) -> None:
     disk.sync_folder(path.parent)
 
 
-def _task_named(fan: str, name: str) -> TaskId | None:
+def task_named(fan: str, name: str) -> TaskId | None:
+    """The task whose folder is `name` in the fan-out folder `fan`, if it is one's."""
     try:
         task_id = bytes.fromhex(name)
     except ValueError:

@@ -11,7 +11,7 @@ from gossipcache.journal import Journal
 from gossipcache.manifest import Manifest
 from gossipcache.transfer.catalogue import Catalogue
 from gossipcache.transfer.index import Entry
-from gossipcache.transfer.layout import Layout
+from gossipcache.transfer.layout import Layout, task_named
 from gossipcache.transfer.output import is_temporary
 from gossipcache.transfer.paths import path_text
 from gossipcache.transfer.pieces import PieceSet
@@ -36,20 +36,20 @@ def open_catalogue(disk: Disk, layout: Layout, now: float) -> Catalogue:
 
 
 def _sweep(disk: Disk, layout: Layout, catalogue: Catalogue) -> None:
-    standing: set[TaskId] = set()
-    for folder, task_id in layout.folders():
-        task = None if task_id is None else catalogue.find(task_id)
-        if task is None or catalogue.dead_generation(task.task_id) >= task.generation:
-            disk.remove(folder)
-        else:
-            standing.add(task.task_id)
     for task in catalogue.tasks():
-        if task.task_id not in standing:
+        if catalogue.dead_generation(task.task_id) >= task.generation:
             catalogue.drop(task.task_id)
+    missing = {task.task_id.hex(): task.task_id for task in catalogue.tasks()}
+    for parent, name in layout.folders():
+        if parent.name != name[:2] or missing.pop(name, None) is None:
+            disk.remove(parent / name)
+    for task_id in missing.values():
+        catalogue.drop(task_id)
 
 
 def _rebuild(disk: Disk, layout: Layout, catalogue: Catalogue, now: float) -> None:
-    for _, task_id in layout.folders():
+    for parent, name in layout.folders():
+        task_id = task_named(parent.name, name)
         if task_id is None or catalogue.find(task_id) is not None:
             continue
         try:

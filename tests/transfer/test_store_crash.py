@@ -147,7 +147,6 @@ def check_every_claim(shop: Shop) -> None:
         for name in shop.disk.list_folder(HOME / "store" / "tasks" / fan)
     ]
     assert len(folders) == len(shop.store.tasks(unpublished=True))
-    assert [n for n in shop.disk.list_folder(HOME) if n not in ("store", "out")] == []
 
 
 @pytest.mark.parametrize("power_loss", [False, True])
