@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -36,8 +37,12 @@ def list_scenarios() -> None:
 @click.option("--nodes", type=click.IntRange(3, 500), help="Default: the scenario's own number.")
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON object.")
 @click.option("--trace", type=click.File("w"), help="Write every event here, a JSON line each.")
-def run(name: str, seed: int, nodes: int | None, as_json: bool, trace: TextIO | None) -> None:
+@click.option("--verbose", is_flag=True, help="Let the nodes log to stderr.")
+def run(
+    name: str, seed: int, nodes: int | None, as_json: bool, trace: TextIO | None, verbose: bool
+) -> None:
     """Runs one scenario; exit 1 if an invariant was violated."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.CRITICAL)
     report = _run(name, seed, nodes, trace)
     if report.violations:
         again = f"python -m sim run --scenario {name} --seed {seed} --nodes {report.nodes}"
@@ -80,6 +85,7 @@ def _digest_elsewhere(name: str, seed: int, nodes: int | None, hash_seed: str) -
         command,
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
         check=False,
     )
