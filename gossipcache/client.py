@@ -54,9 +54,12 @@ class ControlClient:
     def __init__(self, home: Home) -> None:
         self.home = home
         self._open: list[_UnixConnection] = []
+        self._aborted = False
 
     def abort(self) -> None:
-        """Breaks off the calls that other threads are in; they raise `NodeUnreachable`."""
+        """Breaks off the calls that other threads are in; they raise `NodeUnreachable`, as does
+        every later call."""
+        self._aborted = True
         for connection in list(self._open):
             if connection.sock is not None:
                 try:
@@ -168,6 +171,8 @@ class ControlClient:
         reply = _Reply(connection, self._open)
         try:
             self._connect(connection)
+            if self._aborted:
+                raise NodeUnreachable("the call was broken off")
             try:
                 connection.request(
                     method, _target(path, query), data, dict(headers),

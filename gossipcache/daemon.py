@@ -20,7 +20,7 @@ import trio
 
 from gossipcache.client import ControlClient
 from gossipcache.control.serving import ControlServer, HttpPort
-from gossipcache.embed import check_home, running_node
+from gossipcache.embed import check_home, only_error, running_node
 from gossipcache.errors import GossipcacheError, HomeInUse
 from gossipcache.home import Home, RunMode, RunningNode
 from gossipcache.launch import Order, Report, decode_order, read_settings
@@ -169,13 +169,6 @@ def _ready(home: Home, node: Node, control: ControlServer) -> Ready:
         control=str(home.control_path),
         http=str(control.http_address) if control.http_address is not None else None,
     )
-
-
-def only_error(error: BaseException) -> BaseException:
-    """The one error inside nested exception groups, or the group itself if it holds several."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 def main() -> int:

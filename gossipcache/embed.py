@@ -67,6 +67,13 @@ def cluster_of(file: ClusterFile | None) -> Cluster:
     return LOOPBACK if file is None else Cluster(file.cluster_id, file.secrets)
 
 
+def only_error(error: BaseException) -> BaseException:
+    """The one error inside nested exception groups, or the group itself if it holds several."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 def _cannot_listen(listen: Address | None, error: OSError) -> UsageError | NotPermitted:
     if isinstance(error, PermissionError):
         return NotPermitted(f"may not listen on {listen}", "use a port from 1024")

@@ -8,9 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,15 +50,13 @@ class ClusterFile:
 
     def rotated(self) -> ClusterFile:
         """The same cluster with a new secret in front of the present one."""
-        fresh = secrets.token_bytes(SECRET_BYTES)
+        fresh = os.urandom(SECRET_BYTES)
         return ClusterFile(self.cluster_id, (fresh, *self.secrets[:1]), self.delete_policy)
 
 
 def new_cluster(delete_policy: Literal["any", "publisher"] = "any") -> ClusterFile:
     """A cluster with a random id and secret."""
-    return ClusterFile(
-        secrets.token_bytes(CLUSTER_ID_BYTES), (secrets.token_bytes(SECRET_BYTES),), delete_policy
-    )
+    return ClusterFile(os.urandom(CLUSTER_ID_BYTES), (os.urandom(SECRET_BYTES),), delete_policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +133,7 @@ class Home:
         Raises `NotPermitted` if others can read it, `IntegrityError` if it is damaged.
         """
         if not self.key_path.exists():
-            write_private(self.key_path, secrets.token_bytes(SEED_BYTES).hex().encode() + b"\n")
+            write_private(self.key_path, os.urandom(SEED_BYTES).hex().encode() + b"\n")
         seed = _from_hex(read_private(self.key_path).decode("ascii", "replace").strip())
         if seed is None or len(seed) != SEED_BYTES:
             raise IntegrityError(
@@ -164,7 +160,7 @@ class Home:
     def http_token(self) -> str:
         """The token that the HTTP port on TCP asks for, made on the first call."""
         if not self.token_path.exists():
-            write_private(self.token_path, secrets.token_urlsafe(32).encode())
+            write_private(self.token_path, os.urandom(32).hex().encode())
         return read_private(self.token_path).decode().strip()
 
     @contextmanager
@@ -304,6 +300,8 @@ def socket_name(path: Path) -> Iterator[str]:
             return
     finally:
         os.close(folder)
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="gc-") as short:
         os.symlink(path.parent, f"{short}/h")
         yield f"{short}/h/{path.name}"

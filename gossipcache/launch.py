@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from gossipcache.client import ControlClient
 from gossipcache.errors import (
@@ -26,7 +26,9 @@ from gossipcache.errors import (
     from_code,
 )
 from gossipcache.home import Home, RunMode
-from gossipcache.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from gossipcache.settings import Settings
 
 START_TIMEOUT_S = 30.0
 MAX_LOG_BYTES = 16 * 2**20
@@ -86,6 +88,8 @@ class Report:
 
 def read_settings(home: Home, flags: dict[str, object]) -> Settings:
     """The settings of `home` with `flags` above the environment and the config file."""
+    from gossipcache.settings import load_settings  # not needed where a node runs already
+
     try:
         text = home.config_path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -149,6 +153,11 @@ def find_node(
             announce(f"starting a node for this user only on {home.path} (no network port)")
             start_background(home, "auto", {})
     return client
+
+
+def may_start_lone(home: Home) -> bool:
+    """Whether a lone node may be started: nothing in `home` names a cluster."""
+    return home.cluster() is None and not read_settings(home, {}).names_cluster
 
 
 def _comes_up(client: ControlClient) -> bool:

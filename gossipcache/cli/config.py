@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gossipcache.cli.context import Shared, pass_shared, shared_options, table
 from gossipcache.launch import read_settings
-from gossipcache.settings import Setting
+
+if TYPE_CHECKING:
+    from gossipcache.settings import Setting
 
 
 @click.group("config")

@@ -15,7 +15,7 @@ import click
 from gossipcache.client import ControlClient
 from gossipcache.errors import UsageError
 from gossipcache.home import Home
-from gossipcache.launch import find_node, read_settings
+from gossipcache.launch import find_node, may_start_lone
 from gossipcache.units import parse_duration, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,7 +57,9 @@ class Shared:
         """The node of this home. `may_start`: a lone node is started if the home names no
         cluster. Raises `NodeUnreachable`."""
         home = self.home
-        return find_node(home, may_start=lambda: may_start and _is_lone(home), announce=self.say)
+        return find_node(
+            home, may_start=lambda: may_start and may_start_lone(home), announce=self.say
+        )
 
     def say(self, message: str) -> None:
         """A message for the user on stderr, unless `--quiet`."""
@@ -71,10 +73,6 @@ class Shared:
         else:
             for line in human():
                 click.echo(printable(line))
-
-
-def _is_lone(home: Home) -> bool:
-    return home.cluster() is None and not read_settings(home, {}).names_cluster
 
 
 def printable(text: str) -> str:

@@ -14,7 +14,6 @@ from gossipcache.cli.context import Shared, pass_shared, shared_options
 from gossipcache.client import ControlClient
 from gossipcache.errors import GossipcacheError, NodeUnreachable, TimedOut
 from gossipcache.home import Home
-from gossipcache.settings import LOG_FORMATS, LOG_LEVELS
 from gossipcache.units import format_size
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,8 +34,8 @@ def _run_options(command: F) -> F:
         click.option("--http", metavar="HOST:PORT", help="Control API on TCP; needs the token."),
         click.option("--quota", metavar="SIZE", help="Limit of the store."),
         click.option("--insecure-plaintext", is_flag=True, help="No TLS beyond loopback."),
-        click.option("--log-level", type=click.Choice(LOG_LEVELS), help="Default: info."),
-        click.option("--log-format", type=click.Choice(LOG_FORMATS), help="Default: human."),
+        click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error."),
+        click.option("--log-format", metavar="FORMAT", help="human or json."),
     )):  # fmt: skip
         command = decorate(command)
     return command

@@ -19,6 +19,8 @@ from gossipcache.requests import TaskQuery
 
 FRAMED = "application/vnd.gossipcache.framed"
 
+_MEDIA_TYPES = {"file": "application/octet-stream", "tree": "application/x-tar"}
+
 
 async def send_content(
     exchange: Exchange, node: Backend, task: TaskQuery, *, local: bool, timeout_s: float | None
@@ -27,10 +29,8 @@ async def send_content(
     async with node.reader(task, local=local, timeout_s=timeout_s) as reader:
         if exchange.request.headers.get("accept") == FRAMED:
             await _send_framed(exchange, reader)
-        elif reader.kind == "tree":
-            await _send_tar(exchange, reader)
         else:
-            await _send_file(exchange, reader)
+            await _send_plain(exchange, reader)
 
 
 async def _send_framed(exchange: Exchange, reader: Reader) -> None:
@@ -46,16 +46,7 @@ async def _send_framed(exchange: Exchange, reader: Reader) -> None:
     await exchange.finish()
 
 
-async def _send_tar(exchange: Exchange, reader: Reader) -> None:
-    await exchange.start(200, [("content-type", "application/x-tar"), _etag(reader)])
-    if exchange.request.method != "HEAD":
-        async with aclosing(_chunks(reader)) as chunks:
-            async for chunk in chunks:
-                await exchange.write(chunk)
-    await exchange.finish()
-
-
-async def _send_file(exchange: Exchange, reader: Reader) -> None:
+async def _send_plain(exchange: Exchange, reader: Reader) -> None:
     wanted = byte_range(exchange.request.headers.get("range"), reader.size)
     if wanted is not None and wanted[0] == wanted[1]:
         refused = [("content-range", f"bytes */{reader.size}")]
@@ -63,7 +54,7 @@ async def _send_file(exchange: Exchange, reader: Reader) -> None:
         return
     start, stop = wanted or (0, reader.size)
     headers = [
-        ("content-type", "application/octet-stream"),
+        ("content-type", _MEDIA_TYPES[reader.kind]),
         ("content-length", str(stop - start)),
         ("accept-ranges", "bytes"),
         _etag(reader),

@@ -1,0 +1,112 @@
+"""The verbs of a running node as typed calls: requests in, results out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import msgspec
+
+from gossipcache.client import ControlClient, task_path
+from gossipcache.client import OnProgress as OnEvent
+from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
+from gossipcache.results import (
+    DeleteResult,
+    ExportResult,
+    ImportResult,
+    LocalTask,
+    MemberView,
+    Progress,
+    StatResult,
+)
+
+R = TypeVar("R")
+OnProgress = Callable[[Progress], None]
+
+
+class RemoteNode:
+    """Calls a node over its control socket. Raises the errors of `gossipcache.errors`."""
+
+    def __init__(self, client: ControlClient) -> None:
+        self.client = client
+
+    def import_file(
+        self,
+        request: ImportRequest,
+        parts: Iterable[bytes] | None = None,
+        progress: OnProgress | None = None,
+    ) -> ImportResult:
+        """Imports the request's path, or `parts`."""
+        fields, on_event = _plain(request), _events(progress)
+        if parts is None:
+            answer = self.client.run("/v1/tasks", body=fields, on_progress=on_event)
+        else:
+            answer = self.client.upload(
+                "/v1/tasks", query=fields, parts=parts, on_progress=on_event
+            )
+        return _typed(answer, ImportResult)
+
+    def stat(self, task: TaskQuery, *, local: bool, timeout_s: float) -> StatResult:
+        """The task, if it can be had."""
+        query = _naming(task) | {"local": local, "timeout_s": timeout_s}
+        path = task_path(task.cid)
+        answer = self.client.call("GET", path, query=query, timeout_s=timeout_s or None)
+        return _typed(answer, StatResult)
+
+    def export(self, request: ExportRequest, progress: OnProgress | None = None) -> ExportResult:
+        """Writes the task to the request's path."""
+        task = request.task
+        fields = _plain(request) | _naming(task) | {"umask": f"{request.umask:03o}"}
+        del fields["task"]
+        path = task_path(task.cid, "export")
+        return _typed(
+            self.client.run(path, body=fields, on_progress=_events(progress)), ExportResult
+        )
+
+    def delete(self, request: DeleteRequest) -> DeleteResult:
+        """Deletes the task."""
+        query = _naming(request.task) | {
+            "local": request.local,
+            "force": request.force,
+            "timeout_s": request.timeout_s,
+        }
+        wait_s = 2 * request.timeout_s or None
+        path = task_path(request.task.cid)
+        answer = self.client.call("DELETE", path, query=query, timeout_s=wait_s)
+        return _typed(answer, DeleteResult)
+
+    def read(self, task: TaskQuery, offset: int, count: int) -> bytes:
+        """Up to `count` bytes of a file task from `offset`, verified; fewer at its end."""
+        if count <= 0:
+            return b""
+        return self.client.read_range(
+            task_path(task.cid, "content"), query=_naming(task), start=offset, stop=offset + count
+        )
+
+    def list_tasks(self) -> tuple[LocalTask, ...]:
+        """The tasks held by the node."""
+        return _typed(self.client.call("GET", "/v1/tasks")["tasks"], tuple[LocalTask, ...])
+
+    def members(self) -> tuple[MemberView, ...]:
+        """The members of its cluster."""
+        return _typed(self.client.call("GET", "/v1/members")["members"], tuple[MemberView, ...])
+
+
+def _plain(request: ImportRequest | ExportRequest) -> dict[str, Any]:
+    path = request.path
+    return asdict(request) | {"path": None if path is None else str(path)}
+
+
+def _naming(task: TaskQuery) -> dict[str, Any]:
+    return {"tag": task.tag, "digest": task.digest, "publisher": task.publisher}
+
+
+def _typed(value: object, kind: type[R]) -> R:
+    return msgspec.convert(value, kind)
+
+
+def _events(progress: OnProgress | None) -> OnEvent | None:
+    if progress is None:
+        return None
+    return lambda event: progress(msgspec.convert(event, Progress))
