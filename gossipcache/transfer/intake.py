@@ -64,6 +64,8 @@ class Intake:
         """See `Store.adopt`."""
         manifest = signed.manifest
         stamp = self._disk.stamp(staging.data)
+        if stamp is None and self._readopted(signed, tree, pinned=pinned, published=published):
+            return
         if stamp is None or stamp.size != manifest.size or tree.root != manifest.root:
             raise IntegrityError("the manifest does not fit the content that was staged")
         entry = replace(
@@ -77,6 +79,26 @@ class Intake:
             linked=linked,
         )
         self._install(staging, signed, tree, entry, keep_complete=True)
+
+    def _readopted(
+        self, signed: SignedManifest, tree: DigestTree, *, pinned: bool, published: bool
+    ) -> bool:
+        """Whether the content was adopted before, and now has the header `signed`."""
+        with self.moving:
+            self._check_generation(signed, keep_complete=True)
+            task = self._catalogue.find(signed.task_id)
+            if task is None or not task.complete or not same_pieces(task.signed, signed):
+                return False
+            self._seal(task, signed, tree)
+            self._catalogue.update(
+                signed.task_id,
+                lambda task: replace(
+                    task.entry,
+                    pinned=task.pinned or pinned,
+                    published=task.published or published,
+                ),
+            )
+            return True
 
     def begin(self, signed: SignedManifest, tree: DigestTree) -> None:
         """See `Store.begin`; a task that was there may still be suspect or linked."""

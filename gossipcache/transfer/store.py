@@ -156,7 +156,8 @@ class Store:
     ) -> None:
         """Makes what was ingested into `staging` a complete task, durable on return.
 
-        `linked` is what ingest returned for a hard-linked file. Raises `Conflict` if other
+        Once adopted, the same content may be adopted again under another header. `linked` is
+        what ingest returned for a hard-linked file. Raises `Conflict` if other
         content stands complete under this task (`remember_tombstone` removes what was deleted)
         or a later generation does, `TaskNotFound` if this generation was deleted, and
         `IntegrityError` if manifest and content do not fit.

@@ -134,6 +134,21 @@ def test_an_unpublished_task_is_not_shown(shop: Shop) -> None:
     assert len(shop.store.tasks()) == 1
 
 
+def test_adopted_content_takes_the_header_that_the_keepers_settled_on(shop: Shop) -> None:
+    content = content_of(2 * PIECE)
+    staging = shop.store.stage()
+    with closing(shop.disk.open(staging.data, "create")) as file:
+        file.write_at(0, content)
+    shop.store.adopt(staging, manifest_for(content), tree_of(content))
+    settled = manifest_for(content, generation=4)
+    shop.store.adopt(staging, settled, tree_of(content), pinned=True, published=True)
+    shop.reopen()
+    task = shop.store.require(TASK)
+    assert (task.signed.name, task.published, task.pinned) == (settled.name, True, True)
+    assert task.complete
+    assert shop.content() == content
+
+
 def test_a_manifest_that_does_not_fit_is_refused(shop: Shop) -> None:
     staging = shop.store.stage()
     with closing(shop.disk.open(staging.data, "create")) as file:
