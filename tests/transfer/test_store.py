@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -352,3 +353,19 @@ def test_a_task_whose_folder_is_gone_is_forgotten(shop: Shop) -> None:
     shop.reopen()
     assert shop.store.find(TASK) is None
     assert shop.store.used_bytes == 0
+
+
+def test_many_workers_at_once_lose_no_mark(os_shop: Shop) -> None:
+    content = content_of(40 * PIECE)
+    signed = manifest_for(content)
+    os_shop.store.begin(signed, tree_of(content))
+
+    def fetch(index: int) -> None:
+        os_shop.download(content, signed, [index])
+        os_shop.store.touch(TASK, 2000.0 + 2 * index)
+
+    with ThreadPoolExecutor(8) as workers:
+        list(workers.map(fetch, range(40)))
+    os_shop.store.finish(TASK, check_digest=True)
+    assert os_shop.content() == content
+    assert os_shop.store.require(TASK).last_use >= 2000.0
