@@ -62,7 +62,8 @@ async def gc(services: Services, *, dry_run: bool) -> GcResult:
     removed: list[str] = []
     freed_bytes = kept = 0
     for proposal in services.store.evictable(services.env.wall_time()):
-        if proposal.reason == "quota" and services.store.excess_bytes() - freed_bytes <= 0:
+        would_be_freed = freed_bytes if dry_run else 0
+        if proposal.reason == "quota" and services.store.excess_bytes() <= would_be_freed:
             break
         if not await _may_evict(services, proposal, dry_run=dry_run):
             kept += 1

@@ -13,7 +13,7 @@ from functools import partial
 
 import trio
 
-from gossipcache.errors import Conflict, GossipcacheError, IntegrityError, TimedOut
+from gossipcache.errors import Conflict, GossipcacheError, IntegrityError, NotReady, TimedOut
 from gossipcache.ids import TaskId, task_id_of
 from gossipcache.manifest import Manifest, SignedManifest, is_digest_cid, sign_manifest
 from gossipcache.node.fetching import announce
@@ -221,11 +221,11 @@ async def _publish(
             task_id=task_id,
             timeout_s=PUBLISH_TIMEOUT_S,
         )
-    except Conflict:
+        _check_same(content, published.manifest)
+        await _adopt(services, request, content, staging, published.manifest, published=True)
+    except (Conflict, NotReady):
         await _withdraw(services, task_id)
         raise
-    _check_same(content, published.manifest)
-    await _adopt(services, request, content, staging, published.manifest, published=True)
     await _announce(services, request, task_id)
     manifest = published.manifest.manifest
     return ImportResult(
@@ -271,6 +271,8 @@ async def _adopt(
             return
         tree = ingested.tree
         if tree.root != signed.manifest.root:
+            if stored is not None and stored.complete:
+                raise NotReady(f"{content.cid!r} was imported elsewhere at the same moment")
             tree = digest_tree_of(services.env.disk, staging.data, signed.manifest.piece_size)
         store.adopt(
             staging,
