@@ -43,6 +43,9 @@ from gossipcache.transfer.retries import Retries
 
 OPEN_TIMEOUT_S = 10.0
 """A parent that has not opened the task by then, nor sent any byte meanwhile, is given up."""
+_MAX_BACKLOG = 4
+"""With more pieces than this waiting to be checked, this machine is the bottleneck: to ask for
+more would only fill memory and cool the processor's caches."""
 _OVERDUE_FACTOR = 4.0
 _ENDGAME_GAIN = 2.0
 """A piece in flight is asked for again where it comes this many times sooner."""
@@ -296,7 +299,8 @@ class DownloadCore:
         return effects
 
     def _has_room(self) -> bool:
-        return len(self._in_flight) + len(self._checking) < self._budget
+        busy = len(self._in_flight) + len(self._checking)
+        return busy < self._budget and len(self._checking) <= _MAX_BACKLOG
 
     def _can_ask(self, parent: Parent) -> bool:
         return parent.can_ask(max(1, self._budget // len(self._parents)))

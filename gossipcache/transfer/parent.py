@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from gossipcache.ids import NodeId
 
-_SLACK_S = 0.05
+_SLACK_S = 0.02
 """Work kept waiting at a parent beyond the bandwidth-delay product: hides scheduling delays."""
 _METER_SPAN_S = 0.1
 _METER_WEIGHT = 0.3
