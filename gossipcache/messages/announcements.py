@@ -10,6 +10,10 @@
     AskHolders                ->
                               <-       HoldersReply
 
+    holder                             keeper
+    AskRelease                ->
+                              <-       ReleaseReply
+
 The statements inside `Announce` and `Heartbeat` are signed and opaque here:
 `gossipcache.schedule.announcement` says what is in them and how they are verified.
 """
@@ -115,5 +119,24 @@ class HoldersReply(Message, frozen=True, kw_only=True, tag="holders_reply"):
     """Keeper: the alive holders it knows, complete ones first (at most `MAX_HOLDERS`)."""
 
     holders: Annotated[tuple[HolderEntry, ...], Meta(max_length=MAX_HOLDERS)]
+    covered: bool = False
+    """Whether the alive holders known here have every piece between them."""
     keepers: Keepers = ()
     """If the task is not kept here: who keeps it, by this node's view of the ring."""
+
+
+class AskRelease(Message, frozen=True, kw_only=True, tag="ask_release"):
+    """Complete holder, to each keeper, before it drops its copy for want of room or on request."""
+
+    task_id: TaskIdBytes
+
+
+class ReleaseReply(Message, frozen=True, kw_only=True, tag="release_reply"):
+    """Keeper: `granted` if another complete, alive holder is left that has no grant itself.
+
+    A grant stands for 30 s, within which the holder drops its copy or keeps it. It takes the
+    grants of more than half of the task's keepers, so that two holders cannot both get leave
+    from different ones.
+    """
+
+    granted: bool

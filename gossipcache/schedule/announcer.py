@@ -183,15 +183,21 @@ class Announcer:
         for keeper in self._keepers.pop(task_id):
             self._unwant(keeper, task_id)
 
+    def members_changed(self, now: float) -> None:
+        """Members died or came back: nothing is left standing with dead keepers."""
+        delay = self._rng.random() * self._config.reannounce_delay_s
+        for keeper, line in list(self._lines.items()):
+            if not self._is_alive(keeper):
+                self._hang_up(keeper)
+            else:
+                line.retry_at = min(line.retry_at, now + delay)
+
     def ring_changed(self, now: float) -> None:
-        """The ring or the liveness of members changed: every task's keepers are looked up anew."""
-        for keeper in [keeper for keeper in self._lines if not self._is_alive(keeper)]:
-            self._hang_up(keeper)
+        """The ring is another: every task's keepers are looked up anew."""
+        self.members_changed(now)
         self._sweep = deque(dict.fromkeys([*self._sweep, *self._held]))
         delay = self._rng.random() * self._config.reannounce_delay_s
         self._sweep_at = min(self._sweep_at, now + delay)
-        for line in self._lines.values():
-            line.retry_at = min(line.retry_at, now + delay)
 
     def batch_answered(
         self, keeper: NodeId, sequence: int, reply: AnnounceReply, now: float

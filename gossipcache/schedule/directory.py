@@ -26,6 +26,8 @@ from gossipcache.schedule.announcement import (
 )
 from gossipcache.schedule.task import View
 
+RELEASE_S = 30.0
+"""How long a holder has leave to drop its copy."""
 MAX_TOMBSTONE_BYTES = 24 * 1024
 """Of all tombstones in one reply, beside its lists of task ids."""
 
@@ -72,6 +74,8 @@ class Directory:
         """In the order in which their leases end."""
         self._holders: dict[TaskId, dict[NodeId, Held]] = {}
         self._floors: OrderedDict[NodeId, _Floor] = OrderedDict()
+        self._releases: OrderedDict[tuple[TaskId, NodeId], float] = OrderedDict()
+        """Who may drop which copy, until when; in the order in which that ends."""
 
     def announce(self, signed: Signed, sender: NodeId, now: float, wall_time: float) -> Taken:
         """Judges a batch and takes what is to be taken of it."""
@@ -111,6 +115,23 @@ class Directory:
         for node_id, held in self._holders.get(task_id, {}).items():
             if (name is None or held.manifest_name == name) and self._view.is_alive(node_id):
                 yield node_id, held
+
+    def release(self, task_id: TaskId, sender: NodeId, now: float) -> bool:
+        """Whether `sender` may drop its complete copy because another one is left.
+
+        Holders with such leave are not counted as copies, so that no two of them can rely on
+        each other.
+        """
+        while self._releases and next(iter(self._releases.values())) <= now:
+            self._releases.popitem(last=False)
+        granted = any(
+            held.complete and node_id != sender and (task_id, node_id) not in self._releases
+            for node_id, held in self.holders(task_id)
+        )
+        if granted:
+            self._releases[task_id, sender] = now + RELEASE_S
+            self._releases.move_to_end((task_id, sender))
+        return granted
 
     def tasks_of(self, node_id: NodeId) -> tuple[TaskId, ...]:
         """The tasks that a node has announced."""

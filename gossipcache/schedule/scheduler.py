@@ -112,18 +112,25 @@ class Scheduler:
         """The alive nodes that have pieces: announced ones, and children by what they have."""
         if not self._keeps(task_id):
             return HoldersReply(holders=(), keepers=self._view.keepers_of(task_id))
+        lacking = -1
         found = {
             node_id: HolderEntry(node_id, held.pieces, held.complete)
             for node_id, held in self._directory.holders(task_id)
         }
         for child in self._providers(task_id, self._view.manifest_name(task_id)):
             known = found.get(child.node_id)
+            lacking &= child.missing
             pieces = child.have.bit_count()
             if pieces and (known is None or known.pieces < pieces):
                 complete = pieces == child.piece_count
                 found[child.node_id] = HolderEntry(child.node_id, pieces, complete)
         ranked = sorted(found.values(), key=lambda entry: (not entry.complete, -entry.pieces))
-        return HoldersReply(holders=tuple(ranked[:MAX_HOLDERS]))
+        covered = lacking == 0 or any(entry.complete for entry in ranked)
+        return HoldersReply(holders=tuple(ranked[:MAX_HOLDERS]), covered=covered)
+
+    def release(self, task_id: TaskId, sender: NodeId, now: float) -> bool:
+        """Whether `sender` may drop its complete copy; see `Directory.release`."""
+        return self._keeps(task_id) and self._directory.release(task_id, sender, now)
 
     def register(self, message: RegisterPeer, sender: NodeId, now: float) -> SessionReply:
         """A child opens a session, or comes over from another keeper.
@@ -246,6 +253,8 @@ class Scheduler:
                 continue
             if child.lease_until <= now:
                 self._end(child)
+            elif self._view.deletion(child.task_id) is not None:
+                effects += self.task_deleted(child.task_id)
             elif not child.done:
                 effects += self._review(child, now)
         return effects

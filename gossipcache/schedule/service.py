@@ -22,9 +22,11 @@ from gossipcache.messages.announcements import (
     Announce,
     AnnounceReply,
     AskHolders,
+    AskRelease,
     Heartbeat,
     HeartbeatReply,
     HoldersReply,
+    ReleaseReply,
 )
 from gossipcache.messages.sessions import (
     AssignParents,
@@ -87,6 +89,7 @@ class SchedulerService:
         links.handle(Announce, self._on_announce)
         links.handle(Heartbeat, self._on_heartbeat)
         links.handle(AskHolders, self._on_ask_holders)
+        links.handle(AskRelease, self._on_ask_release)
         links.handle(RegisterPeer, self._on_register)
         links.handle(ReportPieces, self._on_report)
         links.handle(LeaveTask, self._on_leave)
@@ -134,6 +137,11 @@ class SchedulerService:
 
     async def _on_ask_holders(self, peer: Peer, message: AskHolders) -> HoldersReply:
         return self._core.holders(TaskId(message.task_id))
+
+    async def _on_ask_release(self, peer: Peer, message: AskRelease) -> ReleaseReply:
+        now = trio.current_time()
+        granted = self._core.release(TaskId(message.task_id), peer.node_id, now)
+        return ReleaseReply(granted=granted)
 
     async def _on_register(self, peer: Peer, message: RegisterPeer) -> SessionReply:
         self._alarm.ring()
@@ -206,6 +214,7 @@ class AnnounceService:
         self._repairs = trio.CapacityLimiter(MAX_RESTORES)
         self._sessions: dict[int, Session] = {}
         self._last_session = 0
+        self._epoch: bytes | None = None
         self._nursery: trio.Nursery | None = None
         links.handle(AssignParents, self._on_assign)
 
@@ -234,7 +243,12 @@ class AnnounceService:
 
     def on_ring_change(self) -> None:
         """The ring changed, or members died or came back."""
-        self._core.ring_changed(trio.current_time())
+        epoch = self._ring().epoch
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._core.ring_changed(trio.current_time())
+        else:
+            self._core.members_changed(trio.current_time())
         self._alarm.ring()
         for session in self._sessions.values():
             session.ring_changed()
@@ -294,6 +308,30 @@ class AnnounceService:
             raise NodeUnreachable("no keeper of the task's record tells who holds it")
         alive = [info for info in found.values() if self._is_alive(info.node_id)]
         return tuple(sorted(alive, key=lambda info: (not info.complete, -info.pieces)))
+
+    async def release(self, task_id: TaskId, timeout_s: float) -> bool:
+        """Whether this node may drop its complete copy within the next 30 s.
+
+        More than half of the task's keepers must know of another complete, alive copy whose
+        holder has no such leave; a keeper that does not answer grants nothing.
+        """
+        keepers = self._keepers_of(task_id)
+        granted = 0
+
+        async def ask(keeper: NodeId) -> None:
+            nonlocal granted
+            try:
+                reply = await self._links.request(
+                    keeper, AskRelease(task_id=task_id), ReleaseReply, timeout_s
+                )
+            except GossipcacheError:
+                return
+            granted += reply.granted
+
+        async with trio.open_nursery() as nursery:
+            for keeper in keepers:
+                nursery.start_soon(ask, keeper)
+        return granted > len(keepers) // 2
 
     @asynccontextmanager
     async def session(

@@ -30,6 +30,10 @@ class RecordView(Protocol):
 class RingView(Protocol):
     """What is needed of the ring (`dht.ring.Ring`)."""
 
+    @property
+    def epoch(self) -> bytes:
+        """Tells one ring from another."""
+
     def keepers(self, task_id: TaskId, count: int) -> tuple[NodeId, ...]:
         """The owner of a task and its replicas."""
 

@@ -225,6 +225,10 @@ class FixedRing:
 
     nodes: tuple[NodeId, ...] = ()
 
+    @property
+    def epoch(self) -> bytes:
+        return b"".join(self.nodes)
+
     def keepers(self, task_id: TaskId, count: int) -> tuple[NodeId, ...]:
         return self.nodes[:count]
 
