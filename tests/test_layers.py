@@ -14,8 +14,8 @@ PACKAGE = ROOT / "gossipcache"
 # same feature (the same top-level folder or file).
 LAYERS: list[set[str]] = [
     {"errors"},
-    {"ids"},
-    {"wire", "config"},
+    {"ids", "units"},
+    {"wire", "config", "home"},
     {"identity", "cluster", "metrics", "env", "requests", "results", "settings", "log"},
     {"manifest", "journal", "swarm"},
     {"messages"},
@@ -23,10 +23,13 @@ LAYERS: list[set[str]] = [
     {"dht", "schedule", "transfer", "link"},
     {"node"},
     {"control"},
-    {"network", "disk", "workers"},
-    {"client"},
-    {"daemon", "api"},
-    {"cli", "demo"},
+    {"network", "disk"},
+    {"machine", "client"},
+    {"launch"},
+    {"embed"},
+    {"daemon", "api", "demo", "doctor"},
+    {"cli"},
+    {"__main__"},
 ]
 FEATURE_EDGES = {("schedule", "dht.ring")}
 FEATURES = {"dht", "schedule", "transfer", "link"}
@@ -36,7 +39,8 @@ CORES = {
 }  # fmt: skip
 NO_REAL_WORLD = {"asyncio", "time", "os", "random", "threading", "socket", "secrets", "select"}
 REAL_WORLD_MODULES = {
-    "network", "disk", "workers", "daemon", "control", "client", "cli", "api", "demo", "log",
+    "network", "disk", "machine", "home", "control", "client", "launch", "embed", "daemon", "api",
+    "cli", "demo", "doctor", "log",
 }  # fmt: skip
 
 

@@ -17,9 +17,22 @@ from gossipcache.cli.failures import as_typed, leave_quietly, report
 from gossipcache.cli.node import node_group
 from gossipcache.cli.store import gc_command, ls_command, pin_command, unpin_command, verify_command
 from gossipcache.cli.verbs import delete_command, export_command, import_command, stat_command
+from gossipcache.errors import Interrupted
+
+
+class Commands(click.Group):
+    """The commands; Ctrl-C ends one as a typed error, without click's empty line."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted("interrupted") from error
 
 
 @click.group(
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog='Shell completion: eval "$(_GOSSIPCACHE_COMPLETE=bash_source gossipcache)"',
 )

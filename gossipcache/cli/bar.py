@@ -41,7 +41,7 @@ class ProgressBar:
         sources = len(event.get("sources") or ())
         self._bar.update(
             self._row,
-            description=f"{self._title} {event.get('phase', '')}".strip(),
+            description=event.get("phase") or self._title,
             completed=event["done_bytes"],
             total=event.get("total_bytes") or None,
             sources=f"{sources} source{'' if sources == 1 else 's'}" if sources else "",

@@ -171,7 +171,8 @@ def test_interrupted_export_exits_130_and_is_cancelled(
     fake.node.hang = True
     done = run("export", "-i", "x", "-O", str(tmp_path / "out"))
     assert done.code == 130
-    assert done.err.strip().startswith("error: interrupted")
+    assert done.err.startswith("error: interrupted. TRY: ")
+    assert done.err.count("\n") == 1
     fake.wait_for(fake.node.cancelled)
 
 
