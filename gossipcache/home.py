@@ -125,7 +125,18 @@ class Home:
                 f"the home {self.path} belongs to another user", "give a --home of your own"
             )
         if status.st_mode & 0o077:
-            os.chmod(self.path, 0o700)
+            self._close_to_others()
+
+    def _close_to_others(self) -> None:
+        """Takes the folder for the owner alone; refuses one that serves another purpose."""
+        names = set(os.listdir(self.path))
+        own = {self._version_path.name, self.config_path.name, self.cluster_path.name}
+        if names and not names & own:
+            raise NotPermitted(
+                f"others can open {self.path}, and it is not a home of gossipcache",
+                "give a --home that is empty or new",
+            )
+        os.chmod(self.path, 0o700)
 
     def node_seed(self) -> bytes:
         """The secret half of the node's key (32 bytes), made on the first call.

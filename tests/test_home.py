@@ -52,6 +52,19 @@ def test_an_open_home_is_closed_to_others(home: Home) -> None:
     assert mode(home.path) == 0o700
 
 
+def test_a_folder_with_another_purpose_is_left_alone(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o755)
+    (shared / "thesis.tex").touch()
+    with pytest.raises(NotPermitted, match="not a home"):
+        Home(shared).prepare()
+    assert mode(shared) == 0o755
+    (shared / "config.toml").touch()
+    Home(shared).prepare()
+    assert mode(shared) == 0o700
+
+
 def test_the_key_is_made_once_and_stays(home: Home) -> None:
     seed = home.node_seed()
     assert len(seed) == 32

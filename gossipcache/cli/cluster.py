@@ -124,7 +124,7 @@ def make_command(shared: Shared, target: str) -> None:
 def show_path_command(shared: Shared) -> None:
     """Print where the key file is, never the key."""
     path = _existing(shared.home).cluster_path
-    if shared.format == "json":
+    if shared.asked_format == "json":
         shared.show({"path": str(path)}, list)
     else:
         click.echo(path)

@@ -27,7 +27,7 @@ class Shared:
     """The options that every command takes, before or after its name."""
 
     home_path: str | None = None
-    format: str = "auto"
+    format: str | None = None
     quiet: bool = False
     no_progress: bool = False
 
@@ -44,9 +44,17 @@ class Shared:
     @property
     def wants_json(self) -> bool:
         """`auto` is human text on a terminal and JSON elsewhere."""
-        if self.format == "auto":
+        if self.asked_format == "auto":
             return not sys.stdout.isatty()
-        return self.format == "json"
+        return self.asked_format == "json"
+
+    @property
+    def asked_format(self) -> str:
+        """`--format`, or `GOSSIPCACHE_FORMAT`, or `auto`."""
+        asked = self.format or os.environ.get("GOSSIPCACHE_FORMAT", "auto")
+        if asked not in FORMATS:
+            raise UsageError(f"GOSSIPCACHE_FORMAT is {asked!r}", f"use {', '.join(FORMATS)}")
+        return asked
 
     @property
     def shows_progress(self) -> bool:

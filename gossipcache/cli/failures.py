@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -51,14 +52,13 @@ def _sentence(text: str) -> str:
 def _asks_for_json(arguments: Sequence[str]) -> bool:
     """Read from the raw arguments: they may be what the error is about."""
     words = list(arguments)
-    if "--format=json" in words:
+    if "--format=json" in words or ("--format", "json") in pairwise(words):
         return True
-    return any(pair == ("--format", "json") for pair in pairwise(words))
+    given = any(word.partition("=")[0] == "--format" for word in words)
+    return not given and os.environ.get("GOSSIPCACHE_FORMAT") == "json"
 
 
 def leave_quietly() -> int:
     """The reader of stdout went away: nothing more can be said to it."""
-    import os
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1

@@ -221,7 +221,7 @@ def _to_stdout(
         sys.stdout.buffer.write(part)
         size += len(part)
     sys.stdout.buffer.flush()
-    if shared.format == "json":
+    if shared.asked_format == "json":
         click.echo(json.dumps({"path": "-", "size": size}), err=True)
 
 

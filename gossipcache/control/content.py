@@ -7,14 +7,18 @@ a plain answer that fails is broken off short of its length instead.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import cast
+
+import trio
 
 from gossipcache.control.backend import Backend, Reader
 from gossipcache.control.http import Exchange
 from gossipcache.control.progress import json_line
 from gossipcache.control.reading import byte_range
+from gossipcache.errors import TimedOut
 from gossipcache.requests import TaskQuery
 
 FRAMED = "application/vnd.gossipcache.framed"
@@ -26,11 +30,14 @@ async def send_content(
     exchange: Exchange, node: Backend, task: TaskQuery, *, local: bool, timeout_s: float | None
 ) -> None:
     """Answers with the content of `task`; every piece is verified before it is sent."""
-    async with node.reader(task, local=local, timeout_s=timeout_s) as reader:
-        if exchange.request.headers.get("accept") == FRAMED:
-            await _send_framed(exchange, reader)
-        else:
-            await _send_plain(exchange, reader)
+    with trio.move_on_after(math.inf if timeout_s is None else timeout_s) as limit:
+        async with node.reader(task, local=local, timeout_s=timeout_s) as reader:
+            if exchange.request.headers.get("accept") == FRAMED:
+                await _send_framed(exchange, reader)
+            else:
+                await _send_plain(exchange, reader)
+    if limit.cancelled_caught:
+        raise TimedOut(f"the content was not whole after {timeout_s:g} s")
 
 
 async def _send_framed(exchange: Exchange, reader: Reader) -> None:
