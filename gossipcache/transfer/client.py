@@ -286,10 +286,17 @@ class _Run:
     def _parent_gone(self, event: ParentLost | ParentRefused) -> None:
         self._connections.pop(event.parent, None)
         self._abandon_buffers(event.parent)
-        if isinstance(event, ParentRefused) and event.code == "busy":
-            return
+        match event:
+            case ParentRefused(code="busy") | ParentLost(in_order=True):
+                return
+            case ParentRefused():
+                fault = "it has not got the task"
+            case ParentLost(hostile=True):
+                fault = "it broke the protocol"
+            case ParentLost():
+                fault = "the connection broke"
         self._ledger.failed(event.parent)
-        self._swarm.failed(event.parent, "refused" if isinstance(event, ParentRefused) else "lost")
+        self._swarm.failed(event.parent, fault)
 
     def _close_parent(self, node: NodeId, fault: str | None) -> None:
         self._connections.pop(node).close()

@@ -128,7 +128,9 @@ class ParentConnection:
                 ending = ParentLost(self._node, hostile=True)
             except* _RefusedError as refused:
                 ending = ParentRefused(self._node, _code(refused))
-            except* (NodeUnreachable, TimedOut, trio.EndOfChannel):
+            except* trio.EndOfChannel:
+                ending = ParentLost(self._node, in_order=True)
+            except* (NodeUnreachable, TimedOut):
                 pass
             await self._emit(ending)
 

@@ -103,7 +103,7 @@ class DownloadCore:
                 self._forget(parent)
                 pause = self._retries.busy if code == "busy" else self._retries.failed
                 pause(parent, now)
-            case ParentLost(parent, hostile) if parent in self._parents:
+            case ParentLost(parent, hostile=hostile) if parent in self._parents:
                 self._forget(parent)
                 if hostile:
                     self._retries.ban(parent)

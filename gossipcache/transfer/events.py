@@ -83,6 +83,8 @@ class ParentLost:
     """A parent could not be reached, broke off, or sent something outside the protocol."""
 
     parent: NodeId
+    in_order: bool = False
+    """It closed the channel as it may, such as after long idleness; no fault of its."""
     hostile: bool = False
     """It broke the protocol, or sent a page that is not in the digest tree: never again."""
 

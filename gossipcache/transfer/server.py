@@ -38,8 +38,8 @@ from gossipcache.wire import Message
 
 OPEN_TIMEOUT_S = 10.0
 """A channel on which no task is opened by then is closed."""
-IDLE_TIMEOUT_S = 120.0
-"""So is one on which nothing was asked for this long."""
+IDLE_TIMEOUT_S = 300.0
+"""So is one on which nothing was asked for and nothing sent this long."""
 HAVE_INTERVAL_S = 0.1
 """New pieces are told at most this often, together."""
 HAVE_POLL_S = 30.0
@@ -167,6 +167,7 @@ class _Upload:
         """Piece index by request id, in the order asked."""
         self._told = 0
         """The pieces that the child knows of (bitmap)."""
+        self._is_sending = False
         self._work = trio.Event()
 
     async def run(self, *, follow: bool) -> None:
@@ -188,7 +189,7 @@ class _Upload:
             with trio.move_on_after(IDLE_TIMEOUT_S):
                 self._take(await self._channel.receive())
                 continue
-            if not self._wanted:
+            if not (self._pages or self._wanted or self._is_sending):
                 raise trio.EndOfChannel
 
     def _take(self, message: Message | PieceArrived) -> None:
@@ -220,7 +221,9 @@ class _Upload:
 
     async def _send_all(self, done: trio.CancelScope) -> None:
         while True:
+            self._is_sending = False
             await self._work.wait()
+            self._is_sending = True
             self._work = trio.Event()
             while self._pages or self._wanted:
                 stored = self._task.stored()

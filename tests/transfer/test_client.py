@@ -139,7 +139,7 @@ async def test_when_a_parent_dies_the_rest_comes_from_another(
         swarm.assign(second.node_id)
     assert is_whole(child)
     assert child.metrics.value("pieces_received") == 21
-    assert swarm.failures[0] == (first.node_id, "lost")
+    assert swarm.failures[0] == (first.node_id, "the connection broke")
 
 
 async def test_a_frozen_parent_loses_its_pieces_to_others(

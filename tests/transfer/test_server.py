@@ -236,6 +236,18 @@ async def test_an_idle_channel_is_closed(
         assert trio.current_time() - before == pytest.approx(limit_s)
 
 
+async def test_a_slow_piece_is_not_idleness(parent: SwarmNode, autojump_clock: MockClock) -> None:
+    parent.shop.keep(CONTENT)
+    count = 20
+    async with serving(parent, Wire(piece_s=IDLE_TIMEOUT_S / (count - 1))) as channel:
+        await opened(channel)
+        for request_id in range(1, count + 1):
+            channel.expect(request_id, memoryview(bytearray(PIECE)))
+            await channel.send(request(request_id, 0))
+        for request_id in range(1, count + 1):
+            assert await channel.receive() == PieceArrived(request_id, PIECE)
+
+
 async def test_a_child_that_reads_nothing_loses_its_channel(
     parent: SwarmNode, autojump_clock: MockClock
 ) -> None:
