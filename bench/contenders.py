@@ -72,7 +72,9 @@ def libtorrent(file: Path, folder: Path, python: str, profile: str) -> Iterator[
     target.mkdir()
     port, other_port = free_port(), free_port()
     giver = Process([python, "-W", "ignore", script, "seed", str(file), str(port), profile])
-    taker = Process([python, "-W", "ignore", script, "leech", str(target), str(other_port), profile])
+    taker = Process(
+        [python, "-W", "ignore", script, "leech", str(target), str(other_port), profile]
+    )
     try:
         torrent = giver.read_line().split()[1]
         taker.read_line()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Literal, Protocol, TypeVar
 
@@ -66,7 +66,8 @@ class FileStamp:
     mtime_ns: int
     ctime_ns: int
     mode: int
-    blocks_bytes: int
+    blocks_bytes: int = field(compare=False)
+    """Room it takes on the disk; file systems allocate late, so it is no sign of a change."""
 
 
 class Disk(Protocol):

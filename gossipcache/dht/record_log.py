@@ -23,7 +23,15 @@ class _Batch:
 class RecordLog:
     """Group commit over one `Journal`, which it owns."""
 
-    def __init__(self, env: Env, path: PurePath, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        env: Env,
+        path: PurePath,
+        metrics: Metrics,
+        on_written: Callable[[Change], None] = lambda _change: None,
+    ) -> None:
+        """`on_written` hears of each change when it is durable, on the event loop."""
+        self._on_written = on_written
         self._env = env
         self._path = path
         self._metrics = metrics
@@ -76,6 +84,9 @@ class RecordLog:
         except (OSError, GossipcacheError) as error:
             self._metrics.count("record_journal_failures")
             batch.error = error
+            return
+        for change in batch.changes:
+            self._on_written(change)
 
     async def close(self) -> None:
         """Releases the journal once the last write has ended."""

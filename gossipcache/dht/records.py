@@ -20,12 +20,14 @@ from gossipcache.dht.keeper import Keeper
 from gossipcache.dht.reading import Accept, TaskRecord
 from gossipcache.dht.record_client import RecordClient
 from gossipcache.dht.record_log import RecordLog
+from gossipcache.dht.replication import committed_task
 from gossipcache.dht.ring import Ring
 from gossipcache.dht.standing import Opener, standing_manifest, standing_tombstone
 from gossipcache.env import Env
 from gossipcache.errors import Conflict, NotReady
 from gossipcache.identity import Identity
 from gossipcache.ids import NodeId, TaskId
+from gossipcache.journal import Change
 from gossipcache.link.interface import Handler, Links, Peer
 from gossipcache.manifest import SignedManifest, SignedTombstone
 from gossipcache.messages.records import (
@@ -77,8 +79,13 @@ class RecordService:
         is_alive: Callable[[NodeId], bool],
         is_scheduler: bool,
         delete_policy: DeletePolicy = "any",
+        on_deleted: Callable[[TaskId], None] = lambda _task_id: None,
     ) -> None:
-        """To be made before `links` serves; `journal_path` is used by a scheduler only."""
+        """To be made before `links` serves; `journal_path` is used by a scheduler only.
+
+        `on_deleted` hears of each task whose deletion is durable here now.
+        """
+        self._on_deleted = on_deleted
         self._env = env
         self._config = config
         self._me = identity.node_id
@@ -108,7 +115,7 @@ class RecordService:
             self.synced.set()
             task_status.started()
             await trio.sleep_forever()
-        log = RecordLog(self._env, self._journal_path, self._metrics)
+        log = RecordLog(self._env, self._journal_path, self._metrics, self._note_written)
         try:
             self._keeper = keeper = await Keeper.open(
                 self._env,
@@ -128,6 +135,13 @@ class RecordService:
         finally:
             self._keeper = None
             await log.close()
+
+    def _note_written(self, change: Change) -> None:
+        task_id = committed_task(change)
+        if task_id is not None and self._keeper is not None:
+            standing = self._keeper.standing(task_id)
+            if standing is not None and standing.tombstone is not None:
+                self._on_deleted(task_id)
 
     def on_ring_change(self) -> None:
         """Says that `ring()` gives another ring now."""

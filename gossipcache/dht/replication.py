@@ -77,6 +77,12 @@ class _Provisional:
     expires_at: float
 
 
+def committed_task(change: Change) -> TaskId | None:
+    """The task whose committed entry a change of the journal sets or removes, if it does."""
+    key = change[0]
+    return TaskId(key[1:]) if key[:1] == _COMMITTED else None
+
+
 class ReplicationCore:
     """The entries of one keeper and the rules for changing them."""
 

@@ -88,6 +88,7 @@ class MembershipService:
         self._ring_is_stale = False
         self._listed: tuple[Member, ...] | None = None
         self._changed = trio.Event()
+        self._changed_at = 0.0
         self._flushed = trio.Event()
         self._syncing: set[NodeId | Address] = set()
         self._seed_failures: dict[Address, int] = {}
@@ -192,6 +193,11 @@ class MembershipService:
         if self._core is not None:
             self._act(self._core.report_refused(node_id, trio.current_time()))
 
+    @property
+    def quiet_s(self) -> float:
+        """For how long the view has not changed."""
+        return trio.current_time() - self._changed_at
+
     async def wait_change(self, seen: int) -> int:
         """Waits until `version` is not `seen` any more, and returns it."""
         while self.version == seen:
@@ -242,6 +248,7 @@ class MembershipService:
 
     def _bump(self) -> None:
         self.version += 1
+        self._changed_at = trio.current_time()
         self._listed = None
         self._changed.set()
         self._changed = trio.Event()

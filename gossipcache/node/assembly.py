@@ -24,7 +24,8 @@ from gossipcache.node.fetching import announce
 from gossipcache.node.housekeeping import keep_in_order
 from gossipcache.node.importing import settle_unpublished
 from gossipcache.node.services import Services
-from gossipcache.schedule.service import AnnounceService, SchedulerService
+from gossipcache.schedule.scheduling import SchedulerService
+from gossipcache.schedule.service import AnnounceService
 from gossipcache.transfer.client import Downloader
 from gossipcache.transfer.downloads import Downloads
 from gossipcache.transfer.server import PieceServer
@@ -68,6 +69,7 @@ class Assembly:
             is_alive=self._membership.is_alive,
             is_scheduler="scheduler" in config.roles,
             delete_policy=config.delete_policy,
+            on_deleted=lambda task_id: self._scheduler.task_deleted(task_id),
         )
         self._scheduler = SchedulerService(
             env,

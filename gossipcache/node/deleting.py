@@ -28,7 +28,7 @@ async def delete(services: Services, request: DeleteRequest) -> DeleteResult:
     deadline = trio.current_time() + request.timeout_s
     found = await find_manifest(services, request.task, request.timeout_s)
     _check_policy(services, found, services.me)
-    holders = await services.announcer.holders(found.task_id, HOLDERS_TIMEOUT_S)
+    holders = (await services.announcer.holders(found.task_id, HOLDERS_TIMEOUT_S)).known
     tombstone = sign_tombstone(
         found,
         services.identity,

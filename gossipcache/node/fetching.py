@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from gossipcache.errors import IntegrityError
 from gossipcache.ids import TaskId
 from gossipcache.manifest import SignedManifest
 from gossipcache.node.progress import Meter
@@ -46,6 +47,12 @@ async def joined(
             signed, on_piece=on_piece, on_progress=on_progress, check_digest=check
         ) as download:
             yield download
+    except IntegrityError:
+        stored = services.store.find(signed.task_id)
+        if stored is not None and stored.have.complete and not stored.complete:
+            # All pieces fit the manifest, and the whole does not: the manifest is worthless.
+            await services.env.workers.run(lambda: services.store.remove(signed.task_id))
+        raise
     finally:
         announce(services, signed.task_id)
 

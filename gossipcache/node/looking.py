@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import trio
+
 from gossipcache.dht.records import TaskRecord
 from gossipcache.errors import Conflict
-from gossipcache.ids import NodeId, TaskId, task_id_of
+from gossipcache.ids import task_id_of
 from gossipcache.manifest import SignedManifest
 from gossipcache.node.services import Services, fits, not_found
 from gossipcache.requests import TaskQuery
 from gossipcache.results import Holder, LocalCopy, StatResult
 from gossipcache.schedule.service import HolderInfo
 from gossipcache.transfer.index import StoredTask
+
+REANNOUNCED_S = 4.0
+"""Holders announce themselves to new keepers within this time of a change of the ring."""
+ASK_AGAIN_S = 0.2
 
 
 def find_local(services: Services, query: TaskQuery) -> StoredTask | None:
@@ -53,18 +59,26 @@ async def read_record(services: Services, query: TaskQuery, timeout_s: float) ->
 async def stat(
     services: Services, query: TaskQuery, *, local: bool, timeout_s: float
 ) -> StatResult:
-    """`stat`: raises `TaskNotFound` unless every piece can be had."""
+    """`stat`: raises `TaskNotFound` unless every piece can be had.
+
+    After a keeper died its successor knows no holders until they have announced themselves, so
+    "nobody holds it" counts only once the membership has been quiet for a while.
+    """
     task_id = task_id_of(query.cid, query.tag)
     stored = find_local(services, query)
     if local:
         if stored is None or not stored.complete:
             raise not_found(query, "it is not complete on this node")
         return describe(services, stored.signed, stored, ())
+    deadline = trio.current_time() + timeout_s
     found = await find_manifest(services, query, timeout_s)
     holders = await services.announcer.holders(task_id, timeout_s)
-    if not (found.manifest.size == 0 or any(holder.complete for holder in holders)):
-        raise not_found(query, "no alive member holds all of it")
-    return describe(services, found, stored, holders)
+    while not (holders.covered or found.manifest.size == 0):
+        if services.membership.quiet_s > REANNOUNCED_S or trio.current_time() >= deadline:
+            raise not_found(query, "the alive members do not hold all of it")
+        await trio.sleep(ASK_AGAIN_S)
+        holders = await services.announcer.holders(task_id, timeout_s)
+    return describe(services, found, stored, holders.known)
 
 
 def describe(
@@ -112,14 +126,4 @@ def _holder(services: Services, holder: HolderInfo) -> Holder:
         address=str(member.address) if member is not None and member.address else "",
         pieces=holder.pieces,
         complete=holder.complete,
-    )
-
-
-async def other_complete_holders(
-    services: Services, task_id: TaskId, timeout_s: float
-) -> tuple[NodeId, ...]:
-    """The alive nodes but this one that hold all of the task."""
-    holders = await services.announcer.holders(task_id, timeout_s)
-    return tuple(
-        holder.node_id for holder in holders if holder.complete and holder.node_id != services.me
     )

@@ -1,8 +1,7 @@
-"""Shells: the keeper's scheduler, and a node's own announcements, lookups and sessions."""
+"""Shell, peer side: a node's own announcements, its lookups and its sessions."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,21 +18,15 @@ from gossipcache.ids import NodeId, TaskId
 from gossipcache.link.interface import Links, Peer
 from gossipcache.manifest import SignedManifest
 from gossipcache.messages.announcements import (
-    Announce,
     AnnounceReply,
     AskHolders,
     AskRelease,
-    Heartbeat,
     HeartbeatReply,
     HoldersReply,
     ReleaseReply,
 )
 from gossipcache.messages.sessions import (
     AssignParents,
-    LeaveTask,
-    RegisterPeer,
-    ReportPieces,
-    SessionReply,
 )
 from gossipcache.metrics import Metrics
 from gossipcache.schedule.alarm import Alarm
@@ -46,119 +39,17 @@ from gossipcache.schedule.announcer import (
     SendBatch,
     SendHeartbeat,
 )
-from gossipcache.schedule.scheduler import Push, Scheduler
 from gossipcache.schedule.session import Session
-from gossipcache.schedule.task import RecordView, RingView, View
+from gossipcache.schedule.task import RingView
 from gossipcache.swarm import Swarm
 
 REQUEST_TIMEOUT_S = 5.0
-PUSH_TIMEOUT_S = 2.0
+LEAVE_TIMEOUT_S = 2.0
+
 STRAGGLER_WAIT_S = 0.3
 """After the first keeper's answer, how long a lookup waits for the others."""
 MAX_ASKED = 9
 MAX_RESTORES = 4
-
-
-class SchedulerService:
-    """The keeper side, for nodes with the scheduler role.
-
-    `record_of` gives what this node's own record keeper has of a task.
-    """
-
-    def __init__(
-        self,
-        env: Env,
-        config: ScheduleConfig,
-        identity: Identity,
-        cluster: Cluster,
-        links: Links,
-        metrics: Metrics,
-        *,
-        record_of: Callable[[TaskId], RecordView | None],
-        ring: Callable[[], RingView],
-        is_alive: Callable[[NodeId], bool],
-        record_copies: int = 3,
-    ) -> None:
-        self._env = env
-        self._links = links
-        self._metrics = metrics
-        view = View(record_of, lambda task_id: ring().keepers(task_id, record_copies), is_alive)
-        self._core = Scheduler(config, cluster.cluster_id, identity.node_id, view, env.rng)
-        self._outbox: deque[Push] = deque()
-        self._alarm = Alarm()
-        links.handle(Announce, self._on_announce)
-        links.handle(Heartbeat, self._on_heartbeat)
-        links.handle(AskHolders, self._on_ask_holders)
-        links.handle(AskRelease, self._on_ask_release)
-        links.handle(RegisterPeer, self._on_register)
-        links.handle(ReportPieces, self._on_report)
-        links.handle(LeaveTask, self._on_leave)
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Reviews, expires and pushes until cancelled."""
-        async with trio.open_nursery() as nursery:
-            task_status.started()
-            while True:
-                self._outbox += self._core.handle_timeout(trio.current_time())
-                while self._outbox:
-                    nursery.start_soon(self._push, self._outbox.popleft())
-                await self._alarm.wait_until(self._core.next_timeout())
-
-    def member_down(self, node_id: NodeId) -> None:
-        """Membership found the node dead or gone: nobody is sent to it any more."""
-        self._outbox += self._core.member_down(node_id, trio.current_time())
-        self._alarm.ring()
-
-    def task_deleted(self, task_id: TaskId) -> None:
-        """A tombstone is in the task's record: children and holders are told."""
-        self._outbox += self._core.task_deleted(task_id)
-        self._alarm.ring()
-
-    async def _push(self, push: Push) -> None:
-        with trio.move_on_after(PUSH_TIMEOUT_S):
-            try:
-                await self._links.notify(push.to, push.message)
-            except GossipcacheError:
-                self._metrics.count("assignments_undelivered")
-
-    async def _on_announce(self, peer: Peer, message: Announce) -> AnnounceReply:
-        reply = self._core.announce(
-            message.batch, peer.node_id, trio.current_time(), self._env.wall_time()
-        )
-        self._count(reply)
-        return reply
-
-    async def _on_heartbeat(self, peer: Peer, message: Heartbeat) -> HeartbeatReply:
-        reply = self._core.heartbeat(
-            message.statement, peer.node_id, trio.current_time(), self._env.wall_time()
-        )
-        self._count(reply)
-        return reply
-
-    async def _on_ask_holders(self, peer: Peer, message: AskHolders) -> HoldersReply:
-        return self._core.holders(TaskId(message.task_id))
-
-    async def _on_ask_release(self, peer: Peer, message: AskRelease) -> ReleaseReply:
-        now = trio.current_time()
-        granted = self._core.release(TaskId(message.task_id), peer.node_id, now)
-        return ReleaseReply(granted=granted)
-
-    async def _on_register(self, peer: Peer, message: RegisterPeer) -> SessionReply:
-        self._alarm.ring()
-        return self._core.register(message, peer.node_id, trio.current_time())
-
-    async def _on_report(self, peer: Peer, message: ReportPieces) -> SessionReply:
-        self._alarm.ring()
-        return self._core.report(message, peer.node_id, trio.current_time())
-
-    async def _on_leave(self, peer: Peer, message: LeaveTask) -> None:
-        self._alarm.ring()
-        self._core.leave(message, peer.node_id, trio.current_time())
-
-    def _count(self, reply: AnnounceReply | HeartbeatReply) -> None:
-        outcome = "accepted" if reply.dropped is None else f"dropped_{reply.dropped}"
-        self._metrics.count(f"announcements_{outcome}")
-        self._alarm.ring()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +59,15 @@ class HolderInfo:
     node_id: NodeId
     pieces: int
     complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """The alive nodes that have pieces of a task, complete ones first, by all keepers that
+    answered; `covered`: whether they have every piece between them."""
+
+    known: tuple[HolderInfo, ...]
+    covered: bool
 
 
 OnDeleted = Callable[[Signed, Signed], Awaitable[None]]
@@ -265,8 +165,8 @@ class AnnounceService:
             "it is retried; see `gossipcache members` for schedulers that are alive",
         )
 
-    async def holders(self, task_id: TaskId, timeout_s: float) -> tuple[HolderInfo, ...]:
-        """The alive nodes that have pieces, complete ones first, by all keepers that answer.
+    async def holders(self, task_id: TaskId, timeout_s: float) -> Holders:
+        """Who has pieces of the task now.
 
         Raises `NodeUnreachable` if there are keepers and none of them answers.
         """
@@ -274,9 +174,10 @@ class AnnounceService:
         found: dict[NodeId, HolderInfo] = {}
         asked: dict[NodeId, None] = {}
         answers = 0
+        covered = False
 
         async def ask(keeper: NodeId) -> None:
-            nonlocal answers
+            nonlocal answers, covered
             try:
                 reply = await self._links.request(
                     keeper, AskHolders(task_id=task_id), HoldersReply, timeout_s
@@ -287,6 +188,7 @@ class AnnounceService:
             if reply.keepers:
                 return
             answers += 1
+            covered |= reply.covered
             for entry in reply.holders:
                 info = HolderInfo(NodeId(entry.node_id), entry.pieces, entry.complete)
                 known = found.get(info.node_id)
@@ -307,7 +209,9 @@ class AnnounceService:
         if keepers and not answers:
             raise NodeUnreachable("no keeper of the task's record tells who holds it")
         alive = [info for info in found.values() if self._is_alive(info.node_id)]
-        return tuple(sorted(alive, key=lambda info: (not info.complete, -info.pieces)))
+        return Holders(
+            tuple(sorted(alive, key=lambda info: (not info.complete, -info.pieces))), covered
+        )
 
     async def release(self, task_id: TaskId, timeout_s: float) -> bool:
         """Whether this node may drop its complete copy within the next 30 s.
@@ -441,5 +345,5 @@ class AnnounceService:
 async def _run_session(session: Session, scope: trio.CancelScope) -> None:
     with scope:
         await session.run()
-    with trio.move_on_after(PUSH_TIMEOUT_S):
+    with trio.move_on_after(LEAVE_TIMEOUT_S):
         await session.leave()

@@ -29,7 +29,8 @@ from gossipcache.messages.sessions import RegisterPeer, SessionReply
 from gossipcache.metrics import Metrics
 from gossipcache.schedule.announcement import AnnouncementBatch, Held, sign_batch
 from gossipcache.schedule.scheduler import Scheduler
-from gossipcache.schedule.service import AnnounceService, SchedulerService
+from gossipcache.schedule.scheduling import SchedulerService
+from gossipcache.schedule.service import AnnounceService
 from gossipcache.schedule.task import RecordView, View, bits_of_pieces, runs_of
 from gossipcache.wire import Message, decode, encode
 

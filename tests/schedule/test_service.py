@@ -58,8 +58,8 @@ async def test_what_is_flushed_is_found_by_anyone(
 ) -> None:
     stage = await set_stage(nursery)
     expected = (HolderInfo(SEED, 8, complete=True),)
-    assert await stage.child.holders(TASK.task_id, 5.0) == expected
-    assert await stage.seed.holders(TASK.task_id, 5.0) == expected
+    assert (await stage.child.holders(TASK.task_id, 5.0)).known == expected
+    assert (await stage.seed.holders(TASK.task_id, 5.0)).known == expected
 
 
 async def test_a_dropped_task_is_not_found(
@@ -68,7 +68,7 @@ async def test_a_dropped_task_is_not_found(
     stage = await set_stage(nursery)
     stage.seed.drop(TASK.task_id)
     await trio.sleep(1.0)
-    assert await stage.child.holders(TASK.task_id, 5.0) == ()
+    assert (await stage.child.holders(TASK.task_id, 5.0)).known == ()
 
 
 async def test_an_unreachable_keeper_delays_neither_flush_nor_lookup_for_long(
@@ -81,7 +81,9 @@ async def test_an_unreachable_keeper_delays_neither_flush_nor_lookup_for_long(
     stage.seed.set(other.task_id, other.name, 8, 8)
     await stage.seed.flush(other.task_id, 6.0)
     started_at = trio.current_time()
-    assert await stage.child.holders(other.task_id, 5.0) == (HolderInfo(SEED, 8, complete=True),)
+    assert (await stage.child.holders(other.task_id, 5.0)).known == (
+        HolderInfo(SEED, 8, complete=True),
+    )
     assert trio.current_time() - started_at < 1.0
 
 
@@ -103,10 +105,10 @@ async def test_a_holder_stays_known_by_heartbeats_and_a_silent_one_does_not(
 ) -> None:
     stage = await set_stage(nursery)
     await trio.sleep(300)
-    assert await stage.child.holders(TASK.task_id, 5.0)
+    assert (await stage.child.holders(TASK.task_id, 5.0)).known
     stage.cast.kill(2)
     await trio.sleep(31)
-    assert await stage.child.holders(TASK.task_id, 5.0) == ()
+    assert (await stage.child.holders(TASK.task_id, 5.0)).known == ()
 
 
 async def test_a_new_keeper_learns_the_holders_within_two_seconds(
@@ -120,7 +122,9 @@ async def test_a_new_keeper_learns_the_holders_within_two_seconds(
     await trio.sleep(2.0)
     for number in (101, 102):
         stage.cast.kill(number)
-    assert await stage.child.holders(TASK.task_id, 5.0) == (HolderInfo(SEED, 8, complete=True),)
+    assert (await stage.child.holders(TASK.task_id, 5.0)).known == (
+        HolderInfo(SEED, 8, complete=True),
+    )
 
 
 async def test_a_returning_holder_of_a_deleted_task_drops_it(
@@ -135,7 +139,7 @@ async def test_a_returning_holder_of_a_deleted_task_drops_it(
     stage.cast.fabric.down.clear()
     await trio.sleep(60)
     assert (SEED, TASK.task_id) in stage.cast.dropped
-    assert await stage.child.holders(TASK.task_id, 5.0) == ()
+    assert (await stage.child.holders(TASK.task_id, 5.0)).known == ()
 
 
 async def test_a_keeper_without_the_record_has_it_restored(
@@ -174,7 +178,9 @@ async def test_bad_announcements_are_dropped_and_counted(
         reply = await links.request(ONE, Announce(batch=signed), AnnounceReply, 5.0)
         assert reply.dropped == reason
         assert stage.cast.metrics[ONE].value(f"announcements_dropped_{reason}") == 1
-    assert await stage.child.holders(TASK.task_id, 5.0) == (HolderInfo(SEED, 8, complete=True),)
+    assert (await stage.child.holders(TASK.task_id, 5.0)).known == (
+        HolderInfo(SEED, 8, complete=True),
+    )
 
 
 async def test_a_session_is_told_its_parents(
@@ -207,10 +213,10 @@ async def test_pieces_are_reported_in_batches_and_make_the_child_a_holder(
             await trio.sleep(0.01)
         await trio.sleep(1.0)
         assert stage.requests(ReportPieces, ONE) <= 2
-        found = await stage.child.holders(TASK.task_id, 5.0)
+        found = (await stage.child.holders(TASK.task_id, 5.0)).known
         assert HolderInfo(CHILD, 6, complete=False) in found
     await trio.sleep(0.1)
-    assert len(await stage.child.holders(TASK.task_id, 5.0)) == 1
+    assert len((await stage.child.holders(TASK.task_id, 5.0)).known) == 1
 
 
 async def test_when_the_owner_dies_the_session_moves_with_its_pieces(
@@ -232,7 +238,10 @@ async def test_when_the_owner_dies_the_session_moves_with_its_pieces(
         stage.cast.notice_death(101)
         swarm.report((3,), ())
         await trio.sleep(3.0)
-        assert HolderInfo(CHILD, 4, complete=False) in await stage.child.holders(TASK.task_id, 5.0)
+        assert (
+            HolderInfo(CHILD, 4, complete=False)
+            in (await stage.child.holders(TASK.task_id, 5.0)).known
+        )
         with trio.move_on_after(5.0):
             assert await swarm.parents() == (SEED,), "the parents never were in doubt"
 
@@ -299,7 +308,7 @@ async def test_a_node_that_is_not_a_keeper_redirects(
             return (identity(104).node_id,)
 
     lost._ring = StaleRing
-    assert await lost.holders(TASK.task_id, 5.0) == (HolderInfo(SEED, 8, complete=True),)
+    assert (await lost.holders(TASK.task_id, 5.0)).known == (HolderInfo(SEED, 8, complete=True),)
     async with lost.session(TASK, ()) as swarm:
         with trio.fail_after(5.0):
             assert await swarm.parents() == (SEED,)
