@@ -16,7 +16,7 @@ LogFormat = Literal["human", "json"]
 
 
 class HumanFormatter(logging.Formatter):
-    """`2026-01-31T12:00:00.123Z info  dht.swim: member is dead node=ab12… `."""
+    """`2026-01-31T12:00:00.123Z info  dht.membership.swim: member is dead node=ab12… `."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One event; an exception's traceback follows on lines of its own."""

@@ -23,14 +23,14 @@ def restored() -> Iterator[None]:
 def test_json_lines_carry_the_events_fields() -> None:
     stream = io.StringIO()
     configure_log("info", "json", stream)
-    log = logging.getLogger("gossipcache.dht.swim")
+    log = logging.getLogger("gossipcache.dht.membership.swim")
     log.info("member is dead", extra={"fields": {"node": b"\xab\x12", "event": "forged"}})
     log.debug("not shown")
     (line,) = stream.getvalue().splitlines()
     event = json.loads(line)
     assert event.pop("time").endswith("Z")
     assert event == {
-        "level": "info", "module": "dht.swim", "event": "member is dead", "node": "ab12",
+        "level": "info", "module": "dht.membership.swim", "event": "member is dead", "node": "ab12",
     }  # fmt: skip
 
 

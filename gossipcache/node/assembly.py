@@ -8,8 +8,8 @@ import trio
 
 from gossipcache.cluster import Cluster
 from gossipcache.config import NodeConfig
-from gossipcache.dht.records import RecordService
-from gossipcache.dht.service import MembershipService
+from gossipcache.dht.membership.service import MembershipService
+from gossipcache.dht.records.service import RecordService
 from gossipcache.env import Env, Port
 from gossipcache.errors import TaskNotFound
 from gossipcache.identity import Identity, Signed

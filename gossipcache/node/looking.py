@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from gossipcache.dht.records import TaskRecord
+from gossipcache.dht.records.service import TaskRecord
 from gossipcache.errors import Conflict
 from gossipcache.ids import task_id_of
 from gossipcache.manifest import SignedManifest

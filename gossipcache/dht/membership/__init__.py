@@ -1,0 +1,1 @@
+"""Who is alive: SWIM with Lifeguard, its rumours and its push/pull."""

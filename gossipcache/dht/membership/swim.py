@@ -1,0 +1,321 @@
+"""SWIM with Lifeguard as a sans-IO core.
+
+`SwimCore` takes datagrams, answers of links and the time, and returns effects. It owns the
+parts and the clockwork: `View` decides what is believed, `Prober` finds failures, `Courier`
+writes datagrams, `Timers` holds the deadlines. No input costs more than O(log n) but the ones
+that end a rotation of probes or a pause of the process.
+
+Sources: SWIM (Das et al., 2002), Lifeguard (Dadgar et al., 2018), memberlist.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from gossipcache.config import SwimConfig
+from gossipcache.dht.membership.courier import Courier
+from gossipcache.dht.membership.effects import Effect, RequestJoin, RequestSync
+from gossipcache.dht.membership.health import LocalHealth
+from gossipcache.dht.membership.member import Member, Profile, Verifier
+from gossipcache.dht.membership.prober import Prober
+from gossipcache.dht.membership.timers import Timers
+from gossipcache.dht.membership.view import View
+from gossipcache.identity import Identity, Signed
+from gossipcache.ids import Address, NodeId
+from gossipcache.messages.gossip import (
+    Accusation,
+    Ack,
+    Datagram,
+    Gossip,
+    Nack,
+    Phase,
+    Ping,
+    PingRequest,
+)
+from gossipcache.metrics import Metrics
+
+_HEARSAY_PROBES = 4
+"""About how many members look for themselves when one is suspected, each by chance."""
+_RESYNC_INTERVALS = 1
+"""Probe intervals between two push/pulls that a differing view asks for."""
+_FLOOD = 24
+"""So much news at once (a mass join, a healed partition) goes faster by push/pull, which sends
+only what the other side lacks, than by gossip, which repeats everything."""
+
+
+class SwimCore:
+    """The membership of one node."""
+
+    def __init__(
+        self,
+        config: SwimConfig,
+        identity: Identity,
+        profile: Profile,
+        *,
+        verifier: Verifier,
+        metrics: Metrics,
+        rng: random.Random,
+        now: float,
+        incarnation: int,
+        seeds: tuple[Address, ...] = (),
+    ) -> None:
+        """`incarnation` is `boot_incarnation(wall time)`; `seeds` are members to join."""
+        self._config = config
+        self._cluster_id = profile.cluster_id
+        self._rng = rng
+        self._metrics = metrics
+        self._seeds = seeds
+        self._seed_nodes: dict[Address, NodeId] = {}
+        self._effects: list[Effect] = []
+        self._timers = Timers()
+        self._health = LocalHealth(config.max_local_health)
+        emit = self._emit
+        self.view = View(
+            config, identity, profile, verifier, self._timers, self._health, metrics, rng,
+            emit, incarnation,
+        )  # fmt: skip
+        self.table = self.view.table
+        self._courier = Courier(
+            config, profile.cluster_id, self.table, self.view.queue, self.view.proofs, emit
+        )
+        self._prober = Prober(
+            config, self.table, self._timers, self._health, self._courier, rng, emit
+        )
+        self.view.on_hearsay = self._look
+        for tick, interval_s in (
+            ("probe", config.probe_interval_s),
+            ("sync", config.sync_interval_s),
+        ):
+            self._timers.set((f"{tick}-tick", 0), now + rng.random() * interval_s)
+        self._timers.set(("reconnect-tick", 0), now)
+
+    @property
+    def me(self) -> Member:
+        """This node."""
+        return self.table.me
+
+    @property
+    def health_score(self) -> int:
+        """0: this node is healthy; higher: it may be the slow one."""
+        return self._health.score
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` is due."""
+        return self._timers.next()
+
+    def receive(self, message: Datagram, source: Address, now: float) -> list[Effect]:
+        """A datagram that was opened and decoded."""
+        sender = NodeId(message.sender)
+        if message.cluster_id != self._cluster_id:
+            self._metrics.count("gossip_foreign")
+            return []
+        if sender == self.me.node_id:
+            return []
+        self._take_in(message.records, message.accusations, now)
+        match message:
+            case Ping():
+                self._answer(message, sender, source)
+            case PingRequest():
+                self._prober.help(message, sender, source, now)
+            case Ack():
+                if (reached := self._prober.acked(message.sequence, sender)) is not None:
+                    self.view.answered(reached)
+                if message.outdated:
+                    self._courier.post(Gossip, source, sender, with_own_record=True)
+                if message.differs:
+                    self._resync(sender, now)
+            case Nack():
+                self._prober.nacked(message.sequence, sender)
+        held = self.table.get(sender)
+        if held is not None and held.state == "dead":
+            self._prober.start(held, now)
+        return self._finish(now)
+
+    def absorb(
+        self,
+        records: Iterable[Signed],
+        accusations: Iterable[Accusation],
+        now: float,
+        *,
+        spread: bool = True,
+    ) -> list[Effect]:
+        """What a push/pull brought. A joining node does not `spread` what all others know, and
+        a flood spreads by further push/pulls."""
+        records = tuple(records)
+        self._take_in(records, accusations, now, spread=spread and len(records) <= _FLOOD)
+        return self._finish(now)
+
+    def handle_timeout(self, now: float) -> list[Effect]:
+        """Does all that is due. A call that comes far too late (the process was stopped, or
+        its loop blocked) moves the deadlines instead of declaring everybody dead."""
+        due = self._timers.next()
+        if due is not None and now - due > self._config.probe_interval_s:
+            self._timers.delay(now - due)
+            self._health.worsen()
+        while (key := self._timers.pop_due(now)) is not None:
+            self._fire(key[0], key[1], now)
+        return self._finish(now)
+
+    def report_refused(self, node: NodeId, now: float) -> list[Effect]:
+        """A connection to `node` was refused: nobody listens where it should."""
+        held = self.table.get(node)
+        if held is None or not held.is_live or ("refused", node) in self._timers:
+            return []
+        # Once for a while: a node that refutes may be reachable by datagrams only.
+        self._timers.set(("refused", node), now + 5 * self._config.probe_interval_s)
+        self.view.suspect(node, now, refused=True)
+        self._start_probe(node, now, urgent=True)
+        return self._finish(now)
+
+    def address_refused(self, address: Address, now: float) -> list[Effect]:
+        """The host reported that a datagram to `address` was refused. Which datagram it was is
+        not certain, so that this is a reason to look at once, not yet an accusation."""
+        held = self.table.at(address)
+        if held is not None and held.is_live:
+            self._start_probe(held.node_id, now, urgent=True)
+        return self._finish(now)
+
+    def link_answered(self, sequence: int, now: float) -> list[Effect]:
+        """The node of a `PingLink` answered."""
+        if (reached := self._prober.link_answered(sequence)) is not None:
+            self.view.answered(reached)
+        return self._finish(now)
+
+    def seed_answered(self, address: Address, node: NodeId) -> None:
+        """Who a seed's address belongs to; it is not tried again while that node is live."""
+        self._seed_nodes[address] = node
+
+    def enter(self, phase: Phase, now: float) -> list[Effect]:
+        """Changes this node's phase, and spreads that."""
+        if self.me.phase != phase:
+            self.view.enter(phase)
+        return self._finish(now)
+
+    @property
+    def is_flushed(self) -> bool:
+        """Whether this node's newest record was sent as often as it should be."""
+        alone = self.table.live_count == 1
+        return alone or not self.view.queue.has_record_of(self.me.node_id)
+
+    def _emit(self, effect: Effect) -> None:
+        self._effects.append(effect)
+
+    def _finish(self, now: float) -> list[Effect]:
+        if (
+            len(self.view.queue)
+            and self.table.live_count > 1
+            and ("gossip-tick", 0) not in self._timers
+        ):
+            self._timers.set(("gossip-tick", 0), now + self._config.gossip_interval_s)
+        effects, self._effects = self._effects, []
+        return effects
+
+    def _take_in(
+        self,
+        records: Iterable[Signed],
+        accusations: Iterable[Accusation],
+        now: float,
+        *,
+        spread: bool = True,
+    ) -> None:
+        for record in records:
+            self.view.learn(record, now, spread=spread)
+        for accusation in accusations:
+            self.view.accused(accusation, now)
+
+    def _answer(self, ping: Ping, sender: NodeId, source: Address) -> None:
+        if ping.target != self.me.node_id:
+            return
+        held = self.table.get(sender)
+        outdated = held is None or held.incarnation < ping.incarnation
+        differs = self._needs_sync and ping.view != self.table.short_digest()
+        self._courier.post(
+            Ack, source, sender, sequence=ping.sequence, outdated=outdated, differs=differs
+        )
+
+    @property
+    def _needs_sync(self) -> bool:
+        """Whether gossip will not even out differing views: it rests, or it is flooded."""
+        return not 0 < len(self.view.queue) <= _FLOOD
+
+    def _resync(self, node: NodeId, now: float) -> None:
+        """Views differ: no need to wait for the next push/pull."""
+        held = self.table.get(node)
+        if held is None or not self._needs_sync or ("resync", 0) in self._timers:
+            return
+        self._timers.set(("resync", 0), now + _RESYNC_INTERVALS * self._config.probe_interval_s)
+        self._emit(RequestSync(node))
+
+    def _start_probe(self, node: NodeId, now: float, *, urgent: bool = False) -> None:
+        target = self.table.get(node)
+        if target is not None and target.node_id != self.me.node_id:
+            self._prober.start(target, now, urgent=urgent)
+
+    def _look(self, member: Member, now: float) -> None:
+        if self._rng.random() * self.table.live_count < _HEARSAY_PROBES:
+            self._prober.start(member, now)
+
+    def _fire(self, kind: str, subject: bytes | int, now: float) -> None:
+        match kind, subject:
+            case "direct", int(sequence):
+                self._prober.widen(sequence)
+            case "probe", int(sequence):
+                if (failed := self._prober.fail(sequence)) is not None:
+                    self.view.suspect(failed, now)
+            case "relay", int(sequence):
+                self._prober.give_up(sequence)
+            case "suspicion", bytes(node):
+                self.view.bury(NodeId(node), now)
+            case "forget", bytes(node):
+                self.view.forget(NodeId(node))
+            case "refute", _:
+                self.view.refute(now)
+            case "probe-tick", _:
+                self._probe_tick(now)
+            case "gossip-tick", _:
+                self._gossip_tick()
+            case "sync-tick", _:
+                self._sync_tick(now)
+            case "reconnect-tick", _:
+                self._reconnect_tick(now)
+
+    def _probe_tick(self, now: float) -> None:
+        interval_s = self._config.probe_interval_s * self._health.factor
+        self._timers.set(("probe-tick", 0), now + interval_s)
+        target = self.table.next_probe()
+        if target is not None:
+            self._prober.start(target, now)
+
+    def _gossip_tick(self) -> None:
+        for member in self.table.sample(self._config.gossip_fanout):
+            if not len(self.view.queue):
+                break
+            self._courier.post(Gossip, member.address, member.node_id)
+
+    def _sync_tick(self, now: float) -> None:
+        self._timers.set(("sync-tick", 0), now + self._config.sync_interval_s)
+        for member in self.table.sample(1):
+            self._emit(RequestSync(member.node_id))
+
+    def _reconnect_tick(self, now: float) -> None:
+        """Tries the dead and the seeds again, so that partitions heal by themselves."""
+        alone = self.table.live_count == 1
+        interval_s = self._config.probe_interval_s if alone else self._config.reconnect_interval_s
+        self._timers.set(("reconnect-tick", 0), now + interval_s * (0.75 + self._rng.random() / 2))
+        if self.me.phase == "left":
+            return
+        dead = self.table.random_dead()
+        if dead is not None:
+            self._prober.start(dead, now)
+            self._emit(RequestSync(dead.node_id))
+        missing = [seed for seed in self._seeds if not self._is_known(seed)]
+        if missing and not alone:
+            missing = [self._rng.choice(missing)]
+        for seed in missing:
+            self._emit(RequestJoin(seed))
+
+    def _is_known(self, seed: Address) -> bool:
+        node = self._seed_nodes.get(seed)
+        held = self.table.at(seed) if node is None else self.table.get(node)
+        return held is not None and held.is_live

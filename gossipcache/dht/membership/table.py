@@ -1,0 +1,146 @@
+"""The members that a node knows, in the orders in which they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+
+from gossipcache.dht.membership.member import Member
+from gossipcache.ids import Address, NodeId
+
+DIGEST_BYTES = 16
+
+
+class MemberTable:
+    """This node and all others; each change costs O(log n), sampling and the digest O(1)."""
+
+    def __init__(self, me: Member, rng: random.Random) -> None:
+        self._rng = rng
+        self._me = me.node_id
+        self._members: dict[NodeId, Member] = {}
+        self._sorted: list[NodeId] = []
+        self._live: list[NodeId] = []
+        self._live_place: dict[NodeId, int] = {}
+        self._down: list[NodeId] = []
+        self._down_place: dict[NodeId, int] = {}
+        self._rotation: list[NodeId] = []
+        self._by_address: dict[Address, NodeId] = {}
+        self._digest = 0
+        self.put(me)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[Member]:
+        return (self._members[node] for node in self._sorted)
+
+    def get(self, node: NodeId) -> Member | None:
+        """The member, this node included."""
+        return self._members.get(node)
+
+    @property
+    def me(self) -> Member:
+        """This node."""
+        return self._members[self._me]
+
+    @property
+    def live_count(self) -> int:
+        """Alive and suspect members, this node included."""
+        return len(self._live) + 1
+
+    def at(self, address: Address) -> Member | None:
+        """The member that last gave this address."""
+        node = self._by_address.get(address)
+        return None if node is None else self._members.get(node)
+
+    def put(self, member: Member) -> None:
+        """Adds or replaces a member."""
+        node = member.node_id
+        old = self._members.get(node)
+        if old is None:
+            insort(self._sorted, node)
+        elif old.is_live:
+            self._digest -= _digest_of(old)
+        if old is not None and old.address != member.address:
+            self._release(old)
+        self._members[node] = member
+        if member.is_live:
+            self._digest += _digest_of(member)
+            self._by_address[member.address] = node
+        if node != self._me:
+            _place(self._live, self._live_place, node, member.is_live)
+            _place(self._down, self._down_place, node, member.state == "dead")
+
+    def forget(self, node: NodeId) -> None:
+        """Removes a member that is not live."""
+        member = self._members.pop(node)
+        self._release(member)
+        del self._sorted[bisect_left(self._sorted, node)]
+        _place(self._down, self._down_place, node, False)
+
+    def digest(self) -> bytes:
+        """16 bytes; equal if, and in practice only if, two views hold the same members live
+        at the same incarnations."""
+        return (self._digest % (1 << 8 * DIGEST_BYTES)).to_bytes(DIGEST_BYTES, "big")
+
+    def short_digest(self) -> bytes:
+        """The last 8 bytes of the digest, for pings."""
+        return self.digest()[-8:]
+
+    def sample(self, count: int, exclude: tuple[NodeId, ...] = ()) -> list[Member]:
+        """Up to `count` distinct random live members, without this node."""
+        if len(self._live) <= count + len(exclude):
+            chosen = [node for node in self._live if node not in exclude]
+            self._rng.shuffle(chosen)
+        else:
+            drawn = self._rng.sample(range(len(self._live)), count + len(exclude))
+            chosen = [self._live[place] for place in drawn if self._live[place] not in exclude]
+        return [self._members[node] for node in chosen[:count]]
+
+    def random_dead(self) -> Member | None:
+        """One of the dead (not of those that left)."""
+        return self._members[self._rng.choice(self._down)] if self._down else None
+
+    def next_probe(self) -> Member | None:
+        """The next in a random rotation in which each live member stands once (SWIM, 4.3)."""
+        for _turn in range(2):
+            while self._rotation:
+                node = self._rotation.pop()
+                if node in self._live_place:
+                    return self._members[node]
+            self._rotation = list(self._live)
+            self._rng.shuffle(self._rotation)
+        return None
+
+    def probe_soon(self, node: NodeId) -> None:
+        """Puts a newcomer at a random place of the present rotation."""
+        self._rotation.insert(self._rng.randint(0, len(self._rotation)), node)
+
+    def page(self, start: bytes, limit: int) -> list[Member]:
+        """Up to `limit` members in the order of ids, from the id `start`."""
+        place = bisect_left(self._sorted, start)
+        return [self._members[node] for node in self._sorted[place : place + limit]]
+
+    def _release(self, member: Member) -> None:
+        if self._by_address.get(member.address) == member.node_id:
+            del self._by_address[member.address]
+
+
+def _digest_of(member: Member) -> int:
+    state = hashlib.blake2b(member.node_id, digest_size=DIGEST_BYTES, person=b"gossipcache/view")
+    state.update(member.incarnation.to_bytes(8, "big"))
+    return int.from_bytes(state.digest(), "big")
+
+
+def _place(nodes: list[NodeId], places: dict[NodeId, int], node: NodeId, present: bool) -> None:
+    """Adds or removes `node` in O(1); the last one takes the place of the removed."""
+    if present and node not in places:
+        places[node] = len(nodes)
+        nodes.append(node)
+    elif not present and (place := places.pop(node, None)) is not None:
+        last = nodes.pop()
+        if last != node:
+            nodes[place] = last
+            places[last] = place

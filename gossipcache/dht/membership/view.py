@@ -1,0 +1,258 @@
+"""What this node believes of every member, and how claims change it.
+
+A record counts if its subject signed it and it is newer; an accusation if a known member
+signed it against exactly the incarnation held. Claims about this node itself are refuted.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from gossipcache.config import SwimConfig
+from gossipcache.dht.membership.broadcast import BroadcastQueue
+from gossipcache.dht.membership.effects import Effect, MemberChanged, MemberForgotten, RequestSync
+from gossipcache.dht.membership.health import LocalHealth
+from gossipcache.dht.membership.member import (
+    MAX_INCARNATION,
+    Member,
+    Profile,
+    Verifier,
+    accuse,
+    next_boot,
+)
+from gossipcache.dht.membership.suspicion import Suspicion
+from gossipcache.dht.membership.table import MemberTable
+from gossipcache.dht.membership.timers import Timers
+from gossipcache.errors import IntegrityError, ProtocolError
+from gossipcache.identity import Identity, Signed
+from gossipcache.ids import NodeId, node_id_of
+from gossipcache.messages.gossip import Accusation, Phase, Verdict
+from gossipcache.metrics import Metrics
+
+
+class View:
+    """The member table and the rules by which it changes.
+
+    Its timers are ("suspicion" | "forget", node id), ("refute", 0) and ("heal", 0).
+    """
+
+    def __init__(
+        self,
+        config: SwimConfig,
+        identity: Identity,
+        profile: Profile,
+        verifier: Verifier,
+        timers: Timers,
+        health: LocalHealth,
+        metrics: Metrics,
+        rng: random.Random,
+        emit: Callable[[Effect], None],
+        incarnation: int,
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._profile = profile
+        self._verifier = verifier
+        self._timers = timers
+        self._health = health
+        self._metrics = metrics
+        self._emit = emit
+        self._suspicions: dict[NodeId, Suspicion] = {}
+        self._refutable_at = float("-inf")
+        self._claimed = 0
+        self.on_hearsay: Callable[[Member, float], None] = lambda _member, _now: None
+        """Called when others made this node suspect a member, so that it may look itself."""
+        self.table = MemberTable(profile.sign(identity, incarnation, "joining"), rng)
+        self.queue = BroadcastQueue()
+        self.queue.add_record(self.me.node_id, self.me.record)
+
+    @property
+    def me(self) -> Member:
+        """This node."""
+        return self.table.me
+
+    def proofs(self, node: NodeId) -> tuple[Accusation, ...]:
+        """The accusations that make `node` suspect or dead."""
+        suspicion = self._suspicions.get(node)
+        return () if suspicion is None else suspicion.proofs
+
+    def learn(self, record: Signed, now: float, *, spread: bool = True) -> None:
+        """Takes a member record over if it is newer and true; `spread` passes it on."""
+        node = node_id_of(record.key)
+        held = self.table.get(node)
+        if held is not None and held.record == record:
+            return
+        try:
+            member = self._verifier.member(record)
+        except (IntegrityError, ProtocolError):
+            self._metrics.count("gossip_forged")
+            return
+        if held is None:
+            self._welcome(member, now, spread)
+        elif node == self.me.node_id:
+            self._outbid(member.incarnation, now)
+        elif member.incarnation > held.incarnation:
+            self._renew(held, member, now, spread)
+
+    def accused(self, accusation: Accusation, now: float) -> None:
+        """Counts an accusation; one against this node is refuted."""
+        subject, accuser = NodeId(accusation.subject), NodeId(accusation.accuser)
+        held, witness = self.table.get(subject), self.table.get(accuser)
+        if held is None or held.incarnation != accusation.incarnation or held.state == "left":
+            return
+        if witness is None or accuser in (subject, self.me.node_id):
+            return
+        suspicion = self._suspicions.get(subject)
+        if suspicion is not None and not suspicion.is_news(accusation):
+            return
+        try:
+            self._verifier.accusation(accusation, witness.public_key)
+        except IntegrityError:
+            self._metrics.count("gossip_forged")
+            return
+        if subject == self.me.node_id:
+            self._health.worsen()
+            self._refute(now)
+        else:
+            self._count(held, accusation, now)
+
+    def suspect(self, node: NodeId, now: float, *, refused: bool = False) -> None:
+        """This node itself got no answer from `node`, or a refusal."""
+        held = self.table.get(node)
+        if held is None or not held.is_live or node == self.me.node_id:
+            return
+        suspicion = self._suspicions.get(node)
+        accusation = self._accuse(held, "suspect")
+        if suspicion is None or (
+            self.me.node_id not in suspicion and (refused or suspicion.is_news(accusation))
+        ):
+            self._count(held, accusation, now)
+        if refused:
+            self._suspicions[node].refused(now)
+            self._timers.set(("suspicion", node), self._suspicions[node].deadline())
+
+    def answered(self, node: NodeId) -> None:
+        """`node` answered this node. Only its own refutation ends a suspicion, but a refused
+        connection no longer shortens it."""
+        suspicion = self._suspicions.get(node)
+        if suspicion is not None and ("suspicion", node) in self._timers:
+            suspicion.answered()
+            self._timers.set(("suspicion", node), suspicion.deadline())
+
+    def bury(self, node: NodeId, now: float) -> None:
+        """The suspicion of `node` ended without refutation, or its death is proven."""
+        held, suspicion = self.table.get(node), self._suspicions.get(node)
+        if held is None or suspicion is None or not held.is_live:
+            return
+        accusation = self._accuse(held, "dead")
+        if suspicion.is_news(accusation):
+            suspicion.add(accusation)
+            self.queue.add_accusation(accusation)
+        self._timers.cancel(("suspicion", node))
+        self._put(held.in_state("dead"))
+        self._timers.set(("forget", node), now + self._config.retain_dead_s)
+
+    def forget(self, node: NodeId) -> None:
+        """The time for which the dead and gone are listed is over."""
+        self._suspicions.pop(node, None)
+        self.table.forget(node)
+        self._emit(MemberForgotten(node))
+
+    def enter(self, phase: Phase) -> None:
+        """This node joins, becomes active, or leaves, and says so."""
+        self._sign_anew(self.me.incarnation + 1, phase)
+
+    def refute(self, now: float) -> None:
+        """Outlives every claim about this node that was heard so far."""
+        if self.me.phase == "left":
+            return
+        incarnation = self.me.incarnation + 1
+        if self._claimed >= self.me.incarnation:
+            incarnation = next_boot(self._claimed)
+        if incarnation > MAX_INCARNATION:
+            self._metrics.count("gossip_incarnations_exhausted")
+            return
+        self._refutable_at = now + self._config.gossip_interval_s
+        self._metrics.count("gossip_refutations")
+        self._sign_anew(incarnation, self.me.phase)
+
+    def _welcome(self, member: Member, now: float, spread: bool) -> None:
+        if member.state == "left":
+            return
+        if len(self.table) >= self._config.max_members:
+            self._metrics.count("members_refused")
+            return
+        self._put(member)
+        self.table.probe_soon(member.node_id)
+        if spread:
+            self.queue.add_record(member.node_id, member.record)
+
+    def _renew(self, held: Member, member: Member, now: float, spread: bool) -> None:
+        node = member.node_id
+        self._suspicions.pop(node, None)
+        self._timers.cancel(("suspicion", node))
+        self._put(member)
+        if spread:
+            self.queue.add_record(node, member.record)
+        else:
+            self.queue.drop(node)
+        if not member.is_live:
+            self._timers.set(("forget", node), now + self._config.retain_dead_s)
+            return
+        self._timers.cancel(("forget", node))
+        if not held.is_live:
+            self.table.probe_soon(node)
+            self._heal(held, now)
+
+    def _heal(self, held: Member, now: float) -> None:
+        """A partition may have ended: both views are merged, not only these two members."""
+        if held.state == "dead" and ("heal", 0) not in self._timers:
+            self._timers.set(("heal", 0), now + self._config.probe_interval_s)
+            self._emit(RequestSync(held.node_id))
+
+    def _count(self, held: Member, accusation: Accusation, now: float) -> None:
+        node = held.node_id
+        suspicion = self._suspicions.get(node)
+        is_new = suspicion is None
+        if suspicion is None:
+            suspicion = Suspicion(self._config, self.table.live_count, now)
+            self._suspicions[node] = suspicion
+        suspicion.add(accusation)
+        self.queue.add_accusation(accusation)
+        if not held.is_live:
+            return
+        if held.state == "alive":
+            self._put(held.in_state("suspect"))
+        if suspicion.is_proven(self.me.node_id):
+            self.bury(node, now)
+            return
+        self._timers.set(("suspicion", node), suspicion.deadline())
+        if is_new and accusation.accuser != self.me.node_id:
+            self.on_hearsay(held.in_state("suspect"), now)
+
+    def _accuse(self, held: Member, verdict: Verdict) -> Accusation:
+        return accuse(
+            self._identity, self._profile.cluster_id, held.node_id, held.incarnation, verdict
+        )
+
+    def _outbid(self, incarnation: int, now: float) -> None:
+        """A record that this key signed, but not this process: an earlier life of it."""
+        if incarnation >= self.me.incarnation:
+            self._claimed = max(self._claimed, incarnation)
+            self._refute(now)
+
+    def _refute(self, now: float) -> None:
+        # Limited in rate, so that two processes with one key do not flood the cluster.
+        if now >= self._refutable_at:
+            self.refute(now)
+        else:
+            self._timers.set(("refute", 0), self._refutable_at)
+
+    def _sign_anew(self, incarnation: int, phase: Phase) -> None:
+        self._put(self._profile.sign(self._identity, incarnation, phase))
+        self.queue.add_record(self.me.node_id, self.me.record)
+
+    def _put(self, member: Member) -> None:
+        self.table.put(member)
+        self._emit(MemberChanged(member))

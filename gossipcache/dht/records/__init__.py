@@ -1,0 +1,1 @@
+"""What each task is: its record on three keepers, written and read by quorum, and repaired."""

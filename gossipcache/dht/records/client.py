@@ -1,0 +1,205 @@
+"""Asking the keepers of a task from any node, with redirects, hedging and retries."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+
+from gossipcache.config import RecordConfig
+from gossipcache.dht.records.reading import Absent, Accept, Fork, ReadTally, TaskRecord
+from gossipcache.dht.records.standing import Opener, Standing
+from gossipcache.dht.ring import Ring
+from gossipcache.env import Env
+from gossipcache.errors import (
+    Busy,
+    Conflict,
+    GossipcacheError,
+    IntegrityError,
+    NodeUnreachable,
+    NotReady,
+    ProtocolError,
+    TimedOut,
+)
+from gossipcache.ids import NodeId, TaskId
+from gossipcache.link.interface import Links
+from gossipcache.messages.records import ReadRecord, RecordAnswer, RecordWritten, WriteRecord
+from gossipcache.metrics import Metrics
+from gossipcache.wire import Message
+
+Reply = TypeVar("Reply", bound=Message)
+Local = Callable[[ReadRecord | WriteRecord], Awaitable[Message]]
+
+MAX_REDIRECTS = 2
+FIRST_ASKED = 2
+_FIRST_BACKOFF_S = 0.05
+_MAX_BACKOFF_S = 1.0
+_COORDINATION_FACTOR = 2.5
+"""A coordinator asks the other keepers twice before it answers."""
+
+
+class RecordClient:
+    """The asking side of the records."""
+
+    def __init__(
+        self,
+        env: Env,
+        config: RecordConfig,
+        me: NodeId,
+        links: Links,
+        metrics: Metrics,
+        opener: Opener,
+        ring: Callable[[], Ring],
+        local: Local,
+    ) -> None:
+        """`local` answers for this node itself."""
+        self._env = env
+        self._config = config
+        self._me = me
+        self._links = links
+        self._metrics = metrics
+        self._opener = opener
+        self._ring = ring
+        self._local = local
+
+    # Reading
+
+    async def read(
+        self, task_id: TaskId, accept: Accept | None, deadline: float
+    ) -> TaskRecord | None:
+        """The record, or None if there certainly is none. Raises `TimedOut`, `Conflict`."""
+        told: tuple[NodeId, ...] = ()
+        reconcile = False
+        backoff_s = _FIRST_BACKOFF_S
+        with trio.move_on_at(deadline):
+            while True:
+                keepers = self._keepers(task_id)
+                needed = min(self._config.write_quorum, len(keepers))
+                tally = ReadTally(needed, accept, self._env.wall_time())
+                question = ReadRecord(task_id=task_id, reconcile=reconcile)
+                nodes = tuple(dict.fromkeys((*keepers, *told)))
+                decision = await self._read_round(nodes, question, tally)
+                if isinstance(decision, Fork):
+                    raise _fork_error(decision)
+                if decision is not None:
+                    return decision if isinstance(decision, TaskRecord) else None
+                told, reconcile = tally.redirects, tally.disagrees
+                backoff_s = await self._back_off(backoff_s)
+        raise TimedOut("the task's record keepers did not answer, or did not agree, in time")
+
+    async def _read_round(
+        self, nodes: tuple[NodeId, ...], question: ReadRecord, tally: ReadTally
+    ) -> TaskRecord | Absent | Fork | None:
+        """Asks the first nodes at once, each further one when an answer fails or is slow."""
+        waiting = list(nodes)
+        running = 0
+        answered = trio.Event()
+
+        async def ask(node: NodeId) -> None:
+            nonlocal running, answered
+            await self._read_one(node, question, tally)
+            running -= 1
+            answered.set()
+            answered = trio.Event()
+
+        async with trio.open_nursery() as nursery:
+            while waiting or running:
+                while waiting and running < FIRST_ASKED:
+                    nursery.start_soon(ask, waiting.pop(0))
+                    running += 1
+                with trio.move_on_after(self._config.read_budget_s) as budget:
+                    await answered.wait()
+                if (decision := tally.decision()) is not None:
+                    nursery.cancel_scope.cancel()
+                    return decision
+                if budget.cancelled_caught and waiting:
+                    nursery.start_soon(ask, waiting.pop(0))
+                    running += 1
+        return None
+
+    async def _read_one(self, node: NodeId, question: ReadRecord, tally: ReadTally) -> None:
+        try:
+            answer = await self._ask(node, question, RecordAnswer, self._config.request_timeout_s)
+            if answer.entry is not None:
+                standing = self._opener.open(answer.entry, TaskId(question.task_id))
+                tally.held(node, standing, settled=answer.settled)
+            elif answer.state == "absent":
+                tally.absent(node)
+            elif answer.state == "not_keeper":
+                tally.redirect(NodeId(keeper) for keeper in answer.keepers)
+        except (IntegrityError, ProtocolError):
+            self._metrics.count("record_answers_invalid")
+        except GossipcacheError:
+            self._metrics.count("record_reads_unanswered")
+
+    # Writing
+
+    async def write(self, candidate: Standing, *, restore: bool, deadline: float) -> RecordWritten:
+        """What the first keeper that could coordinate answered.
+
+        Raises `TimedOut`, and what forbids the write: `Conflict`, `NotPermitted`, `NoSpace`,
+        `UsageError`.
+        """
+        message = WriteRecord(entry=candidate.entry, restore=restore)
+        backoff_s = _FIRST_BACKOFF_S
+        reason = "no scheduler is known"
+        with trio.move_on_at(deadline):
+            while True:
+                answer = await self._write_round(candidate.task_id, message)
+                if isinstance(answer, RecordWritten):
+                    return answer
+                reason = answer or reason
+                backoff_s = await self._back_off(backoff_s)
+        raise TimedOut(f"the task's record could not be written in time ({reason})")
+
+    async def _write_round(self, task_id: TaskId, message: WriteRecord) -> RecordWritten | str:
+        """The answer of the first keeper that gives one, or why none does."""
+        nodes = list(self._keepers(task_id))
+        redirects = 0
+        reason = ""
+        timeout_s = self._config.request_timeout_s * _COORDINATION_FACTOR
+        for node in nodes:
+            try:
+                answer = await self._ask(node, message, RecordWritten, timeout_s)
+            except (NodeUnreachable, TimedOut, NotReady, Busy, ProtocolError) as error:
+                reason = error.message
+                continue
+            if answer.outcome != "not_keeper":
+                return answer
+            if redirects < MAX_REDIRECTS:
+                redirects += 1
+                nodes += [NodeId(one) for one in answer.keepers if NodeId(one) not in nodes]
+        return reason
+
+    # Both
+
+    def _keepers(self, task_id: TaskId) -> tuple[NodeId, ...]:
+        return self._ring().keepers(task_id, self._config.replicas)
+
+    async def _back_off(self, backoff_s: float) -> float:
+        await trio.sleep(backoff_s * self._env.rng.uniform(0.5, 1.5))
+        return min(2 * backoff_s, _MAX_BACKOFF_S)
+
+    async def _ask(
+        self,
+        node: NodeId,
+        message: ReadRecord | WriteRecord,
+        reply: type[Reply],
+        timeout_s: float,
+    ) -> Reply:
+        if node != self._me:
+            return await self._links.request(node, message, reply, timeout_s)
+        with trio.move_on_after(timeout_s):
+            answer = await self._local(message)
+            if isinstance(answer, reply):
+                return answer
+        raise TimedOut("this node's own keeper did not answer in time")
+
+
+def _fork_error(fork: Fork) -> Conflict:
+    publishers = ", ".join(one.publisher.hex() for one in fork.manifests)
+    return Conflict(
+        f"the task was imported with different content by {publishers}",
+        "say which is meant with --digest or --publisher, or delete the task",
+    )

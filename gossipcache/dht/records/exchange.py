@@ -1,0 +1,290 @@
+"""How two keepers make their entries equal.
+
+The *exchange*: digests by bucket, then the rows of the buckets that differ, then only the
+entries that differ, in both directions. It serves a joining keeper, a ring change and the
+periodic anti-entropy alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import reduce
+from typing import TypeVar
+
+import trio
+
+from gossipcache.config import RecordConfig
+from gossipcache.dht.records.antientropy import SharedView, differing
+from gossipcache.dht.records.log import RecordLog
+from gossipcache.dht.records.replication import Absorbed, Contested, ReplicationCore
+from gossipcache.dht.records.standing import Opener, Standing, merge
+from gossipcache.dht.ring import Ring
+from gossipcache.env import Env
+from gossipcache.errors import GossipcacheError
+from gossipcache.ids import NodeId, TaskId
+from gossipcache.journal import Change
+from gossipcache.link.interface import Links
+from gossipcache.messages.records import (
+    MAX_ENTRIES,
+    MAX_ROWS,
+    BucketPage,
+    BucketRow,
+    BucketsDiffer,
+    CompareBuckets,
+    FetchRecords,
+    ListBucket,
+    PushRecords,
+    ReadRecord,
+    RecordAnswer,
+    RecordEntry,
+    RecordPage,
+    RecordsTaken,
+)
+from gossipcache.metrics import Metrics
+from gossipcache.wire import Message, encode
+
+Reply = TypeVar("Reply", bound=Message)
+
+PAGE_BYTES = 56 * 1024
+_MAX_PAGES = 64
+_MAX_RECONCILED = 8
+"""Contested entries of one message that are looked into at once; exchanges bring the rest."""
+
+
+class Exchange:
+    """Both sides of the exchange at one keeper."""
+
+    def __init__(
+        self,
+        env: Env,
+        core: ReplicationCore,
+        log: RecordLog,
+        links: Links,
+        config: RecordConfig,
+        opener: Opener,
+        metrics: Metrics,
+    ) -> None:
+        self._env = env
+        self._core = core
+        self._log = log
+        self._links = links
+        self._config = config
+        self._opener = opener
+        self._metrics = metrics
+        self._filling = trio.Lock()
+
+    async def exchange(self, node: NodeId, ring: Ring) -> bool:
+        """Whether both have the same now, on the same ring."""
+        try:
+            view = await self.view(ring)
+            answer = await self._request(
+                node, CompareBuckets(epoch=ring.epoch, digests=view.digests(node)), BucketsDiffer
+            )
+            for bucket in answer.buckets:
+                await self._exchange_bucket(node, view, bucket)
+        except GossipcacheError:
+            self._metrics.count("record_exchanges_failed")
+            return False
+        self._metrics.count("record_exchanges")
+        return answer.epoch == ring.epoch
+
+    async def _exchange_bucket(self, node: NodeId, view: SharedView, bucket: int) -> None:
+        theirs = await self._listed(node, bucket)
+        mine = view.rows(node, bucket)
+        different = [key for key in theirs if mine.get(key) != theirs[key]]
+        lacking = {key for key in mine if mine[key] != theirs.get(key)}
+        await self._fetch(node, different)
+        # What was fetched may have changed; what is newer here goes back.
+        back = [
+            standing
+            for standing in self.entries(sorted(lacking))
+            if standing.version != theirs.get(standing.task_id)
+        ]
+        for batch in batches(back):
+            await self.push(node, batch)
+
+    async def _listed(self, node: NodeId, bucket: int) -> dict[TaskId, bytes]:
+        rows: dict[TaskId, bytes] = {}
+        after = b""
+        for _ in range(_MAX_PAGES):
+            page = await self._request(node, ListBucket(bucket=bucket, after=after), BucketPage)
+            rows.update((TaskId(row.task_id), row.version) for row in page.rows)
+            if not page.more or not page.rows or page.rows[-1].task_id <= after:
+                break
+            after = page.rows[-1].task_id
+        return rows
+
+    async def _fetch(self, node: NodeId, task_ids: list[TaskId]) -> None:
+        start = 0
+        while start < len(task_ids):
+            wanted = tuple(task_ids[start : start + MAX_ROWS])
+            page = await self._request(node, FetchRecords(task_ids=wanted), RecordPage)
+            await self.take(page.entries)
+            if page.done == 0:
+                return
+            start += page.done
+
+    # Single tasks
+
+    async def reconcile(self, task_id: TaskId) -> None:
+        """Compares one task with its other keepers and brings those who are behind up to date."""
+        answers = await self._catch_up(task_id)
+        own = self._core.standing(task_id)
+        for node, held in answers.items():
+            if own is not None and (held is None or held.version != own.version):
+                await self.push(node, [own])
+
+    async def _catch_up(self, task_id: TaskId) -> dict[NodeId, Standing | None]:
+        """Takes over what the task's other keepers hold; returns their answers.
+
+        What would replace something that lives here counts if two others hold it, or if nobody
+        who answered holds anything else. A rival of the same generation replaces nothing: it
+        makes a fork, at which readers stop.
+        """
+        others = [node for node in self._core.keepers(task_id) if node != self._core.me]
+        answers: dict[NodeId, Standing | None] = {}
+
+        async def ask(node: NodeId) -> None:
+            try:
+                answer = await self._request(node, ReadRecord(task_id=task_id), RecordAnswer)
+                if answer.entry is not None:
+                    answers[node] = self._opener.open(answer.entry, task_id)
+                elif answer.state == "absent":
+                    answers[node] = None
+            except GossipcacheError:
+                return
+
+        async with trio.open_nursery() as nursery:
+            for node in others:
+                nursery.start_soon(ask, node)
+        await self._adopt(task_id, answers)
+        return answers
+
+    async def _adopt(self, task_id: TaskId, answers: dict[NodeId, Standing | None]) -> None:
+        held = [standing for standing in answers.values() if standing is not None]
+        if not held:
+            return
+        newest = reduce(merge, held)
+        supporters = sum(standing.version == newest.version for standing in held)
+        vouched = supporters >= 2 or supporters == len(answers)
+        absorbed = self._core.absorb(
+            newest,
+            self._env.wall_time(),
+            vouched=vouched or _are_rivals(newest, self._core.standing(task_id)),
+        )
+        if isinstance(absorbed, Contested):
+            self._metrics.count("records_contested")
+        else:
+            await self._log.write(absorbed.changes)
+
+    # What others ask
+
+    async def take(self, entries: tuple[RecordEntry, ...]) -> int:
+        """Absorbs entries of another keeper; how many of them now stand or are outdone."""
+        opened = await self._env.workers.run(lambda: self._opener.open_all(entries))
+        self._metrics.count("record_entries_invalid", len(entries) - len(opened))
+        changes: list[Change] = []
+        contested: list[Standing] = []
+        for standing in opened:
+            absorbed = self._core.absorb(standing, self._env.wall_time())
+            if isinstance(absorbed, Contested):
+                contested.append(standing)
+            else:
+                changes += absorbed.changes
+        await self._log.write(changes)
+        taken = len(opened) - len(contested)
+        for standing in contested[:_MAX_RECONCILED]:
+            # Without pushing back, so that two keepers cannot contest in circles.
+            await self._catch_up(standing.task_id)
+            absorbed = self._core.absorb(standing, self._env.wall_time())
+            taken += absorbed == Absorbed()
+        return taken
+
+    async def compare(self, peer: NodeId, message: CompareBuckets) -> BucketsDiffer:
+        """Answers `CompareBuckets`."""
+        view = await self.view(self._ring_with(peer))
+        return BucketsDiffer(
+            epoch=view.ring.epoch, buckets=differing(message.digests, view.digests(peer))
+        )
+
+    async def list_bucket(self, peer: NodeId, message: ListBucket) -> BucketPage:
+        """Answers `ListBucket`."""
+        view = await self.view(self._ring_with(peer))
+        rows = [
+            BucketRow(task_id, version)
+            for task_id, version in view.rows(peer, message.bucket).items()
+            if task_id > message.after
+        ]
+        return BucketPage(rows=tuple(rows[:MAX_ROWS]), more=len(rows) > MAX_ROWS)
+
+    def fetch(self, message: FetchRecords) -> RecordPage:
+        """Answers `FetchRecords`."""
+        entries: list[RecordEntry] = []
+        size = done = 0
+        for task_id in message.task_ids:
+            standing = self._core.standing(TaskId(task_id))
+            if standing is not None:
+                size += len(encode(standing.entry))
+                if entries and (size > PAGE_BYTES or len(entries) == MAX_ENTRIES):
+                    break
+                entries.append(standing.entry)
+            done += 1
+        return RecordPage(entries=tuple(entries), done=done)
+
+    def _ring_with(self, peer: NodeId) -> Ring:
+        """The ring that a joining `peer`, which is not on it yet, will see."""
+        ring = self._core.ring
+        return ring if peer in ring.members else ring.with_members((*ring.members, peer))
+
+    async def view(self, ring: Ring) -> SharedView:
+        """The view on `ring`, with all entries in it."""
+        view = self._core.view(ring)
+        async with self._filling:
+            if not view.filled:
+                for _ in self._core.fill(view):
+                    await trio.lowlevel.checkpoint()
+                view.filled = True
+        return view
+
+    # Sending
+
+    def entries(self, task_ids: Iterable[TaskId]) -> list[Standing]:
+        """What is held of these tasks."""
+        found = (self._core.standing(task_id) for task_id in task_ids)
+        return [standing for standing in found if standing is not None]
+
+    async def push(self, node: NodeId, batch: list[Standing]) -> bool:
+        """Whether `node` took the whole batch."""
+        entries = tuple(standing.entry for standing in batch)
+        try:
+            answer = await self._request(node, PushRecords(entries=entries), RecordsTaken)
+        except GossipcacheError:
+            return False
+        return answer.count == len(entries)
+
+    async def _request(self, node: NodeId, message: Message, reply: type[Reply]) -> Reply:
+        return await self._links.request(node, message, reply, self._config.request_timeout_s)
+
+
+def _are_rivals(one: Standing, other: Standing | None) -> bool:
+    """Whether both may have been committed, on the two sides of a partition."""
+    return (
+        other is not None
+        and one.generation == other.generation
+        and bool(one.manifests and other.manifests)
+    )
+
+
+def batches(standings: Iterable[Standing]) -> Iterator[list[Standing]]:
+    """Cuts into messages of bounded size."""
+    batch: list[Standing] = []
+    size = 0
+    for standing in standings:
+        length = len(encode(standing.entry))
+        if batch and (size + length > PAGE_BYTES or len(batch) == MAX_ENTRIES):
+            yield batch
+            batch, size = [], 0
+        batch.append(standing)
+        size += length
+    if batch:
+        yield batch

@@ -1,0 +1,194 @@
+"""A record keeper: what a scheduler does for the tasks whose keeper it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from gossipcache.config import DeletePolicy, RecordConfig
+from gossipcache.dht.records.coordinator import Coordinator
+from gossipcache.dht.records.exchange import Exchange
+from gossipcache.dht.records.log import RecordLog
+from gossipcache.dht.records.replication import NotYet, Ready, ReplicationCore
+from gossipcache.dht.records.standing import Opener, Standing
+from gossipcache.dht.records.upkeep import Upkeep
+from gossipcache.dht.ring import Ring
+from gossipcache.env import Env
+from gossipcache.errors import NotPermitted
+from gossipcache.ids import NodeId, TaskId
+from gossipcache.link.interface import Links, Peer
+from gossipcache.messages.records import (
+    BucketPage,
+    BucketsDiffer,
+    CommitRecord,
+    CompareBuckets,
+    FetchRecords,
+    ListBucket,
+    PrepareRecord,
+    PushRecords,
+    ReadRecord,
+    RecordAnswer,
+    RecordPage,
+    RecordPrepared,
+    RecordsTaken,
+    RecordWritten,
+    WithdrawRecord,
+    WriteRecord,
+)
+from gossipcache.metrics import Metrics
+
+
+class Keeper:
+    """The server side of the records on one scheduler."""
+
+    def __init__(
+        self,
+        env: Env,
+        core: ReplicationCore,
+        log: RecordLog,
+        links: Links,
+        config: RecordConfig,
+        opener: Opener,
+        metrics: Metrics,
+        is_alive: Callable[[NodeId], bool],
+    ) -> None:
+        self._env = env
+        self._core = core
+        self._log = log
+        self._opener = opener
+        self._metrics = metrics
+        self._exchange = Exchange(env, core, log, links, config, opener, metrics)
+        self._upkeep = Upkeep(env, core, log, self._exchange, config, is_alive)
+        self._coordinator = Coordinator(
+            core,
+            log,
+            links,
+            config,
+            env.wall_time,
+            hint=self._upkeep.hint,
+            reconcile=self._exchange.reconcile,
+        )
+
+    @classmethod
+    async def open(
+        cls,
+        env: Env,
+        me: NodeId,
+        ring: Ring,
+        log: RecordLog,
+        links: Links,
+        config: RecordConfig,
+        delete_policy: DeletePolicy,
+        opener: Opener,
+        metrics: Metrics,
+        is_alive: Callable[[NodeId], bool],
+    ) -> Keeper:
+        """A keeper with what its journal holds."""
+        now = trio.current_time()
+        core = ReplicationCore(me, ring, config, delete_policy, now)
+        await log.open(lambda key, value: core.load(key, value, now))
+        return cls(env, core, log, links, config, opener, metrics, is_alive)
+
+    async def run(self, synced: trio.Event) -> None:
+        """Keeps the entries in step with the other keepers until cancelled."""
+        await self._upkeep.run(synced)
+
+    def set_ring(self, ring: Ring) -> None:
+        """Takes the ring of the ACTIVE schedulers."""
+        before = self._core.ring.epoch
+        self._core.set_ring(ring, trio.current_time())
+        if self._core.ring.epoch != before:
+            self._upkeep.on_ring_change()
+
+    def standing(self, task_id: TaskId) -> Standing | None:
+        """The committed entry held here."""
+        return self._core.standing(task_id)
+
+    @property
+    def record_count(self) -> int:
+        """How many tasks have an entry here."""
+        return len(self._core)
+
+    # What anyone may ask
+
+    async def read(self, message: ReadRecord) -> RecordAnswer:
+        """Answers `ReadRecord`. What is held is given by anyone who holds it."""
+        task_id = TaskId(message.task_id)
+        keepers = self._core.keepers(task_id)
+        if message.reconcile and self._core.me in keepers:
+            await self._exchange.reconcile(task_id)
+        standing = self._core.standing(task_id)
+        if self._core.me not in keepers:
+            return RecordAnswer(state="not_keeper", keepers=keepers)
+        settled = self._core.knows_absence(task_id, trio.current_time())
+        if standing is not None:
+            return RecordAnswer(state="held", entry=standing.entry, settled=settled)
+        return RecordAnswer(state="absent" if settled else "recovering")
+
+    async def write(self, message: WriteRecord) -> RecordWritten:
+        """Answers `WriteRecord`."""
+        candidate = self._opener.open(message.entry)
+        keepers = self._core.keepers(candidate.task_id)
+        if self._core.me not in keepers:
+            return RecordWritten(outcome="not_keeper", keepers=keepers)
+        return await self._coordinator.write(candidate, restore=message.restore)
+
+    # What other keepers ask
+
+    async def prepare(self, peer: Peer, message: PrepareRecord) -> RecordPrepared:
+        """Answers `PrepareRecord`."""
+        _check_scheduler(peer)
+        verdict = self._core.prepare(
+            self._opener.open(message.entry),
+            peer.node_id,
+            restore=message.restore,
+            now=trio.current_time(),
+            wall_s=self._env.wall_time(),
+        )
+        if isinstance(verdict, NotYet):
+            return RecordPrepared(verdict="not_ready")
+        if isinstance(verdict, Ready):
+            await self._log.write(verdict.changes)
+            return RecordPrepared(verdict="ready")
+        return RecordPrepared(verdict="refused")
+
+    async def commit(self, peer: Peer, message: CommitRecord) -> RecordsTaken:
+        """Answers `CommitRecord`; one that was not prepared here, or has expired, is a push."""
+        _check_scheduler(peer)
+        changes = self._core.commit(self._opener.open(message.entry), peer.node_id)
+        if changes is None:
+            return RecordsTaken(count=await self._exchange.take((message.entry,)))
+        await self._log.write(changes)
+        return RecordsTaken(count=1)
+
+    async def withdraw(self, peer: Peer, message: WithdrawRecord) -> None:
+        """Takes `WithdrawRecord`."""
+        await self._log.write(
+            self._core.withdraw(TaskId(message.task_id), message.version, peer.node_id)
+        )
+
+    async def push(self, peer: Peer, message: PushRecords) -> RecordsTaken:
+        """Answers `PushRecords`."""
+        _check_scheduler(peer)
+        return RecordsTaken(count=await self._exchange.take(message.entries))
+
+    async def compare(self, peer: Peer, message: CompareBuckets) -> BucketsDiffer:
+        """Answers `CompareBuckets`."""
+        _check_scheduler(peer)
+        return await self._exchange.compare(peer.node_id, message)
+
+    async def list_bucket(self, peer: Peer, message: ListBucket) -> BucketPage:
+        """Answers `ListBucket`."""
+        _check_scheduler(peer)
+        return await self._exchange.list_bucket(peer.node_id, message)
+
+    async def fetch(self, peer: Peer, message: FetchRecords) -> RecordPage:
+        """Answers `FetchRecords`."""
+        _check_scheduler(peer)
+        return self._exchange.fetch(message)
+
+
+def _check_scheduler(peer: Peer) -> None:
+    if "scheduler" not in peer.roles:
+        raise NotPermitted("only schedulers keep records")

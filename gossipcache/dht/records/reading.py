@@ -1,0 +1,112 @@
+"""Counting the answers of a read: when is a record found, and when certainly absent?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import reduce
+
+from gossipcache.dht.records.standing import Standing, merge
+from gossipcache.ids import NodeId
+from gossipcache.manifest import SignedManifest, SignedTombstone
+
+Accept = Callable[[SignedManifest], bool]
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """What the keepers say of a task: its manifest, or the tombstone that ended it.
+
+    `copies`: keepers known to hold just this; a read that needs no agreement stops at one.
+    """
+
+    manifest: SignedManifest | None
+    tombstone: SignedTombstone | None
+    generation: int
+    copies: int
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Enough keepers that would know hold nothing."""
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Keepers agree that these contents all claim the task, as after a partition."""
+
+    manifests: tuple[SignedManifest, ...]
+
+
+class ReadTally:
+    """The answers to one read so far.
+
+    A manifest counts at once if its bytes prove it (content-addressed, or `accept` takes it) and
+    one settled keeper holds it. All else, absence too, needs `needed` keepers that agree, so
+    that one lying keeper cannot substitute its own. Differing answers never decide.
+    """
+
+    def __init__(self, needed: int, accept: Accept | None, wall_s: float) -> None:
+        self._needed = needed
+        self._accept = accept
+        self._wall_s = wall_s
+        self._held: dict[NodeId, Standing] = {}
+        self._settled: set[NodeId] = set()
+        self._absent: set[NodeId] = set()
+        self._redirects: dict[NodeId, None] = {}
+
+    def held(self, node: NodeId, standing: Standing, *, settled: bool) -> None:
+        """`node` holds `standing`; `settled`: and would know of anything newer."""
+        self._held[node] = standing
+        if settled:
+            self._settled.add(node)
+
+    def absent(self, node: NodeId) -> None:
+        """`node` holds nothing, and would know."""
+        self._absent.add(node)
+
+    def redirect(self, keepers: Iterable[NodeId]) -> None:
+        """A node that is no keeper in its own view named `keepers`."""
+        self._redirects.update(dict.fromkeys(keepers))
+
+    @property
+    def redirects(self) -> tuple[NodeId, ...]:
+        """The nodes named by those that are no keepers."""
+        return tuple(self._redirects)
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether keepers answered differently."""
+        versions = {standing.version for standing in self._held.values()}
+        return len(versions) > 1 or bool(versions and self._absent)
+
+    def decision(self) -> TaskRecord | Absent | Fork | None:
+        """The outcome, or None while the answers do not suffice."""
+        if not self._held:
+            return Absent() if len(self._absent) >= self._needed else None
+        newest = reduce(merge, self._held.values())
+        holders = {node for node, one in self._held.items() if one.version == newest.version}
+        proven = self._proven(newest)
+        if proven is not None and holders & self._settled:
+            return TaskRecord(proven, None, newest.generation, len(holders))
+        if len(holders) < self._needed:
+            return None
+        return self._agreed(newest, proven, len(holders))
+
+    def _proven(self, newest: Standing) -> SignedManifest | None:
+        for one in newest.unexpired(self._wall_s):
+            if one.manifest.is_content_addressed or (self._accept and self._accept(one)):
+                return one
+        return None
+
+    def _agreed(
+        self, newest: Standing, proven: SignedManifest | None, copies: int
+    ) -> TaskRecord | Absent | Fork:
+        if newest.tombstone is not None:
+            return TaskRecord(None, newest.tombstone, newest.generation, copies)
+        manifests = newest.unexpired(self._wall_s)
+        if not manifests:
+            return Absent()
+        if proven is None and len(manifests) > 1:
+            return Fork(manifests)
+        return TaskRecord(proven or manifests[0], None, newest.generation, copies)

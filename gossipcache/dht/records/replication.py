@@ -1,0 +1,334 @@
+"""What one keeper holds of each task, and what it lets others write: the core.
+
+A write is prepared on W keepers (a provisional entry each, which expires), then committed. A
+keeper lets one candidate at a time through for a task and only for the generation after its
+own, so that of two coordinators at most one reaches W = 2 of 3 (compare-and-swap by quorum).
+Committed entries then spread by `absorb`, whose merge has one outcome in any order.
+
+Inputs carry `now` (monotonic) or `wall_s` (since 1970), in seconds. What must become durable
+comes back as journal changes, to be written before anyone is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gossipcache.config import DeletePolicy, RecordConfig
+from gossipcache.dht.records.antientropy import SharedView
+from gossipcache.dht.records.settling import Settling
+from gossipcache.dht.records.standing import Standing, merge, trusted_entry
+from gossipcache.dht.ring import Ring
+from gossipcache.errors import Busy, NotPermitted, UsageError
+from gossipcache.ids import NodeId, TaskId
+from gossipcache.journal import Change
+from gossipcache.messages.records import RecordEntry
+from gossipcache.wire import decode, encode
+
+CLOCK_SKEW_S = 300.0
+"""How far the clocks of two nodes may differ."""
+
+_COMMITTED, _PROVISIONAL = b"s", b"p"
+_FILL_STEP = 500
+_MAX_VIEWS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The candidate is provisional here, once `changes` are durable."""
+
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """`standing` is against it; None: nothing stands, but its generation is too high."""
+
+    standing: Standing | None
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """The keeper cannot judge now. `behind`: it should compare with the others."""
+
+    reason: str
+    behind: bool = False
+
+
+Verdict = Ready | Refused | NotYet
+
+
+@dataclass(frozen=True, slots=True)
+class Absorbed:
+    """A committed entry of another keeper was merged; nothing changed if `changes` is empty."""
+
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Contested:
+    """The entry would replace what lives here: another keeper must vouch for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Provisional:
+    standing: Standing
+    coordinator: NodeId
+    expires_at: float
+
+
+def committed_task(change: Change) -> TaskId | None:
+    """The task whose committed entry a change of the journal sets or removes, if it does."""
+    key = change[0]
+    return TaskId(key[1:]) if key[:1] == _COMMITTED else None
+
+
+class ReplicationCore:
+    """The entries of one keeper and the rules for changing them."""
+
+    def __init__(
+        self,
+        me: NodeId,
+        ring: Ring,
+        config: RecordConfig,
+        delete_policy: DeletePolicy,
+        now: float,
+    ) -> None:
+        self.me = me
+        self._config = config
+        self._delete_policy = delete_policy
+        self._standing: dict[TaskId, Standing] = {}
+        self._provisional: dict[TaskId, _Provisional] = {}
+        self._views: dict[bytes, SharedView] = {}
+        self.settling = Settling(me, ring, config, now)
+
+    # What is held
+
+    def __len__(self) -> int:
+        return len(self._standing)
+
+    def standing(self, task_id: TaskId) -> Standing | None:
+        """The committed entry of a task."""
+        return self._standing.get(task_id)
+
+    def load(self, key: bytes, value: bytes, now: float) -> None:
+        """Takes one entry of the own journal. Raises `ProtocolError`."""
+        standing = trusted_entry(decode(value, RecordEntry))
+        if key[:1] == _COMMITTED:
+            self._standing[standing.task_id] = standing
+        else:
+            expires_at = now + self._config.provisional_ttl_s
+            self._provisional[standing.task_id] = _Provisional(standing, self.me, expires_at)
+
+    def keepers(self, task_id: TaskId) -> tuple[NodeId, ...]:
+        """Who keeps the task on the present ring, owner first."""
+        return self.ring.keepers(task_id, self._config.replicas)
+
+    @property
+    def ring(self) -> Ring:
+        """The present ring."""
+        return self.settling.ring
+
+    def knows_absence(self, task_id: TaskId, now: float) -> bool:
+        """Whether holding nothing of the task proves something."""
+        return self.settling.is_settled(task_id, now)
+
+    # Writing
+
+    def prepare(
+        self,
+        candidate: Standing,
+        coordinator: NodeId,
+        *,
+        restore: bool,
+        now: float,
+        wall_s: float,
+    ) -> Verdict:
+        """Judges a write. Raises `NotPermitted`, `UsageError` (clock, expiry), `Busy` (full)."""
+        task_id = candidate.task_id
+        if candidate.tombstone is not None:
+            against = self._against_tombstone(candidate)
+        else:
+            against = self._against_manifest(candidate, restore, now, wall_s)
+        if against is not None:
+            return against
+        other = self._provisional.get(task_id)
+        if other and other.expires_at > now and other.standing.version != candidate.version:
+            return NotYet("another write of the task is under way")
+        if len(self._standing) >= self._config.max_records and task_id not in self._standing:
+            raise Busy(f"this keeper has its limit of {self._config.max_records} records")
+        expires_at = now + self._config.provisional_ttl_s
+        self._provisional[task_id] = _Provisional(candidate, coordinator, expires_at)
+        return Ready(((_PROVISIONAL + task_id, encode(candidate.entry)),))
+
+    def _against_manifest(
+        self, candidate: Standing, restore: bool, now: float, wall_s: float
+    ) -> Verdict | None:
+        _check_times(candidate, wall_s)
+        own = self._standing.get(candidate.task_id)
+        if own is None:
+            if restore:
+                return None
+            if not self.knows_absence(candidate.task_id, now):
+                return NotYet("this keeper is recovering")
+            return None if candidate.generation == 1 else Refused(None)
+        if own.is_live(wall_s) or candidate.generation != own.generation + 1:
+            return Refused(own)
+        return None
+
+    def _against_tombstone(self, candidate: Standing) -> Verdict | None:
+        own = self._standing.get(candidate.task_id)
+        self._check_right(candidate, own)
+        if own is None or own.generation < candidate.generation:
+            return NotYet("this keeper has not got the manifest", behind=True)
+        if own.generation > candidate.generation or own.tombstone is not None:
+            return Refused(own)
+        return None
+
+    def _check_right(self, candidate: Standing, own: Standing | None) -> None:
+        if not self._may_bury(candidate, own):
+            raise NotPermitted("only its publisher may delete this task (delete_policy)")
+
+    def _may_bury(self, candidate: Standing, own: Standing | None) -> bool:
+        tombstone = candidate.tombstone
+        if self._delete_policy == "any" or tombstone is None:
+            return True
+        if tombstone.signer != tombstone.manifest.publisher:
+            return False
+        if own is None or own.generation != candidate.generation or not own.manifests:
+            return True
+        return any(one.publisher == tombstone.signer for one in own.manifests)
+
+    def commit(self, candidate: Standing, coordinator: NodeId) -> tuple[Change, ...] | None:
+        """Makes a prepared candidate stand; None if it is not prepared here by `coordinator`."""
+        task_id = candidate.task_id
+        prepared = self._provisional.get(task_id)
+        if (
+            prepared is None
+            or prepared.coordinator != coordinator
+            or prepared.standing.version != candidate.version
+        ):
+            return None
+        del self._provisional[task_id]
+        return (*self._merge(candidate), (_PROVISIONAL + task_id, None))
+
+    def withdraw(self, task_id: TaskId, version: bytes, coordinator: NodeId) -> tuple[Change, ...]:
+        """Forgets a prepared candidate."""
+        prepared = self._provisional.get(task_id)
+        if (
+            prepared is None
+            or prepared.coordinator != coordinator
+            or prepared.standing.version != version
+        ):
+            return ()
+        del self._provisional[task_id]
+        return ((_PROVISIONAL + task_id, None),)
+
+    # Spreading
+
+    def absorb(
+        self, candidate: Standing, wall_s: float, *, vouched: bool = False
+    ) -> Absorbed | Contested:
+        """Merges an entry that another keeper says is committed.
+
+        Without `vouched` nothing that lives here is replaced, except by a tombstone of it that
+        its signer may sign: so a single lying keeper cannot put its own in the place of others'.
+        """
+        own = self._standing.get(candidate.task_id)
+        if _is_spent(candidate, wall_s):
+            return Absorbed()
+        if own is None:
+            return Absorbed(self._merge(candidate))
+        if merge(own, candidate).version == own.version:
+            return Absorbed()
+        if vouched or self._follows(candidate, own, wall_s):
+            return Absorbed(self._merge(candidate))
+        return Contested()
+
+    def _follows(self, candidate: Standing, own: Standing, wall_s: float) -> bool:
+        if candidate.tombstone is not None and candidate.generation == own.generation:
+            named = candidate.tombstone.manifest.name
+            known = own.tombstone is not None or named in [one.name for one in own.manifests]
+            return known and self._may_bury(candidate, own)
+        return not own.is_live(wall_s) and candidate.generation == own.generation + 1
+
+    def _merge(self, candidate: Standing) -> tuple[Change, ...]:
+        task_id = candidate.task_id
+        own = self._standing.get(task_id)
+        merged = candidate if own is None else merge(own, candidate)
+        if own is not None and merged.version == own.version:
+            return ()
+        self._standing[task_id] = merged
+        self._note(task_id, merged.version)
+        return ((_COMMITTED + task_id, encode(merged.entry)),)
+
+    def drop(self, task_id: TaskId) -> tuple[Change, ...]:
+        """Forgets an entry that others keep now, or that is spent."""
+        if self._standing.pop(task_id, None) is None:
+            return ()
+        self._note(task_id, None)
+        return ((_COMMITTED + task_id, None),)
+
+    def _note(self, task_id: TaskId, version: bytes | None) -> None:
+        for view in self._views.values():
+            view.set(task_id, version)
+
+    # Time
+
+    def next_timeout(self) -> float | None:
+        """When the next provisional entry expires."""
+        return min((one.expires_at for one in self._provisional.values()), default=None)
+
+    def handle_timeout(self, now: float) -> tuple[Change, ...]:
+        """Forgets provisional entries whose time is over."""
+        over = [key for key, one in self._provisional.items() if one.expires_at <= now]
+        for task_id in over:
+            del self._provisional[task_id]
+        return tuple((_PROVISIONAL + task_id, None) for task_id in over)
+
+    def spent(self, wall_s: float) -> list[TaskId]:
+        """Tasks whose manifests expired so long ago that all clocks agree. Later generations are
+        kept: they are the proof that the earlier ones are over."""
+        return [key for key, one in self._standing.items() if _is_spent(one, wall_s)]
+
+    # The ring, and views of what is shared with others
+
+    def set_ring(self, ring: Ring, now: float) -> None:
+        """Takes a new ring; its view is filled with `view` and `fill`."""
+        self.settling.set_ring(ring, now)
+
+    def view(self, ring: Ring) -> SharedView:
+        """The view on `ring`; `fill` it before it is used, if it is not filled yet."""
+        view = self._views.pop(ring.epoch, None) or SharedView(ring, self._config.replicas)
+        self._views[ring.epoch] = view
+        while len(self._views) > _MAX_VIEWS:
+            del self._views[next(iter(self._views))]
+        return view
+
+    def fill(self, view: SharedView) -> Iterator[None]:
+        """Enters all entries in `view`, in steps between which other work may run."""
+        for number, task_id in enumerate(list(self._standing)):
+            if (standing := self._standing.get(task_id)) is not None:
+                view.set(task_id, standing.version)
+            if number % _FILL_STEP == _FILL_STEP - 1:
+                yield
+
+
+def _check_times(candidate: Standing, wall_s: float) -> None:
+    for one in candidate.manifests:
+        expires_at = one.manifest.expires_at
+        if expires_at is not None and expires_at + CLOCK_SKEW_S < wall_s:
+            raise UsageError("the task's time to live is already over", "give a longer --ttl")
+        if one.manifest.created_at > wall_s + CLOCK_SKEW_S:
+            raise UsageError(
+                "the manifest was signed in the future",
+                "set the clocks of the nodes, `gossipcache doctor` compares them",
+            )
+
+
+def _is_spent(standing: Standing, wall_s: float) -> bool:
+    return (
+        standing.tombstone is None
+        and standing.generation == 1
+        and not standing.is_live(wall_s - CLOCK_SKEW_S)
+    )

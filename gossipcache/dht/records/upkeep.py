@@ -1,0 +1,164 @@
+"""What a keeper does by itself: after a ring change, for missing copies, and now and then.
+
+After a ring change it exchanges with every other alive scheduler, so that new keepers are given
+what they lack and learn when they have it all; then with one at random each `sync_interval_s`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from gossipcache.config import RecordConfig
+from gossipcache.dht.records.exchange import Exchange, batches
+from gossipcache.dht.records.log import RecordLog
+from gossipcache.dht.records.replication import ReplicationCore
+from gossipcache.dht.records.standing import Standing
+from gossipcache.dht.ring import Ring
+from gossipcache.env import Env
+from gossipcache.ids import NodeId, TaskId
+
+MAX_EXCHANGES = 4
+"""Exchanges at a time after a ring change."""
+_RETRY_S = 0.2
+_HINT_INTERVAL_S = 1.0
+
+
+class Upkeep:
+    """The background work of one keeper."""
+
+    def __init__(
+        self,
+        env: Env,
+        core: ReplicationCore,
+        log: RecordLog,
+        exchange: Exchange,
+        config: RecordConfig,
+        is_alive: Callable[[NodeId], bool],
+    ) -> None:
+        self._env = env
+        self._core = core
+        self._log = log
+        self._exchange = exchange
+        self._config = config
+        self._is_alive = is_alive
+        self._hints: dict[NodeId, dict[TaskId, None]] = {}
+        self._hinted = trio.Event()
+        self._ring_changed = trio.Event()
+
+    async def run(self, synced: trio.Event) -> None:
+        """Works until cancelled; sets `synced` when the keeper first has all that it should."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._settle_loop, synced)
+            nursery.start_soon(self._hint_loop)
+            nursery.start_soon(self._exchange_loop)
+            nursery.start_soon(self._tidy_loop)
+
+    def on_ring_change(self) -> None:
+        """Says that the core has a new ring."""
+        self._ring_changed.set()
+
+    # After a ring change
+
+    async def _settle_loop(self, synced: trio.Event) -> None:
+        while True:
+            self._ring_changed = trio.Event()
+            if not self._core.settling.settled:
+                await self._settle()
+            if self._core.settling.settled:
+                synced.set()
+                await self._hand_off()
+                await self._ring_changed.wait()
+            else:
+                await trio.sleep(_RETRY_S * self._env.rng.uniform(0.5, 1.5))
+
+    async def _settle(self) -> None:
+        ring = self._core.ring
+        waiting = [node for node in self._others(ring) if self._is_alive(node)]
+        failed: list[NodeId] = []
+        limit = trio.CapacityLimiter(MAX_EXCHANGES)
+
+        async def one(node: NodeId) -> None:
+            async with limit:
+                if not await self._exchange.exchange(node, ring):
+                    failed.append(node)
+
+        async with trio.open_nursery() as nursery:
+            for node in waiting:
+                nursery.start_soon(one, node)
+        if not failed or trio.current_time() >= self._core.settling.gives_up_at():
+            self._core.settling.settle(ring.epoch)
+
+    def _others(self, ring: Ring) -> list[NodeId]:
+        return [node for node in ring.members if node != self._core.me]
+
+    async def _hand_off(self) -> None:
+        """Entries that this node keeps no more are dropped once all their keepers have them."""
+        view = await self._exchange.view(self._core.ring)
+        groups: dict[tuple[NodeId, ...], list[TaskId]] = {}
+        for task_id in view.strays(self._core.me):
+            groups.setdefault(view.keepers(task_id), []).append(task_id)
+        for keepers, task_ids in groups.items():
+            for batch in batches(self._exchange.entries(task_ids)):
+                await self._hand_over(keepers, batch)
+
+    async def _hand_over(self, keepers: tuple[NodeId, ...], batch: list[Standing]) -> None:
+        for node in keepers:
+            if not await self._exchange.push(node, batch):
+                return  # Kept until the next ring change or exchange.
+        for standing in batch:
+            if self._core.standing(standing.task_id) is standing:
+                await self._log.write(self._core.drop(standing.task_id))
+
+    # Now and then
+
+    async def _exchange_loop(self) -> None:
+        while True:
+            await trio.sleep(self._config.sync_interval_s * self._env.rng.uniform(0.75, 1.25))
+            ring = self._core.ring
+            others = [node for node in self._others(ring) if self._is_alive(node)]
+            if others and self._core.settling.settled:
+                await self._exchange.exchange(self._env.rng.choice(others), ring)
+                await self._hand_off()
+
+    async def _tidy_loop(self) -> None:
+        while True:
+            timeout = self._core.next_timeout()
+            until = trio.current_time() + self._config.sync_interval_s
+            await trio.sleep_until(until if timeout is None else min(until, timeout))
+            await self._log.write(self._core.handle_timeout(trio.current_time()))
+            for task_id in self._core.spent(self._env.wall_time()):
+                await self._log.write(self._core.drop(task_id))
+
+    # Hints
+
+    def hint(self, node: NodeId, task_id: TaskId) -> None:
+        """Remembers that `node` lacks the entry of `task_id`."""
+        self._hints.setdefault(node, {})[task_id] = None
+        self._hinted.set()
+
+    async def _hint_loop(self) -> None:
+        while True:
+            await self._hinted.wait()
+            for node in list(self._hints):
+                await self._deliver_hints(node)
+            if not self._hints:
+                self._hinted = trio.Event()
+                continue
+            await trio.sleep(_HINT_INTERVAL_S * self._env.rng.uniform(0.5, 1.5))
+
+    async def _deliver_hints(self, node: NodeId) -> None:
+        if node not in self._core.ring.members:
+            # It went for good, or it will compare everything when it comes back.
+            del self._hints[node]
+            return
+        wanted = list(self._hints[node])
+        for batch in batches(self._exchange.entries(wanted)):
+            if not self._is_alive(node) or not await self._exchange.push(node, batch):
+                return
+        left = self._hints[node]
+        for task_id in wanted:
+            left.pop(task_id, None)
+        if not left:
+            del self._hints[node]

@@ -1,0 +1,261 @@
+"""The rules of one keeper: who may write what, and what is merged."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gossipcache.config import DeletePolicy, RecordConfig
+from gossipcache.dht.records.replication import (
+    Absorbed,
+    Contested,
+    NotYet,
+    Ready,
+    Refused,
+    ReplicationCore,
+    Verdict,
+)
+from gossipcache.dht.records.standing import Standing, standing_manifest, standing_tombstone
+from gossipcache.dht.ring import Ring
+from gossipcache.errors import Busy, NotPermitted, UsageError
+from gossipcache.ids import NodeId
+from gossipcache.manifest import SignedManifest
+from tests.dht.records.harness import EPOCH_S, identity, manifest, task, tombstone
+
+CID = "a task"
+NODES = tuple(identity(number).node_id for number in range(3))
+RING = Ring(NODES)
+ONE = manifest(CID, 1, "one")
+TWO = manifest(CID, 1, "two")
+
+
+def keeper(
+    me: NodeId = NODES[0],
+    policy: DeletePolicy = "any",
+    config: RecordConfig | None = None,
+    settled: bool = True,
+) -> ReplicationCore:
+    core = ReplicationCore(me, RING, config or RecordConfig(), policy, 0.0)
+    if settled:
+        core.settling.settle(RING.epoch)
+    return core
+
+
+def prepare(
+    core: ReplicationCore,
+    candidate: Standing | SignedManifest,
+    *,
+    coordinator: NodeId = NODES[0],
+    restore: bool = False,
+    now: float = 0.0,
+) -> Verdict:
+    if isinstance(candidate, SignedManifest):
+        candidate = standing_manifest(candidate)
+    return core.prepare(candidate, coordinator, restore=restore, now=now, wall_s=EPOCH_S + now)
+
+
+def committed(core: ReplicationCore, candidate: SignedManifest) -> ReplicationCore:
+    assert isinstance(core.absorb(standing_manifest(candidate), EPOCH_S), Absorbed)
+    return core
+
+
+def buried(core: ReplicationCore, dead: SignedManifest) -> ReplicationCore:
+    core.absorb(standing_tombstone(tombstone(dead)), EPOCH_S)
+    return core
+
+
+def test_what_is_prepared_is_not_held_before_the_commit() -> None:
+    core = keeper()
+    verdict = prepare(core, ONE)
+    assert isinstance(verdict, Ready)
+    assert verdict.changes
+    assert core.standing(task(CID)) is None
+    assert core.commit(standing_manifest(ONE), NODES[0])
+    assert core.standing(task(CID)) == standing_manifest(ONE)
+
+
+def test_one_candidate_at_a_time() -> None:
+    core = keeper()
+    assert isinstance(prepare(core, ONE), Ready)
+    assert isinstance(prepare(core, TWO), NotYet)
+    assert isinstance(prepare(core, ONE), Ready)  # The same again does no harm.
+    core.withdraw(task(CID), standing_manifest(ONE).version, NODES[0])
+    assert isinstance(prepare(core, TWO), Ready)
+
+
+def test_a_provisional_entry_expires() -> None:
+    core = keeper()
+    prepare(core, ONE)
+    assert core.next_timeout() == 10.0
+    assert isinstance(prepare(core, TWO, now=9.9), NotYet)
+    assert core.handle_timeout(10.0)
+    assert core.next_timeout() is None
+    assert isinstance(prepare(core, TWO, now=10.0), Ready)
+
+
+def test_only_the_coordinator_that_prepared_commits_or_withdraws() -> None:
+    core = keeper()
+    prepare(core, ONE, coordinator=NODES[1])
+    assert core.commit(standing_manifest(ONE), NODES[2]) is None
+    assert core.withdraw(task(CID), standing_manifest(ONE).version, NODES[2]) == ()
+    assert core.commit(standing_manifest(ONE), NODES[1])
+
+
+@pytest.mark.parametrize("generation", [1, 3, 9])
+def test_only_the_next_generation_is_taken(generation: int) -> None:
+    core = buried(committed(keeper(), ONE), ONE)
+    assert isinstance(prepare(core, manifest(CID, generation, "new")), Refused)
+    assert isinstance(prepare(core, manifest(CID, 2, "new")), Ready)
+
+
+def test_a_first_generation_is_one() -> None:
+    assert prepare(keeper(), manifest(CID, 2)) == Refused(None)
+
+
+def test_what_lives_is_not_replaced() -> None:
+    core = committed(keeper(), ONE)
+    for other in (TWO, manifest(CID, 2, "two")):
+        assert prepare(core, other) == Refused(standing_manifest(ONE))
+
+
+def test_a_recovering_keeper_does_not_vouch_for_absence_but_takes_a_restored_record() -> None:
+    core = keeper(settled=False)
+    assert isinstance(prepare(core, ONE), NotYet)
+    assert isinstance(prepare(core, manifest(CID, 4), restore=True), Ready)
+
+
+def test_a_restored_record_does_not_bring_back_a_deleted_one() -> None:
+    core = buried(committed(keeper(), ONE), ONE)
+    assert isinstance(prepare(core, ONE, restore=True), Refused)
+
+
+def test_a_tombstone_needs_the_manifest_that_it_deletes() -> None:
+    candidate = standing_tombstone(tombstone(ONE))
+    assert prepare(keeper(), candidate) == NotYet(
+        "this keeper has not got the manifest", behind=True
+    )
+    assert isinstance(prepare(committed(keeper(), ONE), candidate), Ready)
+
+
+def test_expired_and_future_manifests_are_refused_beyond_the_clock_skew() -> None:
+    core = keeper()
+    with pytest.raises(UsageError, match="time to live"):
+        prepare(core, manifest(CID, expires_at=int(EPOCH_S) - 301))
+    with pytest.raises(UsageError, match="future"):
+        prepare(core, ONE, now=-301.0)
+    assert isinstance(prepare(core, manifest(CID, expires_at=int(EPOCH_S) - 299)), Ready)
+
+
+def test_an_expired_first_generation_is_collected_later_ones_are_kept_as_proof() -> None:
+    core = committed(keeper(), manifest(CID, 1, expires_at=int(EPOCH_S) + 10))
+    committed(core, manifest("later", 2, expires_at=int(EPOCH_S) + 10))
+    assert core.spent(EPOCH_S + 300) == []
+    assert core.spent(EPOCH_S + 311) == [task(CID)]
+    assert core.drop(task(CID))
+    assert core.standing(task(CID)) is None
+
+
+def test_a_full_keeper_says_so() -> None:
+    core = committed(keeper(config=RecordConfig(max_records=1)), ONE)
+    with pytest.raises(Busy):
+        prepare(core, manifest("another"))
+
+
+def test_under_the_publisher_policy_a_forged_manifest_gives_no_right() -> None:
+    liar = identity(66)
+    core = committed(keeper(policy="publisher"), ONE)
+    for dead in (ONE, manifest(CID, 1, "forged", liar)):
+        forged = standing_tombstone(tombstone(dead, liar))
+        with pytest.raises(NotPermitted):
+            prepare(core, forged)
+        assert core.absorb(forged, EPOCH_S) == Contested()
+    assert isinstance(prepare(core, standing_tombstone(tombstone(ONE))), Ready)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        standing_manifest(manifest(CID, 1, "forged")),
+        standing_manifest(manifest(CID, 2, "forged")),
+        standing_tombstone(tombstone(manifest(CID, 2**62, "forged"))),
+        standing_tombstone(tombstone(manifest(CID, 1, "forged"))),
+    ],
+)
+def test_one_keeper_alone_cannot_replace_what_lives_here(forged: Standing) -> None:
+    core = committed(keeper(), ONE)
+    assert core.absorb(forged, EPOCH_S) == Contested()
+    assert core.standing(task(CID)) == standing_manifest(ONE)
+    assert core.absorb(forged, EPOCH_S, vouched=True) != Contested()
+
+
+def test_absorbing_twice_changes_nothing() -> None:
+    core = committed(keeper(), ONE)
+    assert core.absorb(standing_manifest(ONE), EPOCH_S) == Absorbed()
+
+
+def test_the_journal_brings_everything_back() -> None:
+    core, again = keeper(), keeper()
+    absorbed = core.absorb(standing_manifest(ONE), EPOCH_S)
+    assert isinstance(absorbed, Absorbed)
+    verdict = prepare(core, manifest("other"))
+    assert isinstance(verdict, Ready)
+    for key, value in (*absorbed.changes, *verdict.changes):
+        assert value is not None
+        again.load(key, value, now=0.0)
+    assert again.standing(task(CID)) == standing_manifest(ONE)
+    assert isinstance(prepare(again, manifest("other", 1, "else")), NotYet)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 10**9))
+def test_two_coordinators_never_both_commit_one_generation(seed: int) -> None:
+    rng = random.Random(seed)
+    cores = {node: keeper(node) for node in NODES}
+    writers = [Writer(cores, ONE, NODES[0], rng), Writer(cores, TWO, NODES[1], rng)]
+    for _ in range(40):
+        rng.choice(writers).step()
+    assert sum(writer.won for writer in writers) <= 1
+    assert not any(
+        standing.is_fork for core in cores.values() if (standing := core.standing(task(CID)))
+    )
+
+
+class Writer:
+    """A coordinator that asks the keepers one by one, in any order, and tries again."""
+
+    def __init__(
+        self,
+        cores: dict[NodeId, ReplicationCore],
+        candidate: SignedManifest,
+        me: NodeId,
+        rng: random.Random,
+    ) -> None:
+        self.cores = cores
+        self.candidate = standing_manifest(candidate)
+        self.me = me
+        self.rng = rng
+        self.won = False
+        self._restart()
+
+    def _restart(self) -> None:
+        self.left = self.rng.sample(NODES, 3)
+        self.ready: list[NodeId] = []
+        self.committing: list[NodeId] = []
+
+    def step(self) -> None:
+        if self.committing:
+            self.cores[self.committing.pop()].commit(self.candidate, self.me)
+        elif self.left and not self.won:
+            node = self.left.pop()
+            verdict = prepare(self.cores[node], self.candidate, coordinator=self.me)
+            if isinstance(verdict, Ready):
+                self.ready.append(node)
+            if len(self.ready) == 2:
+                self.won, self.committing = True, list(self.ready)
+        elif not self.won:
+            for node in NODES:
+                self.cores[node].withdraw(task(CID), self.candidate.version, self.me)
+            self._restart()
