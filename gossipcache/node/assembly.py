@@ -26,10 +26,10 @@ from gossipcache.node.importing import settle_unpublished
 from gossipcache.node.services import Services
 from gossipcache.schedule.scheduling import SchedulerService
 from gossipcache.schedule.service import AnnounceService
-from gossipcache.transfer.client import Downloader
-from gossipcache.transfer.downloads import Downloads
+from gossipcache.transfer.download.client import Downloader
+from gossipcache.transfer.download.downloads import Downloads
 from gossipcache.transfer.server import PieceServer
-from gossipcache.transfer.store import Store
+from gossipcache.transfer.store.store import Store
 from gossipcache.wire import PROTOCOL_MAX
 
 

@@ -16,6 +16,7 @@ from gossipcache.requests import DeleteRequest
 from gossipcache.results import DeleteResult
 
 HOLDERS_TIMEOUT_S = 2.0
+ASK_AGAIN_S = 0.2
 
 
 async def delete(services: Services, request: DeleteRequest) -> DeleteResult:
@@ -39,12 +40,13 @@ async def delete(services: Services, request: DeleteRequest) -> DeleteResult:
         tombstone, timeout_s=max(0.0, deadline - trio.current_time())
     )
     await bury_here(services, tombstone)
+    is_alive = services.membership.is_alive
     others = [holder.node_id for holder in holders if holder.node_id != services.me]
     confirmed = await _drop_everywhere(services, tombstone, others, deadline)
     here = [services.me] if any(holder.node_id == services.me for holder in holders) else []
     return DeleteResult(
         confirmed=tuple(node.hex() for node in [*here, *confirmed]),
-        pending=tuple(node.hex() for node in others if node not in confirmed),
+        pending=tuple(node.hex() for node in others if node not in confirmed and is_alive(node)),
         record_copies=copies,
     )
 
@@ -56,12 +58,15 @@ async def _drop_everywhere(
     confirmed: list[NodeId] = []
 
     async def ask(holder: NodeId) -> None:
-        timeout_s = max(0.1, deadline - trio.current_time())
-        try:
-            await services.links.request(holder, message, TaskDropped, timeout_s)
-        except GossipcacheError:
-            return
-        confirmed.append(holder)
+        while services.membership.is_alive(holder):
+            timeout_s = max(0.1, deadline - trio.current_time())
+            try:
+                await services.links.request(holder, message, TaskDropped, timeout_s)
+            except GossipcacheError:
+                await trio.sleep(ASK_AGAIN_S)
+            else:
+                confirmed.append(holder)
+                return
 
     with trio.move_on_at(deadline):
         async with trio.open_nursery() as nursery:

@@ -16,11 +16,11 @@ from gossipcache.node.progress import Meter, ReportProgress, reported
 from gossipcache.node.services import Services, not_found
 from gossipcache.requests import ExportRequest
 from gossipcache.results import ExportResult
-from gossipcache.transfer.client import DownloadOutcome
-from gossipcache.transfer.index import StoredTask
-from gossipcache.transfer.local_export import export_file, export_link, export_tree
-from gossipcache.transfer.output import OutputFile
+from gossipcache.transfer.download.client import DownloadOutcome
+from gossipcache.transfer.files.local_export import export_file, export_link, export_tree
+from gossipcache.transfer.files.output import OutputFile
 from gossipcache.transfer.pieces import PieceSet
+from gossipcache.transfer.store.index import StoredTask
 
 FIND_TIMEOUT_S = 30.0
 TOKEN_BYTES = 8

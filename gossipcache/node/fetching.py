@@ -10,9 +10,9 @@ from gossipcache.ids import TaskId
 from gossipcache.manifest import SignedManifest
 from gossipcache.node.progress import Meter
 from gossipcache.node.services import Services
-from gossipcache.transfer.client import DownloadOutcome, DownloadProgress
-from gossipcache.transfer.downloads import Joined
-from gossipcache.transfer.sink import OnPiece
+from gossipcache.transfer.download.client import DownloadOutcome, DownloadProgress
+from gossipcache.transfer.download.downloads import Joined
+from gossipcache.transfer.download.sink import OnPiece
 
 
 async def fetch(

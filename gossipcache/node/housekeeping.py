@@ -12,8 +12,8 @@ from gossipcache.node.looking import find_local
 from gossipcache.node.services import Services, not_found
 from gossipcache.requests import TaskQuery
 from gossipcache.results import GcResult, LocalTask, VerifyResult
-from gossipcache.transfer.eviction import Eviction
-from gossipcache.transfer.index import StoredTask
+from gossipcache.transfer.store.eviction import Eviction
+from gossipcache.transfer.store.index import StoredTask
 
 REPAIR_TIMEOUT_S = 60.0
 

@@ -21,16 +21,16 @@ from gossipcache.node.progress import Meter, ReportProgress, reported
 from gossipcache.node.services import Services
 from gossipcache.requests import ImportRequest
 from gossipcache.results import ImportResult
-from gossipcache.transfer.index import StoredTask
-from gossipcache.transfer.ingest import (
+from gossipcache.transfer.files.ingest import (
     Ingested,
     StreamIngest,
     digest_tree_of,
     followed,
     ingest_file,
 )
-from gossipcache.transfer.ingest_tree import ingest_tree
-from gossipcache.transfer.staging import Staging
+from gossipcache.transfer.files.ingest_tree import ingest_tree
+from gossipcache.transfer.store.index import StoredTask
+from gossipcache.transfer.store.staging import Staging
 
 PUBLISH_TIMEOUT_S = 30.0
 ANNOUNCE_TIMEOUT_S = 5.0

@@ -12,7 +12,7 @@ from gossipcache.node.services import Services, fits, not_found
 from gossipcache.requests import TaskQuery
 from gossipcache.results import Holder, LocalCopy, StatResult
 from gossipcache.schedule.service import HolderInfo
-from gossipcache.transfer.index import StoredTask
+from gossipcache.transfer.store.index import StoredTask
 
 REANNOUNCED_S = 4.0
 """Holders announce themselves to new keepers within this time of a change of the ring."""

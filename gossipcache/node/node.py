@@ -33,7 +33,7 @@ from gossipcache.results import (
     StatResult,
     VerifyResult,
 )
-from gossipcache.transfer.store import Store
+from gossipcache.transfer.store.store import Store
 
 STAT_TIMEOUT_S = 10.0
 

@@ -17,8 +17,8 @@ from gossipcache.node.looking import find_local, find_manifest
 from gossipcache.node.services import Services, not_found
 from gossipcache.requests import TaskQuery
 from gossipcache.transfer.digest_tree import DigestTree
-from gossipcache.transfer.tree import Listing, checked_listing
-from gossipcache.transfer.tree_output import ContentRange, tar_parts, tar_size
+from gossipcache.transfer.files.tree import Listing, checked_listing
+from gossipcache.transfer.files.tree_output import ContentRange, tar_parts, tar_size
 
 FIND_TIMEOUT_S = 30.0
 CHUNK_BYTES = 256 * 1024

@@ -22,8 +22,8 @@ from gossipcache.metrics import Metrics
 from gossipcache.node.beside import beside
 from gossipcache.requests import TaskQuery
 from gossipcache.schedule.service import AnnounceService
-from gossipcache.transfer.downloads import Downloads
-from gossipcache.transfer.store import Store
+from gossipcache.transfer.download.downloads import Downloads
+from gossipcache.transfer.store.store import Store
 
 R = TypeVar("R")
 

@@ -30,10 +30,10 @@ from gossipcache.messages.pieces import (
     TaskRefused,
 )
 from gossipcache.metrics import Metrics
-from gossipcache.transfer.arrivals import Arrivals, to_bitmap, to_bits
 from gossipcache.transfer.digest_tree import DigestTree, page_count
-from gossipcache.transfer.index import StoredTask
-from gossipcache.transfer.store import Store
+from gossipcache.transfer.store.arrivals import Arrivals, to_bitmap, to_bits
+from gossipcache.transfer.store.index import StoredTask
+from gossipcache.transfer.store.store import Store
 from gossipcache.wire import Message
 
 OPEN_TIMEOUT_S = 10.0

@@ -14,8 +14,8 @@ from gossipcache.identity import Identity
 from gossipcache.ids import TaskId, task_id_of
 from gossipcache.manifest import Manifest, SignedManifest, sign_manifest
 from gossipcache.transfer.digest_tree import DigestTree, piece_digest
-from gossipcache.transfer.ingest import Ingested, StreamIngest, ingest_file
-from gossipcache.transfer.store import Store
+from gossipcache.transfer.files.ingest import Ingested, StreamIngest, ingest_file
+from gossipcache.transfer.store.store import Store
 
 PUBLISHER = Identity(b"p" * 32)
 PIECE = 1000

@@ -18,7 +18,7 @@ from gossipcache.link.interface import Links
 from gossipcache.manifest import SignedManifest
 from gossipcache.metrics import Metrics
 from gossipcache.swarm import PieceReport, Swarm
-from gossipcache.transfer.client import Downloader
+from gossipcache.transfer.download.client import Downloader
 from gossipcache.transfer.server import PieceServer
 from sim.disk import SimDisk
 from tests.fakes.channels import ChannelBoard, ChannelLinks, Wire

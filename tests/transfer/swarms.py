@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from gossipcache.config import TransferConfig
 from gossipcache.ids import NodeId
-from gossipcache.transfer.download import DownloadCore
-from gossipcache.transfer.events import (
+from gossipcache.transfer.download.core import DownloadCore
+from gossipcache.transfer.download.events import (
     CancelPiece,
     CheckPiece,
     DropParent,

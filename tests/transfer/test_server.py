@@ -23,8 +23,8 @@ from gossipcache.messages.pieces import (
     TaskOpened,
     TaskRefused,
 )
-from gossipcache.transfer.arrivals import to_bitmap
 from gossipcache.transfer.server import IDLE_TIMEOUT_S, OPEN_TIMEOUT_S, have_messages
+from gossipcache.transfer.store.arrivals import to_bitmap
 from gossipcache.wire import Message
 from tests.fakes.channels import ChannelBoard, FakeChannel, Wire, channel_pair
 from tests.transfer.samples import PIECE, TASK, content_of, manifest_for, tree_of

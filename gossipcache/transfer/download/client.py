@@ -1,0 +1,381 @@
+"""Downloads: the shell around `DownloadCore`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import trio
+
+from gossipcache.config import TransferConfig
+from gossipcache.env import Env
+from gossipcache.errors import GossipcacheError, IntegrityError, TaskNotFound
+from gossipcache.ids import NodeId
+from gossipcache.link.interface import Links
+from gossipcache.manifest import SignedManifest
+from gossipcache.messages.pieces import MAX_PIECES
+from gossipcache.metrics import Metrics
+from gossipcache.swarm import Swarm
+from gossipcache.transfer.digest_tree import DigestTree
+from gossipcache.transfer.download.buffers import Buffers
+from gossipcache.transfer.download.connection import ParentConnection, TreePages
+from gossipcache.transfer.download.core import DownloadCore
+from gossipcache.transfer.download.events import (
+    BudgetChanged,
+    CancelPiece,
+    CheckPiece,
+    DropParent,
+    Effect,
+    Event,
+    FetchPiece,
+    Finished,
+    OpenParent,
+    ParentLost,
+    ParentProgressed,
+    ParentRefused,
+    ParentsAssigned,
+    PieceChecked,
+    StoreReady,
+)
+from gossipcache.transfer.download.ledger import Ledger
+from gossipcache.transfer.download.sink import OnPiece, Sink
+from gossipcache.transfer.store.arrivals import Arrivals, to_bitmap
+from gossipcache.transfer.store.store import Store
+
+_CHECKS_AT_ONCE = 2
+_INBOX_SIZE = 64
+REPORT_INTERVAL_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadProgress:
+    """How far a download is, in bytes; `resumed_bytes` stood in the store before it began."""
+
+    done_bytes: int
+    resumed_bytes: int
+    bytes_by_source: Mapping[NodeId, int]
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadOutcome:
+    """Where the bytes of a complete download came from."""
+
+    bytes_by_source: dict[NodeId, int] = field(default_factory=dict)
+    resumed_bytes: int = 0
+
+
+OnProgress = Callable[[DownloadProgress], None]
+
+
+class Downloader:
+    """Downloads any number of tasks; one download of a task at a time (see `Downloads`)."""
+
+    def __init__(
+        self, env: Env, config: TransferConfig, links: Links, store: Store, metrics: Metrics
+    ) -> None:
+        self.env = env
+        self.config = config
+        self.links = links
+        self.store = store
+        self.metrics = metrics
+        self.arrivals = Arrivals()
+        """What running downloads have got; for this node's `PieceServer`."""
+        self.buffers = Buffers()
+
+    async def download(
+        self,
+        signed: SignedManifest,
+        swarm: Swarm,
+        *,
+        on_piece: OnPiece | None = None,
+        on_progress: OnProgress | None = None,
+        check_digest: bool = False,
+    ) -> DownloadOutcome:
+        """Brings the task into the store, complete, and returns when it is durable.
+
+        It takes up where an earlier download ended, waits for parents as long as there are
+        none, and keeps its progress when it is cancelled. `on_piece` is called for each piece
+        that comes in, not for those that were there; `on_progress` on the event loop, first
+        when the store's end is open. The digest of the whole is verified if
+        the cid is that digest, or on `check_digest`.
+
+        Raises `TaskNotFound` if the task is deleted meanwhile, `NoSpace`, `OSError`, and
+        `IntegrityError` if the content is not what its publisher says; what parents send
+        wrongly is fetched from others.
+        """
+        if signed.manifest.piece_count > MAX_PIECES:
+            raise IntegrityError(
+                f"the task has {signed.manifest.piece_count} pieces, the limit is {MAX_PIECES}",
+                "its publisher must cut it into larger pieces",
+            )
+        with self.store.using(signed.task_id), self.buffers.download():
+            run = _Run(self, signed, swarm, on_piece, on_progress, check_digest)
+            return await run.run()
+
+
+class _Run:
+    """One download. The trio task in `_drive` alone talks to the core."""
+
+    def __init__(
+        self,
+        downloader: Downloader,
+        signed: SignedManifest,
+        swarm: Swarm,
+        on_piece: OnPiece | None,
+        on_progress: OnProgress | None,
+        check_digest: bool,
+    ) -> None:
+        self._downloader = downloader
+        self._workers = downloader.env.workers
+        self._config = downloader.config
+        self._metrics = downloader.metrics
+        self._signed = signed
+        self._manifest = signed.manifest
+        self._swarm = swarm
+        self._on_piece = on_piece
+        self._on_progress = on_progress
+        self._check_digest = check_digest
+        self._buffers = downloader.buffers
+        self._budget = self._buffers.share(self._manifest.piece_size)
+        self._core = DownloadCore(self._config, self._manifest, self._budget, downloader.env.rng)
+        self._pages = TreePages(signed)
+        self._sink: Sink | None = None
+        self._ledger = Ledger(self._manifest)
+        self._connections: dict[NodeId, ParentConnection] = {}
+        self._seen_bytes: dict[NodeId, int] = {}
+        self._opened = 0
+        self._receiving: dict[int, tuple[NodeId, bytearray]] = {}
+        """The buffer of each request in flight, and whom it was asked of."""
+        self._checking: dict[int, bytearray] = {}
+        self._inbox, self._events = trio.open_memory_channel[Event](_INBOX_SIZE)
+        self._to_check, self._checks = trio.open_memory_channel[CheckPiece](float("inf"))
+        self._nursery: trio.Nursery | None = None
+        self._error: BaseException | None = None
+
+    async def run(self) -> DownloadOutcome:
+        """See `Downloader.download`."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._start(self._follow_assignments)
+                self._start(self._prepare)
+                self._start(self._save_progress)
+                self._start(self._report_progress)
+                for _ in range(_CHECKS_AT_ONCE):
+                    self._start(self._check_pieces)
+                self._start(self._drive)
+            if self._error is not None:
+                raise self._error
+            await self._finish()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._close()
+        return DownloadOutcome(self._ledger.bytes_by_source, self._ledger.resumed_bytes)
+
+    # Tasks of the nursery
+
+    def _start(self, job: Callable[[], Awaitable[None]]) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(self._guard, job)
+
+    async def _guard(self, job: Callable[[], Awaitable[None]]) -> None:
+        """Runs `job`; the first failure of any ends the download, and is what it raises."""
+        try:
+            await job()
+        except Exception as error:
+            self._error = self._error or error
+            self._stop()
+
+    def _stop(self) -> None:
+        assert self._nursery is not None
+        self._nursery.cancel_scope.cancel()
+
+    async def _follow_assignments(self) -> None:
+        while True:
+            await self._inbox.send(ParentsAssigned(await self._swarm.parents()))
+
+    async def _prepare(self) -> None:
+        """Opens the store's end as soon as the digest tree is known."""
+        tree = await self._stored_tree()
+        if tree is not None:
+            self._pages.take(tree)
+        await self._pages.complete.wait()
+        self._sink = sink = await self._workers.run(self._open_sink)
+        self._ledger.resumed(sink.resumed)
+        self._downloader.arrivals.begin(self._signed.task_id, sink.resumed)
+        self._tell_progress()
+        await self._inbox.send(StoreReady(to_bitmap(sink.resumed.to_bytes())))
+
+    async def _stored_tree(self) -> DigestTree | None:
+        store, task_id = self._downloader.store, self._signed.task_id
+        stored = store.find(task_id)
+        if stored is None or stored.signed.manifest.root != self._manifest.root:
+            return None
+        try:
+            return await self._workers.run(lambda: store.tree(task_id))
+        except (IntegrityError, TaskNotFound):
+            return None
+
+    def _open_sink(self) -> Sink:
+        tree = self._pages.tree
+        return Sink(self._downloader.store, self._signed, tree, check_digest=self._check_digest)
+
+    async def _drive(self) -> None:
+        while True:
+            deadline = self._core.next_timeout()
+            event: Event | None = None
+            with trio.move_on_at(math.inf if deadline is None else deadline):
+                event = await self._events.receive()
+            now = trio.current_time()
+            effects = self._handle_timeout(now) if event is None else self._handle(event, now)
+            for effect in effects:
+                if isinstance(effect, Finished):
+                    self._stop()
+                    return
+                self._apply(effect)
+
+    def _handle(self, event: Event, now: float) -> list[Effect]:
+        if isinstance(event, ParentLost | ParentRefused):
+            self._parent_gone(event)
+        effects: list[Effect] = []
+        share = self._buffers.share(self._manifest.piece_size)
+        if share != self._budget:
+            self._budget = share
+            effects += self._core.handle(BudgetChanged(share), now)
+        return effects + self._core.handle(event, now)
+
+    def _handle_timeout(self, now: float) -> list[Effect]:
+        """Whoever has sent so much as a byte since the last timeout has not stalled."""
+        effects: list[Effect] = []
+        for node, connection in self._connections.items():
+            if (received := connection.received_bytes) != self._seen_bytes.get(node):
+                self._seen_bytes[node] = received
+                effects += self._core.handle(ParentProgressed(node), now)
+        return effects + self._core.handle_timeout(now)
+
+    def _apply(self, effect: Effect) -> None:
+        match effect:
+            case OpenParent(parent, connections):
+                self._open_parent(parent, connections)
+            case FetchPiece(parent, slot, index, request_id):
+                buffer = self._buffers.take(self._manifest.piece_size)
+                self._receiving[request_id] = (parent, buffer)
+                view = memoryview(buffer)[: self._manifest.piece_length(index)]
+                self._connections[parent].fetch(slot, request_id, index, view)
+            case CheckPiece(request_id=request_id):
+                self._checking[request_id] = self._receiving.pop(request_id)[1]
+                self._to_check.send_nowait(effect)
+            case CancelPiece(parent, slot, request_id):
+                # The piece may be under way into the buffer, which is therefore not used again.
+                del self._receiving[request_id]
+                self._connections[parent].cancel(slot, request_id)
+            case DropParent(parent, fault):
+                self._close_parent(parent, fault)
+
+    # Parents
+
+    def _open_parent(self, node: NodeId, connections: int) -> None:
+        links = self._downloader.links
+        connection = ParentConnection(links, node, self._signed, self._pages, self._inbox.send)
+        self._connections[node] = connection
+        self._opened += 1
+        self._start(partial(connection.run, connections, self._opened))
+
+    def _parent_gone(self, event: ParentLost | ParentRefused) -> None:
+        self._connections.pop(event.parent, None)
+        self._abandon_buffers(event.parent)
+        match event:
+            case ParentRefused(code="busy") | ParentLost(in_order=True):
+                return
+            case ParentRefused():
+                fault = "it has not got the task"
+            case ParentLost(hostile=True):
+                fault = "it broke the protocol"
+            case ParentLost():
+                fault = "the connection broke"
+        self._ledger.failed(event.parent)
+        self._swarm.failed(event.parent, fault)
+
+    def _close_parent(self, node: NodeId, fault: str | None) -> None:
+        self._connections.pop(node).close()
+        self._abandon_buffers(node)
+        if fault is not None:
+            self._metrics.count("parents_dropped")
+            self._ledger.failed(node)
+            self._swarm.failed(node, fault)
+
+    def _abandon_buffers(self, node: NodeId) -> None:
+        for request_id in [key for key, value in self._receiving.items() if value[0] == node]:
+            del self._receiving[request_id]
+
+    # Pieces
+
+    async def _check_pieces(self) -> None:
+        async for check in self._checks.clone():
+            await self._check(check)
+
+    async def _check(self, check: CheckPiece) -> None:
+        assert self._sink is not None
+        buffer, length = self._checking[check.request_id], self._manifest.piece_length(check.index)
+        work = partial(self._sink.take, check.index, memoryview(buffer)[:length], self._on_piece)
+        valid = await self._workers.run(work)
+        del self._checking[check.request_id]
+        self._buffers.give(buffer)
+        if valid:
+            self._note_piece(check, length)
+        else:
+            self._metrics.count("pieces_bad")
+        await self._inbox.send(PieceChecked(check.request_id, valid))
+
+    def _note_piece(self, check: CheckPiece, length: int) -> None:
+        self._metrics.count("pieces_received")
+        self._metrics.count("piece_bytes_received", length)
+        self._ledger.came(check.parent, check.index, check.elapsed_s)
+        self._downloader.arrivals.add(self._signed.task_id, check.index)
+        self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        if self._on_progress is not None:
+            done, resumed = self._ledger.done_bytes, self._ledger.resumed_bytes
+            self._on_progress(DownloadProgress(done, resumed, self._ledger.bytes_by_source))
+
+    # Progress and the end
+
+    async def _save_progress(self) -> None:
+        while True:
+            await trio.sleep(self._config.bitmap_interval_s)
+            await self._mark()
+
+    async def _report_progress(self) -> None:
+        while True:
+            await trio.sleep(REPORT_INTERVAL_S)
+            self._report()
+
+    def _report(self) -> None:
+        if reports := self._ledger.take_reports():
+            have = [index for report in reports for index in report.pieces]
+            self._swarm.report(have, reports)
+
+    async def _mark(self) -> None:
+        if self._sink is not None and (pieces := self._ledger.to_mark()):
+            await self._workers.run(partial(self._sink.mark, pieces))
+            self._ledger.marked(pieces)
+
+    async def _finish(self) -> None:
+        assert self._sink is not None
+        await self._mark()
+        await self._workers.run(self._sink.finish)
+        self._report()
+
+    async def _close(self) -> None:
+        """Keeps what has come in, as far as the task still stands."""
+        if self._sink is None:
+            return
+        try:
+            await self._mark()
+        except (GossipcacheError, OSError):
+            pass
+        self._downloader.arrivals.end(self._signed.task_id)
+        await self._workers.run(self._sink.close)

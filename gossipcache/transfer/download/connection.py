@@ -1,0 +1,257 @@
+"""The child's end of the piece channels to one parent."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import trio
+
+from gossipcache.errors import IntegrityError, NodeUnreachable, ProtocolError, TimedOut
+from gossipcache.ids import NodeId
+from gossipcache.link.interface import Links, PieceArrived, PieceChannel
+from gossipcache.manifest import SignedManifest
+from gossipcache.messages.pieces import (
+    MAX_PAGES_AT_ONCE,
+    Cancel,
+    GetPages,
+    Have,
+    OpenTask,
+    Page,
+    PieceRefused,
+    RequestPiece,
+    TaskOpened,
+    TaskRefused,
+)
+from gossipcache.transfer.digest_tree import DigestTree, TreeAssembly
+from gossipcache.transfer.download.events import (
+    Event,
+    ParentHas,
+    ParentLost,
+    ParentRefused,
+    PieceReceived,
+    PieceRefusedBy,
+    SlotOpened,
+)
+from gossipcache.transfer.store.arrivals import to_bitmap
+from gossipcache.wire import Message
+
+Emit = Callable[[Event], Awaitable[None]]
+
+
+class TreePages:
+    """The digest tree of one download, put together from any parents' pages."""
+
+    def __init__(self, signed: SignedManifest) -> None:
+        self._assembly = TreeAssembly(signed.manifest.root, signed.manifest.piece_count)
+        self._tree = self._assembly.tree
+        self.complete = trio.Event()
+        """Set as soon as `tree` may be used."""
+        if self._tree is not None:
+            self.complete.set()
+
+    @property
+    def tree(self) -> DigestTree:
+        """The whole tree."""
+        assert self._tree is not None
+        return self._tree
+
+    def take(self, tree: DigestTree) -> None:
+        """The tree is known: no pages are wanted any more."""
+        self._tree = tree
+        self.complete.set()
+
+    def wanted(self, turn: int) -> tuple[int, int, int] | None:
+        """The next pages (level, first, count) to ask a parent for; None if there are none.
+
+        Parents with different `turn` begin at different places, so that they share the work;
+        whoever is done first helps with the rest.
+        """
+        wanted = self._assembly.wanted()
+        if self._tree is not None or not wanted:
+            return None
+        start = turn * MAX_PAGES_AT_ONCE % len(wanted)
+        level, first = wanted[start]
+        count = 1
+        for other in wanted[start + 1 : start + MAX_PAGES_AT_ONCE]:
+            if other != (level, first + count):
+                break
+            count += 1
+        return level, first, count
+
+    def add(self, page: Page) -> None:
+        """Takes in a page. Raises `IntegrityError` if it is not in the tree."""
+        self._assembly.add(page.level, page.index, page.data)
+        if self._tree is None and self._assembly.tree is not None:
+            self.take(self._assembly.tree)
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    channel: PieceChannel
+    outbox: trio.MemorySendChannel[Message]
+
+
+class _RefusedError(Exception):
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class ParentConnection:
+    """Several channels to one parent for one download. What happens is told by `emit`; the last
+    event is `ParentLost` or `ParentRefused`, unless `close` ended it."""
+
+    def __init__(
+        self, links: Links, node: NodeId, signed: SignedManifest, pages: TreePages, emit: Emit
+    ) -> None:
+        self._links = links
+        self._node = node
+        self._signed = signed
+        self._pages = pages
+        self._emit = emit
+        self._slots: dict[int, _Slot] = {}
+        self._scope = trio.CancelScope()
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes that have come in so far, on all channels."""
+        return sum(slot.channel.received_bytes for slot in self._slots.values())
+
+    async def run(self, connections: int, turn: int) -> None:
+        """Opens `connections` channels and serves them until they break, or `close`."""
+        ending: Event = ParentLost(self._node)
+        with self._scope:
+            try:
+                await self._run(connections, turn)
+            except* (ProtocolError, IntegrityError):
+                ending = ParentLost(self._node, hostile=True)
+            except* _RefusedError as refused:
+                ending = ParentRefused(self._node, _code(refused))
+            except* trio.EndOfChannel:
+                ending = ParentLost(self._node, in_order=True)
+            except* (NodeUnreachable, TimedOut):
+                pass
+            await self._emit(ending)
+
+    def close(self) -> None:
+        """Ends `run`, without a further event."""
+        self._scope.cancel()
+
+    def fetch(self, slot: int, request_id: int, index: int, buffer: memoryview) -> None:
+        """Asks for piece `index`, to be received into `buffer`."""
+        opened = self._slots[slot]
+        opened.channel.expect(request_id, buffer)
+        opened.outbox.send_nowait(RequestPiece(request_id=request_id, index=index))
+
+    def cancel(self, slot: int, request_id: int) -> None:
+        """Takes a request back. The buffer may be written to for a moment yet."""
+        opened = self._slots[slot]
+        opened.channel.forget(request_id)
+        opened.outbox.send_nowait(Cancel(request_id=request_id))
+
+    async def _run(self, connections: int, turn: int) -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._serve_slot, 0, turn)
+            for slot in range(1, connections):
+                nursery.start_soon(self._serve_extra, slot, turn)
+
+    async def _serve_extra(self, slot: int, turn: int) -> None:
+        try:
+            channel = await self._links.open_channel(self._node)
+        except (NodeUnreachable, TimedOut):
+            return  # The first connection does the work alone.
+        await self._serve_channel(channel, slot, turn, trio.TASK_STATUS_IGNORED)
+
+    async def _serve_slot(
+        self, slot: int, turn: int, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        channel = await self._links.open_channel(self._node)
+        await self._serve_channel(channel, slot, turn, task_status)
+
+    async def _serve_channel(
+        self, channel: PieceChannel, slot: int, turn: int, task_status: trio.TaskStatus[None]
+    ) -> None:
+        # One message a request and one a cancellation: the download's budget bounds it.
+        outbox, to_send = trio.open_memory_channel[Message](float("inf"))
+        self._slots[slot] = _Slot(channel, outbox)
+        try:
+            opened, rtt_s = await self._open(channel, follow=slot == 0)
+            await self._fetch_pages(channel, turn)
+            await self._emit(SlotOpened(self._node, slot, rtt_s))
+            if opened.complete:
+                await self._emit(ParentHas(self._node, self._everything))
+            task_status.started()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_send_all, channel, to_send)
+                while True:
+                    await self._take(await channel.receive())
+        finally:
+            with trio.move_on_after(1.0, shield=True):
+                await channel.aclose()
+
+    async def _open(self, channel: PieceChannel, *, follow: bool) -> tuple[TaskOpened, float]:
+        asked_at = trio.current_time()
+        name = self._signed.name
+        await channel.send(
+            OpenTask(task_id=self._signed.task_id, manifest_name=name, follow=follow)
+        )
+        match await channel.receive():
+            case TaskOpened() as opened:
+                return opened, trio.current_time() - asked_at
+            case TaskRefused(code=code):
+                raise _RefusedError(code)
+            case other:
+                raise ProtocolError(f"{type(other).__name__} as the answer to OpenTask")
+
+    async def _fetch_pages(self, channel: PieceChannel, turn: int) -> None:
+        while (wanted := self._pages.wanted(turn)) is not None:
+            level, first, count = wanted
+            await channel.send(GetPages(level=level, first=first, count=count))
+            for index in range(first, first + count):
+                page = await self._receive_page(channel)
+                if (page.level, page.index) != (level, index):
+                    raise ProtocolError("a page that was not asked for")
+                self._pages.add(page)
+
+    async def _receive_page(self, channel: PieceChannel) -> Page:
+        while True:
+            message = await channel.receive()
+            if isinstance(message, Page):
+                return message
+            await self._take(message)
+
+    async def _take(self, message: Message | PieceArrived) -> None:
+        match message:
+            case PieceArrived(request_id=request_id):
+                await self._emit(PieceReceived(request_id))
+            case PieceRefused(request_id=request_id, code=code):
+                await self._emit(PieceRefusedBy(self._node, request_id, code))
+            case Have(first=first, bits=bits):
+                await self._emit(ParentHas(self._node, self._slice(first, bits)))
+            case TaskRefused(code=code):
+                raise _RefusedError(code)
+            case _:
+                raise ProtocolError(f"{type(message).__name__} has no place here")
+
+    @property
+    def _everything(self) -> int:
+        return (1 << self._signed.manifest.piece_count) - 1
+
+    def _slice(self, first: int, bits: bytes) -> int:
+        pieces = to_bitmap(bits) << first
+        if pieces > self._everything:
+            raise ProtocolError("a bitmap with pieces beyond the last")
+        return pieces
+
+
+async def _send_all(channel: PieceChannel, messages: trio.MemoryReceiveChannel[Message]) -> None:
+    async for message in messages:
+        await channel.send(message)
+
+
+def _code(group: BaseExceptionGroup[_RefusedError]) -> str:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error.code if isinstance(error, _RefusedError) else "not_found"

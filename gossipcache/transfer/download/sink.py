@@ -1,0 +1,73 @@
+"""Where the pieces of one download go: verified, then written, then marked as present."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gossipcache.errors import TaskNotFound
+from gossipcache.manifest import SignedManifest
+from gossipcache.transfer.digest_tree import DigestTree
+from gossipcache.transfer.download.whole_digest import WholeDigest
+from gossipcache.transfer.store.store import Store
+
+OnPiece = Callable[[int, memoryview], None]
+"""Called in a worker with a piece that has just been verified and written to the store."""
+
+
+class Sink:
+    """The partial task in the store. All calls block and run in workers; `take` in several."""
+
+    def __init__(
+        self, store: Store, signed: SignedManifest, tree: DigestTree, *, check_digest: bool
+    ) -> None:
+        """Makes or resumes the partial task. The digest of the whole is verified if the cid is
+        that digest, and on `check_digest`. Raises what `Store.begin` raises."""
+        store.begin(signed, tree)
+        self._store = store
+        self._signed = signed
+        self._tree = tree
+        stored = store.find(signed.task_id)
+        if stored is None:
+            raise TaskNotFound("the task was deleted")
+        self.resumed = stored.have
+        """What stood in the store before."""
+        self._check_digest = check_digest or signed.manifest.is_content_addressed
+        self._file = store.open_data(signed.task_id)
+        self._whole: WholeDigest | None = None
+        if self._check_digest and WholeDigest.supports(signed.manifest) and not stored.complete:
+            self._whole = WholeDigest(signed.manifest, self._file)
+            self._whole.found(list(self.resumed))
+
+    def take(self, index: int, data: memoryview, on_piece: OnPiece | None) -> bool:
+        """Writes piece `index` if `data` is what it must be; nothing of a bad one is kept."""
+        if not self._tree.matches(index, data):
+            return False
+        self._file.write_at(index * self._signed.manifest.piece_size, data)
+        if self._whole is not None:
+            self._whole.feed(index, data)
+        if on_piece is not None:
+            on_piece(index, data)
+        return True
+
+    def mark(self, pieces: list[int]) -> None:
+        """Makes `pieces`, which were taken, durable. Raises `TaskNotFound`."""
+        name = self._signed.name
+        self._store.mark(self._signed.task_id, pieces, manifest_name=name)
+
+    def finish(self) -> None:
+        """Turns the task, every piece of which was marked, into a complete one.
+
+        Raises `IntegrityError` if the digest of the whole is wrong, and `TaskNotFound`.
+        """
+        if self._whole is not None:
+            self._whole.check()
+        self._store.finish(
+            self._signed.task_id,
+            manifest_name=self._signed.name,
+            check_digest=self._check_digest,
+            digest_checked=self._whole is not None,
+        )
+
+    def close(self) -> None:
+        """Releases the file."""
+        self._file.close()

@@ -1,0 +1,207 @@
+"""The store's index in memory, with the journal that keeps it.
+
+Readers never wait: they take immutable snapshots out of a dict. Writers go one at a time
+through the journal first, so that memory never shows what a crash would take back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import msgspec
+
+from gossipcache.errors import TaskNotFound
+from gossipcache.ids import TaskId
+from gossipcache.journal import Change, Journal
+from gossipcache.manifest import SignedTombstone
+from gossipcache.transfer.store.index import Entry, StoredTask
+
+_TASK = b"t"
+_TOMBSTONE = b"d"
+_OUTPUT = b"o"
+_USE_RESOLUTION_S = 1.0
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_entry = msgspec.msgpack.Decoder(Entry).decode
+
+
+class Grave(msgspec.Struct, frozen=True, array_like=True):
+    """What is remembered of a deletion: the generation it kills, and the proof of it (the
+    signed tombstone and manifest, each as payload, key, signature) until it is compacted."""
+
+    generation: int
+    deleted_at: float
+    proof: tuple[tuple[bytes, bytes, bytes], tuple[bytes, bytes, bytes]] | None = None
+
+    @classmethod
+    def of(cls, tombstone: SignedTombstone) -> Grave:
+        """All that is to be remembered of `tombstone`."""
+        stone, dead = tombstone.signed, tombstone.manifest.signed
+        return cls(
+            tombstone.tombstone.generation,
+            tombstone.tombstone.deleted_at,
+            ((stone.payload, stone.key, stone.signature), (dead.payload, dead.key, dead.signature)),
+        )
+
+
+_decode_grave = msgspec.msgpack.Decoder(Grave).decode
+
+
+class Catalogue:
+    """Entries, graves and the exports under way, by task and by path."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._writing = threading.Lock()
+        """Held over journal writes."""
+        self._state = threading.Lock()
+        """Held for memory updates only, never over I/O."""
+        self._tasks: dict[TaskId, StoredTask] = {}
+        self._generations: dict[TaskId, int] = {}
+        self._outputs: set[bytes] = set()
+        self._used_since_saved: set[TaskId] = set()
+        self.used_bytes = 0
+        for key, value in journal.items():
+            self._load(key[:1], key[1:], value)
+
+    def _load(self, kind: bytes, name: bytes, value: bytes) -> None:
+        if kind == _TASK:
+            self._swap(TaskId(name), _decode_entry(value))
+        elif kind == _TOMBSTONE:
+            self._generations[TaskId(name)] = _decode_grave(value).generation
+        elif kind == _OUTPUT:
+            self._outputs.add(name)
+
+    def find(self, task_id: TaskId) -> StoredTask | None:
+        """The present snapshot of a task."""
+        return self._tasks.get(task_id)
+
+    def require(self, task_id: TaskId) -> StoredTask:
+        """The same. Raises `TaskNotFound`."""
+        found = self._tasks.get(task_id)
+        if found is None:
+            raise TaskNotFound(f"task {task_id.hex()} is not in this node's store")
+        return found
+
+    def tasks(self) -> list[StoredTask]:
+        """All snapshots, in no order that means anything."""
+        return list(self._tasks.values())
+
+    def put(self, task_id: TaskId, entry: Entry) -> None:
+        """Adds a task, or replaces what stood of it; durable on return."""
+        with self._writing:
+            self._journal.put(_TASK + task_id, _encode(entry))
+            self._swap(task_id, entry)
+
+    def update(
+        self, task_id: TaskId, change: Callable[[StoredTask], Entry], sync: bool = True
+    ) -> StoredTask:
+        """Replaces a task's entry by what `change` makes of it. Raises `TaskNotFound`."""
+        with self._writing:
+            before = self.require(task_id)
+            after = change(before)
+            if after != before.entry:
+                self._journal.put(_TASK + task_id, _encode(after), sync)
+                self._swap(task_id, after)
+            return self.require(task_id)
+
+    def drop(self, task_id: TaskId) -> StoredTask | None:
+        """Forgets a task; durable on return. Returns what stood."""
+        with self._writing:
+            self._journal.delete(_TASK + task_id)
+            return self._swap(task_id, None)
+
+    def _swap(self, task_id: TaskId, entry: Entry | None) -> StoredTask | None:
+        with self._state:
+            old = self._tasks.get(task_id)
+            self.used_bytes -= old.entry.disk_bytes if old is not None else 0
+            if entry is None:
+                self._tasks.pop(task_id, None)
+                return old
+            if old is not None and old.entry.last_use > entry.last_use:
+                entry = msgspec.structs.replace(entry, last_use=old.entry.last_use)
+            self._tasks[task_id] = old.with_entry(entry) if old else StoredTask(task_id, entry)
+            self.used_bytes += entry.disk_bytes
+            return old
+
+    def touch(self, task_id: TaskId, now: float) -> None:
+        """Notes a use, in memory; `save_uses` writes it."""
+        with self._state:
+            old = self._tasks.get(task_id)
+            if old is None or now < old.entry.last_use + _USE_RESOLUTION_S:
+                return
+            entry = msgspec.structs.replace(old.entry, last_use=now)
+            self._tasks[task_id] = old.with_entry(entry)
+            self._used_since_saved.add(task_id)
+
+    def save_uses(self) -> None:
+        """Writes the noted uses; not synced, for a lost one does no harm."""
+        with self._state:
+            used = [self._tasks[task] for task in self._used_since_saved if task in self._tasks]
+            self._used_since_saved.clear()
+        with self._writing:
+            changes: list[Change] = [
+                (_TASK + task.task_id, _encode(task.entry))
+                for task in used
+                if self._tasks.get(task.task_id) is task
+            ]
+            self._journal.write(changes, sync=False)
+
+    def dead_generation(self, task_id: TaskId) -> int:
+        """The highest generation that is known to be deleted; 0 if none is."""
+        return self._generations.get(task_id, 0)
+
+    def bury(self, task_id: TaskId, grave: Grave) -> None:
+        """Remembers a deletion, unless a later one is known; durable on return."""
+        with self._writing:
+            if self.dead_generation(task_id) > grave.generation:
+                return
+            self._journal.put(_TOMBSTONE + task_id, _encode(grave))
+            self._generations[task_id] = grave.generation
+
+    def grave(self, task_id: TaskId) -> Grave | None:
+        """What is remembered of a task's last deletion."""
+        with self._writing:
+            value = self._journal.get(_TOMBSTONE + task_id)
+        return None if value is None else _decode_grave(value)
+
+    def dead_generations(self) -> dict[TaskId, int]:
+        """All deletions that are remembered, by task."""
+        return dict(self._generations)
+
+    def compact_graves(self, before: float) -> int:
+        """Drops the proofs of deletions made `before`; returns how many."""
+        with self._writing:
+            changes: list[Change] = []
+            for task_id in self.dead_generations():
+                value = self._journal.get(_TOMBSTONE + task_id)
+                grave = _decode_grave(value) if value is not None else None
+                if grave is not None and grave.proof is not None and grave.deleted_at < before:
+                    compact = msgspec.structs.replace(grave, proof=None)
+                    changes.append((_TOMBSTONE + task_id, _encode(compact)))
+            self._journal.write(changes)
+            return len(changes)
+
+    def note_output(self, name: bytes) -> None:
+        """Remembers a temporary path outside the store, to remove it should this process die.
+        Not synced: after a power loss a hidden file may stay, which is not worth a wait."""
+        with self._writing:
+            self._journal.put(_OUTPUT + name, b"", sync=False)
+            self._outputs.add(name)
+
+    def forget_output(self, name: bytes) -> None:
+        """Ends `note_output`."""
+        with self._writing:
+            self._journal.delete(_OUTPUT + name, sync=False)
+            self._outputs.discard(name)
+
+    def outputs(self) -> list[bytes]:
+        """The paths noted and not forgotten."""
+        return sorted(self._outputs)
+
+    def close(self) -> None:
+        """Makes all durable and releases the journal."""
+        self.save_uses()
+        with self._writing:
+            self._journal.close()

@@ -1,0 +1,62 @@
+"""Who uses a task, and taking away what nobody may find any more."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from gossipcache.env import Disk
+from gossipcache.ids import TaskId
+from gossipcache.transfer.store.layout import Layout
+from gossipcache.transfer.store.staging import Folders
+
+
+class Removal:
+    """Folders go to the trash by a rename, so that a task is gone at once for whoever looks;
+    the bytes stay for the users that have them open, and go after the last has left."""
+
+    def __init__(self, disk: Disk, layout: Layout) -> None:
+        self._disk = disk
+        self._layout = layout
+        self._trash = Folders(layout.trash)
+        self._state = threading.Lock()
+        self._users: dict[TaskId, int] = {}
+        self._doomed: dict[str, TaskId] = {}
+
+    @contextmanager
+    def using(self, task_id: TaskId) -> Iterator[None]:
+        """Counts a user of the task."""
+        with self._state:
+            self._users[task_id] = self._users.get(task_id, 0) + 1
+        try:
+            yield
+        finally:
+            with self._state:
+                self._users[task_id] -= 1
+                if not self._users[task_id]:
+                    del self._users[task_id]
+
+    def in_use(self) -> Collection[TaskId]:
+        """The tasks that have users now."""
+        with self._state:
+            return frozenset(self._users)
+
+    def take_away(self, task_id: TaskId) -> None:
+        """Moves the task's folder, if there is one, to the trash."""
+        folder = self._layout.task(task_id)
+        if self._disk.stamp(folder) is None:
+            return
+        doomed = self._trash.next()
+        self._disk.rename(folder, doomed)
+        with self._state:
+            self._doomed[doomed.name] = task_id
+
+    def tidy(self) -> None:
+        """Removes what nobody uses any more; called after each removal and at times between."""
+        with self._state:
+            going = [name for name, task in self._doomed.items() if task not in self._users]
+            for name in going:
+                del self._doomed[name]
+        for name in going:
+            self._disk.remove(self._layout.trash / name)

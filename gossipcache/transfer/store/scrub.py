@@ -1,0 +1,79 @@
+"""Reading stored bytes back, to find what rotted or was edited."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from blake3 import blake3
+
+from gossipcache.env import DiskFile
+from gossipcache.errors import IntegrityError
+from gossipcache.manifest import Manifest
+from gossipcache.transfer.digest_tree import DigestTree
+from gossipcache.transfer.files.chunks import CHUNK_BYTES, OnProgress, chunks, ignore_progress
+from gossipcache.transfer.files.tree import read_listing
+
+
+def bad_pieces(
+    file: DiskFile,
+    manifest: Manifest,
+    tree: DigestTree,
+    pieces: Iterable[int],
+    progress: OnProgress = ignore_progress,
+) -> tuple[int, ...]:
+    """Those of `pieces` whose bytes in `file` are not the ones in `tree`."""
+    buffer = memoryview(bytearray(CHUNK_BYTES))
+    bad, done = [], 0
+    for index in pieces:
+        state, length = blake3(), manifest.piece_length(index)
+        try:
+            for chunk in chunks(file, index * manifest.piece_size, length, buffer):
+                state.update(chunk)
+            sound = state.digest() == tree.piece(index)
+        except IntegrityError:
+            sound = False
+        if not sound:
+            bad.append(index)
+        done += length
+        progress(done)
+    return tuple(bad)
+
+
+def check_whole(file: DiskFile, manifest: Manifest, progress: OnProgress = ignore_progress) -> None:
+    """Checks the content in `file` against the manifest's digest of the whole.
+
+    A verified piece is what the publisher committed to; this finds a publisher whose pieces do
+    not add up to the digest it names. Raises `IntegrityError`.
+    """
+    scheme, _, expected = manifest.digest.partition(":")
+    buffer = memoryview(bytearray(CHUNK_BYTES))
+    if scheme == "tree":
+        _check_tree(file, manifest, buffer, progress)
+        return
+    state = hashlib.sha256() if scheme == "sha256" else blake3()
+    done = 0
+    for chunk in chunks(file, 0, manifest.size, buffer):
+        state.update(chunk)
+        done += len(chunk)
+        progress(done)
+    if state.hexdigest() != expected:
+        raise IntegrityError(
+            f"the content is not {manifest.digest}, which its manifest says it is",
+            "its publisher made a false statement; name another with --publisher",
+        )
+
+
+def _check_tree(
+    file: DiskFile, manifest: Manifest, buffer: memoryview, progress: OnProgress
+) -> None:
+    listing = read_listing(file, manifest)
+    offset = manifest.listing_size
+    for entry in listing.files():
+        state = blake3()
+        for chunk in chunks(file, offset, entry.size, buffer):
+            state.update(chunk)
+        if state.digest() != entry.digest:
+            raise IntegrityError(f"a file in the tree is not what the listing says: {entry.path!r}")
+        offset += entry.size
+        progress(offset)

@@ -1,0 +1,368 @@
+"""The local store: which tasks this node has, and their bytes.
+
+Every change is made durable in this order: bytes, the folder they stand in, the journal. So
+the journal never claims what a crash can take back, and whatever it does not know is swept
+away by the next start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, closing
+from pathlib import PurePath
+
+from msgspec.structs import replace
+
+from gossipcache.config import StoreConfig
+from gossipcache.env import Disk, DiskFile
+from gossipcache.errors import IntegrityError, TaskNotFound
+from gossipcache.identity import Signed
+from gossipcache.ids import TaskId
+from gossipcache.manifest import SignedManifest, SignedTombstone, open_tombstone
+from gossipcache.transfer.digest_tree import DigestTree
+from gossipcache.transfer.files.chunks import OnProgress, ignore_progress
+from gossipcache.transfer.files.paths import path_bytes
+from gossipcache.transfer.store.catalogue import Catalogue, Grave
+from gossipcache.transfer.store.content import Content
+from gossipcache.transfer.store.eviction import Eviction, evictions
+from gossipcache.transfer.store.index import Entry, LinkStamp, StoredTask
+from gossipcache.transfer.store.intake import Intake
+from gossipcache.transfer.store.layout import Layout
+from gossipcache.transfer.store.recovery import open_catalogue
+from gossipcache.transfer.store.removal import Removal
+from gossipcache.transfer.store.scrub import check_whole
+from gossipcache.transfer.store.staging import Budget, Staging
+
+
+class Store:
+    """Tasks by id. Made by `Store.open`.
+
+    `find`, `tasks`, `used_bytes`, `touch` and `using` never block and may be called from the
+    event loop; all else touches the disk and runs in workers, any number at once. A task that
+    is not there is `TaskNotFound`.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        layout: Layout,
+        catalogue: Catalogue,
+        wall_time: Callable[[], float],
+        config: StoreConfig,
+        quota_bytes: int,
+    ) -> None:
+        self._disk = disk
+        self._layout = layout
+        self._catalogue = catalogue
+        self._wall_time = wall_time
+        self._config = config
+        self._removal = Removal(disk, layout)
+        self._budget = Budget(disk, layout.root, quota_bytes, lambda: catalogue.used_bytes)
+        self._intake = Intake(disk, layout, catalogue, self._removal, self._budget, wall_time)
+        self._content = Content(disk, layout, catalogue, self._intake.moving, wall_time)
+
+    @classmethod
+    def open(
+        cls, disk: Disk, root: PurePath, wall_time: Callable[[], float], config: StoreConfig
+    ) -> Store:
+        """Opens the store in `root`, or makes it. What an interrupted run left half done, in
+        the store or beside the targets of its exports, is removed.
+
+        Raises `VersionUnsupported` for the store of a newer program.
+        """
+        layout = Layout(disk, root)
+        made = layout.prepare()
+        quota_bytes = config.quota_bytes
+        if quota_bytes is None:
+            quota_bytes = made.default_quota_bytes
+        catalogue = open_catalogue(disk, layout, wall_time())
+        return cls(disk, layout, catalogue, wall_time, config, quota_bytes)
+
+    def close(self) -> None:
+        """Writes what is noted in memory only, and releases the index."""
+        self._removal.tidy()
+        self._catalogue.close()
+
+    # What is there
+
+    def find(self, task_id: TaskId) -> StoredTask | None:
+        """What stands of `task_id`, complete or not, published or not."""
+        return self._catalogue.find(task_id)
+
+    def require(self, task_id: TaskId) -> StoredTask:
+        """The same. Raises `TaskNotFound`."""
+        return self._catalogue.require(task_id)
+
+    def tasks(self, *, unpublished: bool = False) -> list[StoredTask]:
+        """All published tasks; with `unpublished` also those whose record is not out yet."""
+        return [task for task in self._catalogue.tasks() if unpublished or task.published]
+
+    @property
+    def used_bytes(self) -> int:
+        """What all tasks together take of the disk."""
+        return self._catalogue.used_bytes
+
+    @property
+    def quota_bytes(self) -> int:
+        """What they may take."""
+        return self._budget.quota_bytes
+
+    def touch(self, task_id: TaskId, now: float) -> None:
+        """Notes a use at `now` (seconds since 1970), to the second."""
+        self._catalogue.touch(task_id, now)
+
+    def using(self, task_id: TaskId) -> AbstractContextManager[None]:
+        """Keeps the task from eviction. A deletion takes effect at once for whoever opens it
+        next; files that are open stay readable, and their bytes go after the last user."""
+        return self._removal.using(task_id)
+
+    def data_path(self, task_id: TaskId) -> PurePath:
+        """Where the content of a task stands, for clones."""
+        return self._layout.data(task_id)
+
+    def tree(self, task_id: TaskId) -> DigestTree:
+        """The task's digest tree. Raises `IntegrityError` if its file was damaged."""
+        return self._content.tree(task_id)
+
+    def open_data(self, task_id: TaskId) -> DiskFile:
+        """The task's content, for the caller to close; to be read, and while the task is
+        partial to be written too.
+
+        Raises `IntegrityError` if the bytes are suspect: the file is gone, has another length,
+        or is linked and was touched from outside. `verify` then tells what is still good.
+        """
+        return self._content.open_data(task_id)
+
+    # Coming in
+
+    def reserve(self, size_bytes: int) -> None:
+        """Raises `NoSpace` if `size_bytes` more do not fit the quota or the disk."""
+        self._budget.check(size_bytes)
+
+    def stage(self) -> Staging:
+        """A temporary folder to ingest into; its `discard` is due in any case."""
+        return self._intake.stage()
+
+    def adopt(
+        self,
+        staging: Staging,
+        signed: SignedManifest,
+        tree: DigestTree,
+        *,
+        pinned: bool = False,
+        expires_at: float | None = None,
+        published: bool = False,
+        linked: LinkStamp | None = None,
+    ) -> None:
+        """Makes what was ingested into `staging` a complete task, durable on return.
+
+        Once adopted, the same content may be adopted again under another header. `linked` is
+        what ingest returned for a hard-linked file. Raises `Conflict` if other
+        content stands complete under this task (`remember_tombstone` removes what was deleted)
+        or a later generation does, `TaskNotFound` if this generation was deleted, and
+        `IntegrityError` if manifest and content do not fit.
+        """
+        self._intake.adopt(
+            staging,
+            signed,
+            tree,
+            pinned=pinned,
+            expires_at=expires_at,
+            published=published,
+            linked=linked,
+        )
+
+    def mark_published(self, task_id: TaskId) -> None:
+        """Says that the task's record stands in the cluster."""
+        self._catalogue.update(task_id, lambda task: replace(task.entry, published=True))
+
+    def begin(self, signed: SignedManifest, tree: DigestTree) -> None:
+        """Makes the partial task, or resumes it with the pieces it has.
+
+        A task with the same pieces under another header takes the later header. Other content
+        of an earlier generation is replaced, within one generation only if it is partial.
+        Suspect bytes are verified first, a linked file is replaced by a copy.
+        Raises `Conflict`, `NoSpace`, and `TaskNotFound` if this generation was deleted.
+        """
+        self._intake.begin(signed, tree)
+        if self._catalogue.require(signed.task_id).suspect:
+            self.verify(signed.task_id)
+        self._intake.detach(self._catalogue.require(signed.task_id), tree)
+
+    def mark(
+        self, task_id: TaskId, pieces: Collection[int], *, manifest_name: bytes | None = None
+    ) -> None:
+        """Says that `pieces` are verified and written; syncs the data, then the bitmap.
+
+        With `manifest_name` it raises `TaskNotFound` if the task was replaced meanwhile, so
+        that the pieces of one content are never claimed for another.
+        """
+        if not pieces:
+            return
+        self._require(task_id, manifest_name)
+        with closing(self.open_data(task_id)) as file:
+            file.sync()
+
+        def marked(task: StoredTask) -> Entry:
+            if task.complete or task.suspect or not _is_named(task, manifest_name):
+                return task.entry
+            return replace(task.entry, have=task.have.with_pieces(pieces).to_bytes())
+
+        self._catalogue.update(task_id, marked)
+
+    def finish(
+        self,
+        task_id: TaskId,
+        *,
+        manifest_name: bytes | None = None,
+        check_digest: bool = False,
+        digest_checked: bool = False,
+        progress: OnProgress = ignore_progress,
+    ) -> None:
+        """Turns a task with all pieces into a complete one, durable on return.
+
+        The digest of the whole is computed if the cid is that digest, or on `check_digest`
+        (a user named it); `digest_checked` says that the caller has done so. Raises
+        `IntegrityError` if it is wrong or pieces are missing.
+        """
+        task = self._require(task_id, manifest_name)
+        if not task.have.complete:
+            missing = task.have.total - task.have.count
+            raise IntegrityError(f"task {task_id.hex()} lacks {missing} pieces")
+        manifest = task.signed.manifest
+        checked = task.entry.digest_checked or digest_checked
+        if not checked and (check_digest or manifest.is_content_addressed):
+            with closing(self.open_data(task_id)) as file:
+                check_whole(file, manifest, progress)
+            checked = True
+
+        def finished(now: StoredTask) -> Entry:
+            if not now.have.complete or now.manifest_name != task.manifest_name:
+                return now.entry
+            return replace(now.entry, have=None, finished=True, digest_checked=checked)
+
+        if not self._catalogue.update(task_id, finished).complete:
+            raise IntegrityError(f"task {task_id.hex()} changed while it was checked")
+
+    def _require(self, task_id: TaskId, manifest_name: bytes | None) -> StoredTask:
+        task = self._catalogue.require(task_id)
+        if not _is_named(task, manifest_name):
+            raise TaskNotFound(f"task {task_id.hex()} was replaced by another generation")
+        return task
+
+    # Staying and going
+
+    def pin(self, task_id: TaskId) -> None:
+        """Keeps the task from every eviction."""
+        self._catalogue.update(task_id, lambda task: replace(task.entry, pinned=True))
+
+    def unpin(self, task_id: TaskId) -> None:
+        """Ends `pin`."""
+        self._catalogue.update(task_id, lambda task: replace(task.entry, pinned=False))
+
+    def verify(self, task_id: TaskId, progress: OnProgress = ignore_progress) -> tuple[int, ...]:
+        """Hashes the pieces that are there, and of a suspect task all of them; returns the bad.
+
+        Bad pieces leave the bitmap, which makes the task partial: `begin` and a download mend
+        it. Raises `IntegrityError` if a linked file changes meanwhile.
+        """
+        with self.using(task_id):
+            return self._content.verify(task_id, progress)
+
+    def next_to_verify(self, before: float) -> TaskId | None:
+        """The task whose bytes were not read back for the longest time, if that was `before`
+        (seconds since 1970); suspect tasks come first. For a scrubber."""
+        waiting = [task for task in self._catalogue.tasks() if task.entry.verified_at < before]
+        oldest = min(
+            waiting, key=lambda task: (not task.suspect, task.entry.verified_at), default=None
+        )
+        return None if oldest is None else oldest.task_id
+
+    def share(self, task_id: TaskId, place: Callable[[PurePath], None]) -> None:
+        """Lets `place` hard-link the content of a complete task to somewhere else; from then
+        on the task is linked, its file read-only. Raises what `place` raises."""
+        with self.using(task_id):
+            self._content.share(task_id, place)
+
+    def evictable(self, now: float, need_bytes: int = 0) -> tuple[Eviction, ...]:
+        """What may be evicted at `now` (seconds since 1970) to fit the limits and `need_bytes`
+        more. Proposals only: the caller asks the cluster, calls `evict`, and stops with those
+        for the quota when `excess_bytes` is no longer positive."""
+        return evictions(
+            self._catalogue.tasks(),
+            now,
+            in_use=self._removal.in_use(),
+            idle_ttl_s=self._config.idle_ttl_s,
+            excess_bytes=self.excess_bytes(need_bytes),
+        )
+
+    def excess_bytes(self, need_bytes: int = 0) -> int:
+        """By how much the quota would be passed with `need_bytes` more; not positive if it fits."""
+        return self._budget.excess_bytes(need_bytes)
+
+    def evict(self, task_id: TaskId) -> bool:
+        """Removes the task, unless it is absent, pinned or in use by now."""
+        with self._intake.moving:
+            task = self._catalogue.find(task_id)
+            if task is None or task.pinned or task_id in self._removal.in_use():
+                return False
+            self.remove(task_id)
+        return True
+
+    def remove(self, task_id: TaskId) -> int:
+        """Removes the task, even in use; returns the bytes that this frees, 0 if absent."""
+        with self._intake.moving:
+            task = self._catalogue.drop(task_id)
+            self._removal.take_away(task_id)
+        self._removal.tidy()
+        return 0 if task is None else task.disk_bytes
+
+    # What must be remembered
+
+    def remember_tombstone(self, tombstone: SignedTombstone) -> None:
+        """Remembers a deletion, so that its generation never comes back, and removes what
+        stands of it; durable on return."""
+        task_id = tombstone.task_id
+        with self._intake.moving:
+            self._catalogue.bury(task_id, Grave.of(tombstone))
+            task = self._catalogue.find(task_id)
+            if task is not None and task.generation <= self.dead_generation(task_id):
+                self.remove(task_id)
+
+    def dead_generation(self, task_id: TaskId) -> int:
+        """The highest generation known to be deleted; 0 if none is."""
+        return self._catalogue.dead_generation(task_id)
+
+    def tombstone(self, task_id: TaskId, cluster_id: bytes) -> SignedTombstone | None:
+        """The proof of a task's last deletion, unless it has been compacted away."""
+        grave = self._catalogue.grave(task_id)
+        if grave is None or grave.proof is None:
+            return None
+        stone, dead = grave.proof
+        return open_tombstone(Signed(*stone), Signed(*dead), cluster_id)
+
+    def dead_tasks(self) -> dict[TaskId, int]:
+        """All deletions that are remembered: task and generation."""
+        return self._catalogue.dead_generations()
+
+    def compact_tombstones(self, before: float) -> int:
+        """Keeps of the deletions made `before` (seconds since 1970) just the generation; their
+        number is returned."""
+        return self._catalogue.compact_graves(before)
+
+    def note_output(self, path: PurePath) -> None:
+        """Remembers a temporary path of an export: the next start removes what is left."""
+        self._catalogue.note_output(path_bytes(str(path)))
+
+    def forget_output(self, path: PurePath) -> None:
+        """Ends `note_output`."""
+        self._catalogue.forget_output(path_bytes(str(path)))
+
+    def tidy(self) -> None:
+        """Housekeeping, once in a while: frees what the last users left, saves the last uses."""
+        self._removal.tidy()
+        self._catalogue.save_uses()
+
+
+def _is_named(task: StoredTask, manifest_name: bytes | None) -> bool:
+    return manifest_name is None or task.manifest_name == manifest_name

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gossipcache.ids import NodeId
+from gossipcache.transfer.download.events import (
+    FetchPiece,
+    Finished,
+    OpenParent,
+    ParentHas,
+    ParentsAssigned,
+    PieceRefusedBy,
+    SlotOpened,
+    StoreReady,
+)
+from tests.transfer.swarms import BUDGET, FakeParent, Swarm
+
+A, B, C, D, E = (NodeId(bytes([byte]) * 16) for byte in b"abcde")
+
+
+def test_fetches_every_piece_once_from_a_single_parent() -> None:
+    swarm = Swarm(20, {A: FakeParent()}).start().run()
+    assert swarm.finished_at is not None
+    assert swarm.fetched == list(range(20))
+
+
+def test_opens_parents_before_the_store_is_ready_and_asks_after() -> None:
+    core = Swarm(20, {}).core
+    assert core.handle(ParentsAssigned((A,)), 0.0) == [OpenParent(A, 2)]
+    assert core.handle(SlotOpened(A, 0, 0.001), 0.0) == []
+    assert core.handle(ParentHas(A, 0b1), 0.0) == []
+    assert core.handle(StoreReady(0), 1.0) == [FetchPiece(A, 0, 0, request_id=1)]
+
+
+def test_requests_are_spread_over_both_connections() -> None:
+    core = Swarm(20, {}).core
+    core.handle(StoreReady(0), 0.0)
+    core.handle(ParentsAssigned((A,)), 0.0)
+    core.handle(SlotOpened(A, 0, 0.001), 0.0)
+    core.handle(SlotOpened(A, 1, 0.001), 0.0)
+    effects = core.handle(ParentHas(A, (1 << 20) - 1), 0.0)
+    slots = [effect.slot for effect in effects if isinstance(effect, FetchPiece)]
+    assert slots == [0, 1] * (BUDGET // 2)
+
+
+def test_a_small_task_takes_one_connection() -> None:
+    core = Swarm(2, {}).core
+    assert core.handle(ParentsAssigned((A,)), 0.0) == [OpenParent(A, 1)]
+
+
+def test_what_is_present_is_not_fetched() -> None:
+    swarm = Swarm(20, {A: FakeParent()}).start(present=0b1111).run()
+    assert sorted(swarm.fetched) == list(range(4, 20))
+
+
+def test_a_complete_task_finishes_at_once() -> None:
+    swarm = Swarm(3, {})
+    assert swarm.core.handle(StoreReady(0b111), 0.0) == [Finished()]
+
+
+def test_several_parents_share_the_work_by_their_speed() -> None:
+    slow, fast = FakeParent(piece_s=0.4), FakeParent(piece_s=0.1)
+    swarm = Swarm(100, {A: slow, B: fast}).start().run()
+    assert swarm.finished_at is not None
+    assert swarm.finished_at < 12.0
+    assert len(fast.served) > 2 * len(slow.served)
+
+
+def test_a_lying_parent_is_dropped_for_good_and_its_pieces_fetched_elsewhere() -> None:
+    liar, honest = FakeParent(lies=True), FakeParent()
+    swarm = Swarm(30, {A: liar, B: honest}).start()
+    swarm.at(1.5, ParentsAssigned((A, B)))
+    assert swarm.run().finished_at is not None
+    assert swarm.dropped[A] is not None
+    assert sorted(swarm.fetched) == list(range(30))
+    assert len(liar.served) == 1
+
+
+def test_a_parent_that_dies_is_replaced_without_fetching_anything_again() -> None:
+    swarm = Swarm(30, {A: FakeParent(dies_at=0.55), B: FakeParent()}).start().run()
+    assert swarm.finished_at is not None
+    assert len(swarm.fetched) == 30
+
+
+def test_with_no_parent_left_it_waits_for_the_next_assignment() -> None:
+    swarm = Swarm(30, {A: FakeParent(dies_at=0.55), B: FakeParent()})
+    swarm.at(0.0, StoreReady(0))
+    swarm.at(0.0, ParentsAssigned((A,)))
+    swarm.at(100.0, ParentsAssigned((B,)))
+    swarm.run()
+    assert swarm.finished_at is not None
+    assert swarm.finished_at > 100.0
+    assert len(swarm.fetched) == 30
+
+
+def test_a_frozen_parent_loses_its_requests_after_the_stall_time() -> None:
+    frozen = FakeParent(freezes_at=0.25)
+    swarm = Swarm(12, {A: frozen, B: FakeParent(piece_s=0.5)}).start().run()
+    assert swarm.finished_at is not None
+    assert swarm.finished_at < 10.0
+    assert A not in swarm.dropped
+
+
+def test_a_lone_frozen_parent_is_given_up_at_last_and_tried_again() -> None:
+    swarm = Swarm(3, {A: FakeParent(freezes_at=0.15)}).start()
+    swarm.at(60.0, ParentsAssigned((A,)))
+    swarm.run(until=59.0)
+    assert swarm.dropped == {A: "it stopped sending"}
+
+
+def test_a_slow_parent_that_keeps_sending_is_not_given_up() -> None:
+    slow = FakeParent(piece_s=40.0, trickles=True)
+    swarm = Swarm(4, {A: slow}).start().run(until=1000.0)
+    assert swarm.finished_at is not None
+    assert swarm.dropped == {}
+    assert slow.served == [0, 1, 2, 3]
+
+
+def test_the_last_pieces_of_a_slow_parent_come_from_an_idle_fast_one() -> None:
+    slow, fast = FakeParent(piece_s=10.0, trickles=True), FakeParent(piece_s=0.1)
+    swarm = Swarm(16, {A: slow, B: fast}).start().run()
+    assert swarm.finished_at is not None
+    assert swarm.finished_at < 5.0
+
+
+def test_a_parent_of_unknown_speed_takes_only_its_fair_share() -> None:
+    core = Swarm(40, {}).core
+    core.handle(StoreReady(0), 0.0)
+    core.handle(ParentsAssigned((A, B)), 0.0)
+    core.handle(SlotOpened(A, 0, 0.001), 0.0)
+    assert len(core.handle(ParentHas(A, (1 << 40) - 1), 0.0)) == BUDGET // 2
+
+
+def test_equally_fast_parents_do_hardly_anything_twice() -> None:
+    swarm = Swarm(50, {A: FakeParent(), B: FakeParent()}).start().run()
+    asked = sum(len(parent.asked_at) for parent in swarm.parents.values())
+    assert asked <= 52
+
+
+def test_a_single_piece_is_asked_of_one_parent() -> None:
+    swarm = Swarm(1, {A: FakeParent(), B: FakeParent()}).start().run()
+    assert sum(len(parent.asked_at) for parent in swarm.parents.values()) == 1
+
+
+def test_a_busy_parent_is_asked_later() -> None:
+    swarm = Swarm(5, {A: FakeParent(busy_until=3.0)}).start().run()
+    assert swarm.finished_at is not None
+    assert 3.0 < swarm.finished_at < 10.0
+    assert swarm.dropped == {}
+
+
+def test_a_refused_piece_is_fetched_elsewhere() -> None:
+    swarm = Swarm(5, {A: FakeParent(withholds=frozenset((2,))), B: FakeParent()}).start().run()
+    assert swarm.finished_at is not None
+    assert 2 in swarm.parents[B].served
+
+
+def test_a_parent_cannot_refuse_in_the_name_of_another() -> None:
+    core = Swarm(5, {}).core
+    core.handle(StoreReady(0), 0.0)
+    core.handle(ParentsAssigned((A, B)), 0.0)
+    core.handle(SlotOpened(A, 0, 0.001), 0.0)
+    core.handle(SlotOpened(B, 0, 0.001), 0.0)
+    assert core.handle(ParentHas(A, 0b1), 0.0) == [FetchPiece(A, 0, 0, request_id=1)]
+    core.handle(ParentHas(B, 0b1), 0.0)
+    assert core.handle(PieceRefusedBy(B, 1, "not_found"), 0.0) == []
+
+
+def test_partial_parents_are_asked_for_what_they_have_as_they_get_it() -> None:
+    partial = FakeParent(pieces=0b0011)
+    swarm = Swarm(4, {A: partial}).start()
+    swarm.run(until=5.0)
+    assert swarm.present == 0b0011
+    partial.pieces = 0b1111
+    swarm.at(6.0, ParentHas(A, 0b1111))
+    swarm.run()
+    assert swarm.finished_at is not None
+
+
+def test_newly_assigned_parents_take_the_places_of_unassigned_ones() -> None:
+    parents = {node: FakeParent(piece_s=1.0) for node in (A, B, C, D, E)}
+    swarm = Swarm(60, parents)
+    swarm.at(0.0, StoreReady(0))
+    swarm.at(0.0, ParentsAssigned((A, B, C, D)))
+    swarm.at(2.5, ParentsAssigned((B, C, D, E)))
+    swarm.run()
+    assert swarm.dropped == {A: None}
+    assert parents[E].served
+    assert swarm.finished_at is not None
+
+
+def test_an_empty_assignment_stops_nobody() -> None:
+    swarm = Swarm(30, {A: FakeParent()}).start()
+    swarm.at(0.5, ParentsAssigned(()))
+    assert swarm.run().finished_at is not None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_same_seed_asks_the_same(seed: int) -> None:
+    def asked() -> list[int]:
+        parents = {A: FakeParent(pieces=0x5555555), B: FakeParent(piece_s=0.03)}
+        return Swarm(28, parents, seed).start().run().fetched
+
+    assert asked() == asked()
+
+
+fake_parents = st.builds(
+    FakeParent,
+    piece_s=st.floats(0.01, 3.0),
+    pieces=st.one_of(st.just(-1), st.integers(0, 2**24 - 1)),
+    lies=st.booleans(),
+    dies_at=st.one_of(st.just(float("inf")), st.floats(0.0, 20.0)),
+    freezes_at=st.one_of(st.just(float("inf")), st.floats(0.0, 20.0)),
+    trickles=st.booleans(),
+    busy_until=st.floats(0.0, 5.0),
+    withholds=st.frozensets(st.integers(0, 23), max_size=4),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    others=st.lists(fake_parents, max_size=4),
+    piece_count=st.integers(1, 24),
+    present=st.integers(0, 2**24 - 1),
+    seed=st.integers(0, 9),
+)
+def test_one_honest_parent_is_enough(
+    others: list[FakeParent], piece_count: int, present: int, seed: int
+) -> None:
+    honest = FakeParent(piece_s=0.2)
+    parents = dict(zip((A, B, C, D), others, strict=False)) | {E: honest}
+    for parent in parents.values():
+        parent.pieces &= (1 << piece_count) - 1
+    swarm = Swarm(piece_count, parents, seed).start(present & (1 << piece_count) - 1)
+    for second in range(10, 300, 10):
+        swarm.at(float(second), ParentsAssigned((E, *others_of(parents))))
+    assert swarm.run().finished_at is not None
+    assert len(swarm.fetched) == len(set(swarm.fetched))
+
+
+def others_of(parents: dict[NodeId, FakeParent]) -> list[NodeId]:
+    return [node for node in parents if node != E]

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from gossipcache.errors import Conflict, NoSpace, TaskNotFound
+from gossipcache.manifest import SignedManifest
+from gossipcache.swarm import Swarm
+from gossipcache.transfer.download.downloads import Downloads
+from tests.fakes.channels import ChannelBoard, Wire
+from tests.transfer.samples import PIECE, TASK, content_of, manifest_for
+from tests.transfer.swarm_nodes import FakeSwarm, SwarmNode
+
+CONTENT = content_of(20 * PIECE + 1)
+SIGNED = manifest_for(CONTENT)
+
+
+class Bench:
+    """A child with its downloads, and one parent that gives a piece a second."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        board = ChannelBoard(nursery)
+        parent = SwarmNode(board, "p")
+        parent.shop.keep(CONTENT)
+        parent.serve(Wire(piece_s=1.0))
+        self.child = SwarmNode(board, "c")
+        self.parent_id = parent.node_id
+        self.swarm = FakeSwarm(parent.node_id)
+        self.sessions = 0
+        self.downloads = Downloads(self.child.downloader, self._session)
+
+    def _session(
+        self, signed: SignedManifest, have: Collection[int]
+    ) -> AbstractAsyncContextManager[Swarm]:
+        self.sessions += 1
+        return self.swarm.session(signed, have)
+
+
+class Output:
+    """One joiner's copy of the content."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self.written: list[int] = []
+        self.data = bytearray(len(CONTENT))
+
+    def write(self, index: int, data: bytes | memoryview) -> None:
+        self.written.append(index)
+        self.data[index * PIECE : index * PIECE + len(data)] = data
+
+    async def export(self) -> None:
+        """Takes part in the download until every piece is here."""
+        async with self._bench.downloads.join(SIGNED, on_piece=self.write) as joined:
+            async for pieces in joined.stored():
+                content = self._bench.child.shop.content()
+                for index in pieces:
+                    self.write(index, content[index * PIECE : (index + 1) * PIECE])
+            await joined.wait()
+
+    @property
+    def is_whole(self) -> bool:
+        return self.data == CONTENT and sorted(self.written) == list(range(21))
+
+
+@pytest.fixture
+async def bench(nursery: trio.Nursery) -> Bench:
+    bench = Bench(nursery)
+    await nursery.start(bench.downloads.run)
+    return bench
+
+
+async def test_late_joiners_share_one_download_and_get_every_piece_once(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    outputs = [Output(bench) for _ in range(3)]
+    async with trio.open_nursery() as nursery:
+        for output in outputs:
+            nursery.start_soon(output.export)
+            await trio.sleep(4.5)
+    assert all(output.is_whole for output in outputs)
+    assert bench.sessions == 1
+    assert bench.child.metrics.value("pieces_received") == 21
+
+
+async def test_one_who_leaves_does_not_disturb_the_others(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    output = Output(bench)
+    async with trio.open_nursery() as nursery:
+        with trio.move_on_after(3.5):
+            async with bench.downloads.join(SIGNED):
+                nursery.start_soon(output.export)
+                await trio.sleep_forever()
+    assert output.is_whole
+    assert bench.sessions == 1
+
+
+async def test_the_last_one_to_leave_stops_it_and_progress_is_kept(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    async with bench.downloads.join(SIGNED):
+        await trio.sleep(5.5)
+    await trio.sleep(20)
+    stored = bench.child.store.find(TASK)
+    assert stored is not None
+    assert 3 <= stored.have.count <= 6
+    bench.swarm.assign(bench.parent_id)
+    output = Output(bench)
+    await output.export()
+    assert output.is_whole
+    assert bench.sessions == 2
+
+
+async def test_who_joins_while_the_last_leaves_begins_anew(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    async with bench.downloads.join(SIGNED):
+        await trio.sleep(2.5)
+    bench.swarm.assign(bench.parent_id)
+    output = Output(bench)
+    await output.export()
+    assert output.is_whole
+
+
+async def test_a_joiner_whose_output_fails_fails_alone(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    def full(_index: int, _data: memoryview) -> None:
+        raise NoSpace("the disk is full")
+
+    output = Output(bench)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(output.export)
+        async with bench.downloads.join(SIGNED, on_piece=full) as joined:
+            with pytest.raises(NoSpace):
+                await joined.wait()
+    assert output.is_whole
+
+
+async def test_pieces_can_be_waited_for_one_by_one(bench: Bench, autojump_clock: MockClock) -> None:
+    async with bench.downloads.join(SIGNED) as joined:
+        await joined.wait_piece(3)
+        assert 3 in joined.have
+        assert not joined.have.complete
+        await joined.wait_piece(20)
+        outcome = await joined.wait()
+    assert sum(outcome.bytes_by_source.values()) == len(CONTENT)
+
+
+async def test_all_hear_of_a_deletion(bench: Bench, autojump_clock: MockClock) -> None:
+    async with bench.downloads.join(SIGNED) as one, bench.downloads.join(SIGNED) as other:
+        await trio.sleep(2.5)
+        bench.swarm.delete()
+        for joined in (one, other):
+            with pytest.raises(TaskNotFound):
+                await joined.wait_piece(20)
+
+
+async def test_another_generation_is_refused_meanwhile(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    async with bench.downloads.join(SIGNED):
+        with pytest.raises(Conflict):
+            async with bench.downloads.join(manifest_for(CONTENT, generation=2)):
+                pass
+
+
+async def test_a_late_joiner_can_ask_for_the_digest_of_the_whole(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    async with bench.downloads.join(SIGNED) as one:
+        await trio.sleep(2.5)
+        async with bench.downloads.join(SIGNED, check_digest=True) as other:
+            await one.wait()
+            await other.wait()
+    stored = bench.child.store.find(TASK)
+    assert stored is not None
+    assert stored.entry.digest_checked
