@@ -112,10 +112,11 @@ class World:
             )
         await life.started.wait()
 
-    async def start_cluster(self, count: int) -> None:
-        """`count` machines whose nodes run, all see each other and keep records."""
+    async def start_cluster(self, count: int, **changes: object) -> None:
+        """`count` machines whose nodes run, all see each other and keep records; `changes` go
+        to the `NodeConfig` of each."""
         for _ in range(count):
-            self.add_machine()
+            self.add_machine(**changes)  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
             for name in self.machines:
                 nursery.start_soon(self.start, name)

@@ -1,0 +1,88 @@
+"""`delete`: everywhere for good, or here unless it is the last copy."""
+
+from __future__ import annotations
+
+import pytest
+
+from gossipcache.errors import NotPermitted, TaskNotFound
+from tests.node.cluster import PIECE_BYTES, World, forget, in_cluster, query
+
+SIZE = 3 * PIECE_BYTES
+
+
+def test_every_alive_holder_drops_its_copy() -> None:
+    async def test(world: World) -> None:
+        await world.import_content("n0", "report", SIZE)
+        await world.export("n1", "report")
+        deleted = await world.delete("n2", "report")
+        assert [world.name_of(node) for node in sorted(deleted.confirmed)] in (
+            ["n0", "n1"],
+            ["n1", "n0"],
+        )
+        assert deleted.pending == ()
+        for name in world.up():
+            assert world.node(name).list_tasks() == ()
+            with pytest.raises(TaskNotFound, match="it was deleted"):
+                await world.stat(name, "report")
+
+    in_cluster(test)
+
+
+def test_what_is_not_there_cannot_be_deleted() -> None:
+    async def test(world: World) -> None:
+        with pytest.raises(TaskNotFound):
+            await world.delete("n0", "report")
+
+    in_cluster(test)
+
+
+def test_a_deleted_task_can_be_imported_anew() -> None:
+    async def test(world: World) -> None:
+        await world.import_content("n0", "report", SIZE)
+        await world.delete("n1", "report")
+        await world.import_content("n2", "report", SIZE)
+        await world.export("n0", "report")
+
+    in_cluster(test)
+
+
+def test_a_holder_that_was_away_drops_its_copy_when_it_is_back() -> None:
+    async def test(world: World) -> None:
+        await world.import_content("n0", "report", SIZE)
+        await world.export("n3", "report")
+        await world.kill("n3")
+        await world.wait_views(3)
+        assert (await world.delete("n1", "report")).pending == ()
+        await world.start("n3")
+        await world.wait_until(
+            "the copy is dropped", lambda: not world.node("n3").list_tasks(), within_s=60
+        )
+
+    in_cluster(test, nodes=4)
+
+
+def test_only_the_publisher_may_delete_where_the_policy_says_so() -> None:
+    async def test(world: World) -> None:
+        await world.import_content("n0", "report", SIZE)
+        with pytest.raises(NotPermitted, match="only its publisher"):
+            await world.delete("n1", "report")
+        assert await world.stat("n1", "report")
+        await world.delete("n0", "report")
+
+    in_cluster(test, delete_policy="publisher")
+
+
+def test_the_last_complete_copy_is_dropped_only_by_force() -> None:
+    async def test(world: World) -> None:
+        await world.import_content("n0", "report", SIZE)
+        with pytest.raises(NotPermitted, match="last complete copy"):
+            await world.on("n0", lambda node: node.delete(forget("report", local=True)))
+        await world.export("n1", "report")
+        await world.on("n0", lambda node: node.delete(forget("report", local=True)))
+        with pytest.raises(NotPermitted, match="last complete copy"):
+            await world.on("n1", lambda node: node.delete(forget("report", local=True)))
+        await world.on("n1", lambda node: node.delete(forget("report", local=True, force=True)))
+        with pytest.raises(TaskNotFound, match="do not hold all of it"):
+            await world.on("n2", lambda node: node.stat(query("report")))
+
+    in_cluster(test)
