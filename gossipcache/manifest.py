@@ -62,6 +62,8 @@ class Manifest(Record, frozen=True, kw_only=True):
     """Digest of the whole: `sha256:` if the cid is one, `tree:` of a tree, else `blake3:`."""
     created_at: Count
     expires_at: Count | None = None
+    copies: Annotated[int, Meta(ge=1, le=1000)] = 1
+    """How many nodes should hold all of it."""
 
     @property
     def piece_count(self) -> int:

@@ -27,6 +27,7 @@ class ImportRequest:
     tag: str = ""
     ttl_s: float | None = None
     replicas: int = 1
+    """How many nodes should hold all of it, 1 to 1000."""
     pin: bool = False
     link: bool = False
     timeout_s: float | None = None

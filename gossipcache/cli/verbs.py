@@ -22,6 +22,7 @@ from gossipcache.cli.context import (
     required,
     shared_options,
     task_options,
+    tell,
 )
 from gossipcache.client import ControlClient, task_path
 from gossipcache.errors import PartlyDone, TaskNotFound
@@ -36,7 +37,7 @@ STDIN_BYTES = 1024 * 1024
 @click.option("-t", "--tag", default="", help="Tells tasks of one cid apart.")
 @click.option("-I", "--input", "source", metavar="PATH", help="File, folder, or - for stdin.")
 @click.option("--ttl", type=DURATION, help="Drop it everywhere after this long.")
-@click.option("--replicas", type=click.IntRange(min=1), default=1, help="Copies wanted.")
+@click.option("--replicas", type=click.IntRange(1, 1000), default=1, help="Copies wanted.")
 @click.option("--pin", is_flag=True, help="Never evict this node's copy.")
 @click.option("--link", is_flag=True, help="Hard link the file into the store, do not copy it.")
 @click.option("--timeout", type=DURATION, default=0.0, help="Give up after this long (0: never).")
@@ -222,7 +223,7 @@ def _to_stdout(
         size += len(part)
     sys.stdout.buffer.flush()
     if shared.asked_format == "json":
-        click.echo(json.dumps({"path": "-", "size": size}), err=True)
+        tell(json.dumps({"path": "-", "size": size}))
 
 
 def _umask() -> int:

@@ -19,6 +19,7 @@ from gossipcache.link.loopback import LoopbackLinks
 from gossipcache.link.pool import LinkPool
 from gossipcache.messages.holding import DropTask
 from gossipcache.metrics import Metrics
+from gossipcache.node.copies import CopyDuty
 from gossipcache.node.deleting import accept_tombstone, handle_drop
 from gossipcache.node.fetching import announce
 from gossipcache.node.housekeeping import keep_in_order
@@ -113,6 +114,7 @@ class Assembly:
             downloads=Downloads(downloader, announcer.session),
         )
         links.handle(DropTask, partial(handle_drop, self.services))
+        self._copies = CopyDuty(self.services)
 
     async def run(
         self,
@@ -139,6 +141,7 @@ class Assembly:
                 announce(services, stored.signed.task_id)
             nursery.start_soon(settle_unpublished, services)
             nursery.start_soon(keep_in_order, services)
+            nursery.start_soon(self._copies.run)
             task_status.started()
 
     # What services need of each other.

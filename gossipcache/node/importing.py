@@ -8,6 +8,7 @@ record was still on its way is settled at the next start (`settle_unpublished`).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +17,7 @@ import trio
 from gossipcache.errors import Conflict, GossipcacheError, IntegrityError, NotReady, TimedOut
 from gossipcache.ids import TaskId, task_id_of
 from gossipcache.manifest import Manifest, SignedManifest, is_digest_cid, sign_manifest
+from gossipcache.node.copies import restore_copies
 from gossipcache.node.fetching import announce
 from gossipcache.node.progress import Meter, ReportProgress, reported
 from gossipcache.node.services import Services
@@ -46,6 +48,7 @@ class _Content:
     ingested: Ingested
     created_at: int
     expires_at: int | None
+    copies: int
 
     @property
     def task_id(self) -> TaskId:
@@ -67,6 +70,7 @@ class _Content:
             digest=ingested.digest,
             created_at=self.created_at,
             expires_at=self.expires_at,
+            copies=self.copies,
         )
 
 
@@ -187,7 +191,7 @@ def _named(services: Services, request: ImportRequest, ingested: Ingested) -> _C
         )
     now = services.env.wall_time()
     expires_at = None if request.ttl_s is None else int(now + request.ttl_s)
-    return _Content(cid, request.tag, ingested, int(now), expires_at)
+    return _Content(cid, request.tag, ingested, int(now), expires_at, request.replicas)
 
 
 async def _publish(
@@ -227,6 +231,9 @@ async def _publish(
         await _withdraw(services, task_id)
         raise
     await _announce(services, request, task_id)
+    if published.manifest.manifest.copies > 1:
+        with suppress(GossipcacheError):
+            await restore_copies(services, published.manifest)
     manifest = published.manifest.manifest
     return ImportResult(
         cid=content.cid,

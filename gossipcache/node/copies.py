@@ -1,0 +1,115 @@
+"""`--replicas N`: as many verified copies as a task's manifest asks for, on different nodes.
+
+The first of the complete holders, by id, sees to it: at import, when members come and go, and
+now and then. It asks nodes in the order of a hash over task and node id, so that tasks spread.
+Whoever promises a copy downloads it like any other, and is then a holder like any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import trio
+
+from gossipcache.errors import Busy, GossipcacheError, NotPermitted
+from gossipcache.ids import NodeId, TaskId
+from gossipcache.link.interface import Peer
+from gossipcache.manifest import SignedManifest, open_manifest
+from gossipcache.messages.holding import CopyPromised, KeepCopy
+from gossipcache.node.fetching import fetch
+from gossipcache.node.services import Services
+
+REVIEW_INTERVAL_S = 60.0
+SETTLE_S = 5.0
+"""After a change of the membership: who comes back at once was not missed."""
+ASK_TIMEOUT_S = 2.0
+FETCH_TIMEOUT_S = 3600.0
+FETCHES_AT_ONCE = 2
+MAX_PROMISES = 256
+
+
+async def restore_copies(services: Services, signed: SignedManifest) -> None:
+    """Asks further nodes to keep the task, if it has fewer complete holders than it wants."""
+    holders = await services.announcer.holders(signed.task_id, ASK_TIMEOUT_S)
+    complete = sorted(holder.node_id for holder in holders.known if holder.complete)
+    if not complete or complete[0] != services.me:
+        return
+    missing = signed.manifest.copies - len(complete)
+    for node in _others(services, signed.task_id, complete):
+        if missing <= 0:
+            return
+        missing -= await _promises(services, node, signed)
+
+
+def _others(services: Services, task_id: TaskId, holders: list[NodeId]) -> list[NodeId]:
+    able = [
+        member.node_id
+        for member in services.membership.members()
+        if member.state == "alive" and "peer" in member.roles and member.node_id not in holders
+    ]
+    return sorted(able, key=lambda node: hashlib.blake2b(task_id + node, digest_size=8).digest())
+
+
+async def _promises(services: Services, node: NodeId, signed: SignedManifest) -> bool:
+    try:
+        await services.links.request(
+            node, KeepCopy(manifest=signed.signed), CopyPromised, ASK_TIMEOUT_S
+        )
+    except GossipcacheError:
+        return False
+    return True
+
+
+class CopyDuty:
+    """A node's part in it: what it promised to others, and what it holds first."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._promise, self._promises = trio.open_memory_channel[SignedManifest](MAX_PROMISES)
+        services.links.handle(KeepCopy, self._on_keep_copy)
+
+    async def run(self) -> None:
+        """Keeps promises and sees to copies until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(FETCHES_AT_ONCE):
+                nursery.start_soon(self._keep_promises)
+            while True:
+                seen = self._services.membership.version
+                await self._review()
+                with trio.move_on_after(REVIEW_INTERVAL_S):
+                    await self._services.membership.wait_change(seen)
+                await trio.sleep(SETTLE_S)
+
+    async def _review(self) -> None:
+        for stored in self._services.store.tasks():
+            if stored.complete and stored.signed.manifest.copies > 1:
+                try:
+                    await restore_copies(self._services, stored.signed)
+                except GossipcacheError:
+                    self._services.metrics.count("copy_reviews_failed")
+
+    async def _on_keep_copy(self, _peer: Peer, message: KeepCopy) -> CopyPromised:
+        signed = open_manifest(message.manifest, self._services.cluster.cluster_id)
+        if signed.manifest.copies < 2:
+            raise NotPermitted("the task's publisher asked for no further copy")
+        await self._check_record(signed)
+        try:
+            self._promise.send_nowait(signed)
+        except trio.WouldBlock:
+            raise Busy("this node has promised to keep many copies already") from None
+        return CopyPromised()
+
+    async def _check_record(self, signed: SignedManifest) -> None:
+        """What fills this node's disk must be a task that the keepers know."""
+        record = await self._services.records.read(signed.task_id, timeout_s=ASK_TIMEOUT_S)
+        standing = None if record is None else record.manifest
+        if standing is None or standing.name != signed.name:
+            raise NotPermitted("the record keepers know no such task")
+
+    async def _keep_promises(self) -> None:
+        async for signed in self._promises.clone():
+            with trio.move_on_after(FETCH_TIMEOUT_S):
+                try:
+                    await fetch(self._services, signed)
+                except (GossipcacheError, OSError):
+                    self._services.metrics.count("copies_not_kept")
