@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from gossipcache.dht.records.service import TaskRecord
-from gossipcache.errors import Conflict
+from gossipcache.errors import TaskNotFound
 from gossipcache.ids import task_id_of
 from gossipcache.manifest import SignedManifest
 from gossipcache.node.services import Services, fits, not_found
@@ -30,8 +30,8 @@ def find_local(services: Services, query: TaskQuery) -> StoredTask | None:
 async def find_manifest(services: Services, query: TaskQuery, timeout_s: float) -> SignedManifest:
     """The manifest that the cluster's record keepers give for the task.
 
-    Raises `TaskNotFound`, `Conflict` (a pinned digest or publisher that does not fit) or
-    `TimedOut`.
+    Raises `TaskNotFound`, also if what stands is not what is pinned, `Conflict` for a fork that
+    no pin decides, or `TimedOut`.
     """
     record = await read_record(services, query, timeout_s)
     if record is None:
@@ -39,9 +39,10 @@ async def find_manifest(services: Services, query: TaskQuery, timeout_s: float) 
     if record.manifest is None:
         raise not_found(query, "it was deleted")
     if not fits(query, record.manifest):
-        raise Conflict(
-            f"the task {query.cid!r} has other content: digest {record.manifest.manifest.digest}, "
-            f"publisher {record.manifest.publisher.hex()}",
+        found = record.manifest
+        raise TaskNotFound(
+            f"{query.cid!r} stands with other content than the one pinned: "
+            f"{found.manifest.digest}, by {found.publisher.hex()}",
             "leave out --digest and --publisher to take what is there",
         )
     return record.manifest

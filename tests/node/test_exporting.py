@@ -104,7 +104,7 @@ def test_a_pinned_digest_or_publisher_must_fit() -> None:
             query("report", digest=f"blake3:{'0' * 64}"),
             query("report", publisher="00"),
         ):
-            with pytest.raises(Conflict, match="other content"):
+            with pytest.raises(TaskNotFound, match="other content than the one pinned"):
                 await world.on("n2", lambda node, wrong=wrong: node.stat(wrong))  # type: ignore[misc]
 
     in_cluster(test)
