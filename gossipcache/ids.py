@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from dataclasses import dataclass
 from typing import NewType
 
@@ -68,7 +69,18 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it."""
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+        if not is_numeric(self.host):
+            return self.host == "localhost"
+        return ipaddress.ip_address(self.host).is_loopback
+
+
+def is_numeric(host: str) -> bool:
+    """Whether `host` is an IP address (without a zone), so that no resolver is asked for it."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return "%" not in host
 
 
 def parse_address(text: str) -> Address:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import trio
 
 from gossipcache.env import ByteStream, Datagrams, DiskFile
-from gossipcache.ids import Address
+from gossipcache.ids import Address, is_numeric
 
 SEND_CHUNK_BYTES = 1 << 20
 """The most that one sendfile call is asked for, so that no stream holds the event loop."""
@@ -308,7 +308,12 @@ def _prepare_datagrams(datagram: socket.socket) -> None:
 
 async def _resolve(address: Address) -> list[tuple[int, str]]:
     """(family, numeric host) of each address of a host, in the resolver's order."""
-    found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    try:
+        if "\0" in address.host:  # the resolver would stop there
+            raise ValueError
+        found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, f"{address.host!r} is no name of a host") from error
     return [(int(family), str(where[0])) for family, _, _, _, where in found]
 
 
@@ -317,6 +322,9 @@ def _address(name: tuple[str, int] | tuple[str, int, int, int]) -> Address:
 
 
 def _datagram_target(address: Address, family: int) -> tuple[str, int]:
+    # A name is not looked up here: all other datagrams would wait for the answer.
+    if not is_numeric(address.host):
+        raise OSError(errno.EINVAL, f"{address.host!r} is not a numeric address")
     if (":" in address.host) != (family == socket.AF_INET6):
         raise OSError(errno.EAFNOSUPPORT, f"{address} is of another address family")
     return (address.host, address.port)

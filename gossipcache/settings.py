@@ -26,7 +26,7 @@ from gossipcache.config import (
     TransferConfig,
 )
 from gossipcache.errors import NotPermitted, UsageError, VersionUnsupported
-from gossipcache.ids import Address, parse_address
+from gossipcache.ids import Address, is_numeric, parse_address
 from gossipcache.units import parse_duration, parse_size
 
 CONFIG_VERSION = 1
@@ -207,7 +207,7 @@ def _unknown(key: str, where: str) -> UsageError:
 
     names = [item.variable if key.startswith(ENV_PREFIX) else item.name for item in _KEYS.values()]
     close = difflib.get_close_matches(key, names, n=1)
-    hint = f"did you mean {close[0]}?" if close else "`gossipcache config show` lists the keys"
+    hint = f"did you mean {close[0]}" if close else "`gossipcache config show` lists the keys"
     return UsageError(f"{where} sets {key}, which is no setting", hint)
 
 
@@ -240,6 +240,15 @@ def _flag(value: object) -> bool:
 
 def _address(value: object) -> Address:
     return value if isinstance(value, Address) else parse_address(_text(value))
+
+
+def _numeric_address(value: object) -> Address:
+    address = _address(value)
+    if not is_numeric(address.host):
+        raise UsageError(
+            f"the other members would have to look up {address.host!r}", "give its IP address"
+        )
+    return address
 
 
 def _items(value: object) -> tuple[object, ...]:
@@ -324,7 +333,7 @@ _PLAIN_KEYS = (
     _Key("name", _name, None),
     _Key("listen", _address, Address("127.0.0.1", 0)),
     _Key("join", _addresses, ()),
-    _Key("advertise", _address, None),
+    _Key("advertise", _numeric_address, None),
     _Key("roles", _roles, ALL_ROLES),
     _Key("http", _address, None),
     _Key("insecure_plaintext", _flag, False),

@@ -103,7 +103,7 @@ def test_mistakes_are_named_with_their_place(text: str, says: str) -> None:
 def test_a_misspelt_key_gets_a_suggestion() -> None:
     with pytest.raises(UsageError) as caught:
         load("", {"GOSSIPCACHE_LISTNE": "127.0.0.1:1"})
-    assert caught.value.hint == "did you mean GOSSIPCACHE_LISTEN?"
+    assert caught.value.hint == "did you mean GOSSIPCACHE_LISTEN"
 
 
 def test_a_newer_config_file_is_refused() -> None:
@@ -120,6 +120,17 @@ def test_a_network_is_not_faced_without_a_secret(text: str) -> None:
         check_exposure(load(text), has_secret=False)
     assert "cluster init" in caught.value.hint
     check_exposure(load(text), has_secret=True)
+
+
+def test_others_are_not_told_a_name_to_look_up() -> None:
+    with pytest.raises(UsageError) as caught:
+        load('advertise = "node.example.com:7101"')
+    assert caught.value.hint == "give its IP address"
+
+
+def test_a_name_is_not_loopback_for_its_first_letters() -> None:
+    with pytest.raises(NotPermitted):
+        check_exposure(load('listen = "127.example.com:7101"'), has_secret=False)
 
 
 def test_the_http_token_does_not_travel_in_clear() -> None:

@@ -31,13 +31,14 @@ Cursor = Annotated[bytes, Meta(max_length=16)]
 
 class MemberRecord(CompactRecord, frozen=True):
     """What a node says of itself; the payload that it signs. `incarnation` is its version:
-    the boot epoch in the upper 31 bits, a counter in the lower 32."""
+    the boot epoch in the upper 31 bits, a counter in the lower 32. `host` is a numeric address:
+    nobody resolves a name on a member's word. `name` is printable."""
 
     cluster_id: ClusterIdBytes
     incarnation: Count
     phase: Phase
     name: Annotated[str, Meta(max_length=64)]
-    host: Annotated[str, Meta(max_length=253)]
+    host: Annotated[str, Meta(max_length=45)]
     port: Annotated[int, Meta(ge=0, le=65535)]
     roles: Annotated[tuple[Literal["peer", "scheduler"], ...], Meta(max_length=2)]
     protocol_min: Annotated[int, Meta(ge=1, le=2**16)]

@@ -258,3 +258,17 @@ async def test_a_datagram_too_large_is_an_error(two: Two) -> None:
             await one.datagrams.send_to(bytes(70_000), other.address)
         await one.datagrams.send_to(bytes(1400), other.address)
         assert await other.datagrams.receive() == (bytes(1400), one.address)
+
+
+@pytest.mark.parametrize("host", ["", "\0", "127.0.0.1\0", "..", "x" * 64, "é" * 100, "\ud800"])
+def test_what_is_no_address_is_an_os_error(host: str) -> None:
+    async def main() -> None:
+        network = TrioNetwork()
+        port = await network.bind(Address("127.0.0.1", 0))
+        with pytest.raises(OSError):
+            await port.datagrams.send_to(b"x", Address(host, 1))
+        with pytest.raises(OSError):
+            await network.dial(Address(host, 1))
+        await port.aclose()
+
+    trio.run(main)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from gossipcache.errors import IntegrityError
 from gossipcache.identity import Identity, Signed
 from gossipcache.identity import verify as verify_signature
-from gossipcache.ids import Address, NodeId
+from gossipcache.ids import Address, NodeId, is_numeric
 from gossipcache.messages.gossip import (
     ACCUSATION_DOMAIN,
     MEMBER_DOMAIN,
@@ -119,8 +119,10 @@ class Verifier:
         payload = decode(signed.payload, MemberRecord, MAX_PAYLOAD_BYTES)
         if payload.cluster_id != self.cluster_id:
             raise IntegrityError("a member record of another cluster")
-        if not payload.host or not payload.port:
-            raise IntegrityError("a member record without an address")
+        if not payload.port or not is_numeric(payload.host):
+            raise IntegrityError("a member record without a numeric address")
+        if not payload.name.isprintable():
+            raise IntegrityError("a member record with a name that cannot be printed")
         return _member_of(signed, payload)
 
     def accusation(self, accusation: Accusation, accuser_key: bytes) -> None:

@@ -69,6 +69,22 @@ def test_a_record_for_another_purpose_or_cluster_or_without_address_is_refused()
         VERIFIER.member(portless.sign(identity(1), 1, "active").record)
 
 
+@pytest.mark.parametrize(
+    "host", ["", "a.example.com", "localhost", "..", "\0", "10.0.0.1\0", "é" * 20, "fe80::1%lo"]
+)
+def test_nobody_looks_up_a_name_on_a_members_word(host: str) -> None:
+    named = Profile(CLUSTER_ID, "n", Address(host, 1), frozenset())
+    with pytest.raises(IntegrityError, match="numeric"):
+        VERIFIER.member(named.sign(identity(1), 1, "active").record)
+
+
+def test_a_name_cannot_drive_a_terminal() -> None:
+    for name in ("\x1b[2J", "a\nb", "\u202e"):
+        member = Profile(CLUSTER_ID, name, Address("10.0.0.1", 1), frozenset())
+        with pytest.raises(IntegrityError, match="printed"):
+            VERIFIER.member(member.sign(identity(1), 1, "active").record)
+
+
 def test_a_signed_payload_that_is_no_record_is_refused() -> None:
     for payload in (b"", b"\x80", b"\xff", bytes(1000)):
         with pytest.raises(ProtocolError):
@@ -89,7 +105,7 @@ def test_an_accusation_holds_only_for_what_its_accuser_signed() -> None:
 
 
 def test_long_names_are_cut_at_a_character() -> None:
-    member = Profile(CLUSTER_ID, "ñ" * 60, Address("h", 1), frozenset()).sign(
+    member = Profile(CLUSTER_ID, "ñ" * 60, Address("10.0.0.1", 1), frozenset()).sign(
         identity(1), 1, "active"
     )
     assert member.name == "ñ" * 32

@@ -216,7 +216,9 @@ def test_the_dead_are_forgotten_in_time_and_stay_forgotten() -> None:
 
 def test_datagrams_stay_below_the_limit_whatever_they_carry() -> None:
     cluster = VirtualCluster(loss=0.2)
-    long_name = Profile(CLUSTER_ID, "ñ" * 100, Address("h" * 253, 65535), frozenset())
+    long_name = Profile(
+        CLUSTER_ID, "ñ" * 100, Address("2001:db8:1111:2222:3333:4444:5555:6666", 65535), frozenset()
+    )
     member = long_name.sign(identity(99), 2**62, "leaving")
     for number in range(12):
         cluster.start(number, join=[0] if number else [])
