@@ -18,6 +18,7 @@ from gossipcache.errors import (
     NodeUnreachable,
     NotPermitted,
     TimedOut,
+    UsageError,
     from_code,
 )
 from gossipcache.home import Home, socket_name
@@ -261,7 +262,10 @@ def task_path(cid: str, *parts: str) -> str:
 
 def _target(path: str, query: Fields | None) -> str:
     given = {name: _query_text(value) for name, value in _given(query or {}).items()}
-    return f"{path}?{urlencode(given)}" if given else path
+    try:
+        return f"{path}?{urlencode(given)}" if given else path
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{error.object!a} is not valid Unicode text") from error
 
 
 def _given(fields: Fields) -> dict[str, object]:

@@ -7,7 +7,11 @@ side as the same class (`from_code`).
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
+
+_DISK_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
+_FORBIDDEN = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
 
 
 class GossipcacheError(Exception):
@@ -158,3 +162,14 @@ def _codes(cls: type[GossipcacheError]) -> dict[str, type[GossipcacheError]]:
 def from_code(code: str, message: str, hint: str | None = None) -> GossipcacheError:
     """The error that a remote or the control API named by `code`; unknown codes give the base."""
     return _codes(GossipcacheError).get(code, GossipcacheError)(message, hint)
+
+
+def from_os_error(error: OSError) -> GossipcacheError:
+    """What the operating system refused: `NoSpace`, `NotPermitted` or a plain error."""
+    name = f" {error.filename!r}" if error.filename else ""
+    message = f"the system refused{name} ({error.strerror or error})"
+    if error.errno in _DISK_FULL:
+        return NoSpace(message)
+    if error.errno in _FORBIDDEN:
+        return NotPermitted(message, "check the owner and mode of the file and of its folder")
+    return GossipcacheError(message, "check the path, then the node's log")

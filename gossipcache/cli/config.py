@@ -50,6 +50,5 @@ def _plain(setting: Setting) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    if value is None or value == "":
-        return "-"
-    return ",".join(value) if isinstance(value, list) else str(value)
+    text = ",".join(value) if isinstance(value, list) else str(value)
+    return "-" if value is None or not text else text

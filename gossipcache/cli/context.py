@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,7 +73,7 @@ class Shared:
     def say(self, message: str) -> None:
         """A message for the user on stderr, unless `--quiet`."""
         if not self.quiet:
-            click.echo(printable(message), err=True)
+            tell(printable(message))
 
     def show(self, value: dict[str, Any], human: Callable[[], Iterable[str]]) -> None:
         """Prints a result on stdout: `value` as JSON, or the lines of `human`."""
@@ -81,6 +82,12 @@ class Shared:
         else:
             for line in human():
                 click.echo(printable(line))
+
+
+def tell(line: str) -> None:
+    """A line on stderr; the command's outcome does not hang on whether it can be written."""
+    with suppress(OSError):
+        click.echo(line, err=True)
 
 
 def printable(text: str) -> str:

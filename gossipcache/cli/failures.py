@@ -10,17 +10,19 @@ from itertools import pairwise
 
 import click
 
-from gossipcache.cli.context import printable
-from gossipcache.errors import GossipcacheError, Interrupted, UsageError
+from gossipcache.cli.context import printable, tell
+from gossipcache.errors import GossipcacheError, Interrupted, UsageError, from_os_error
 
 
 def report(error: GossipcacheError, arguments: Sequence[str]) -> int:
     """Prints `error: WHAT (cause). TRY: next step.` and returns the exit code."""
-    what, hint = (_sentence(text) for text in (error.message, error.hint))
-    click.echo(f"error: {what}. TRY: {hint}." if hint else f"error: {what}.", err=True)
+    what, hint = (_sentence(text) for text in (error.message, error.hint or error.default_hint))
+    if not what.endswith(")"):
+        what += f" ({error.code.replace('_', ' ')})"
+    tell(f"error: {what}. TRY: {hint}.")
     if _asks_for_json(arguments):
         fields = {"code": error.code, "message": error.message, "hint": error.hint}
-        click.echo(json.dumps({"error": fields}), err=True)
+        tell(json.dumps({"error": fields}))
     return error.exit_code
 
 
@@ -29,12 +31,11 @@ def as_typed(error: BaseException) -> GossipcacheError:
     if isinstance(error, GossipcacheError):
         return error
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
-        return Interrupted("interrupted")
+        return Interrupted("the command was broken off")
     if isinstance(error, click.ClickException):
         return _usage(error)
     if isinstance(error, OSError):
-        name = f" {error.filename!r}" if error.filename else ""
-        return GossipcacheError(f"the system refused{name} ({error.strerror or error})")
+        return from_os_error(error)
     return GossipcacheError(f"this is a bug ({type(error).__name__}: {error})", "report it")
 
 

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote
 import h11
 import trio
 
-from gossipcache.errors import GossipcacheError, Interrupted, UsageError
+from gossipcache.errors import GossipcacheError, Interrupted, UsageError, from_os_error
 
 MAX_HEAD_BYTES = 32 * 1024
 MAX_TARGET_BYTES = 16 * 1024
@@ -190,6 +190,9 @@ class HttpServer:
             await self._on_error(exchange, error)
         except _CLIENT_GONE:
             raise
+        except OSError as error:
+            _log.warning("the system refused", exc_info=error)
+            await self._on_error(exchange, from_os_error(error))
         except Exception as error:
             _log.exception("a request failed")
             bug = GossipcacheError(f"the node met an unexpected {type(error).__name__}")

@@ -174,7 +174,7 @@ class Node:
                     return self.members()
                 await membership.wait_change(seen)
         raise TimedOut(
-            f"{self._alive_count()} members are alive after {timeout_s:g} s, not {expect}",
+            f"{self._alive_count()} members are alive after {timeout_s:.3g} s, not {expect}",
             "see `gossipcache members`, and the logs of the nodes that are missing",
         )
 

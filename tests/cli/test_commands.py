@@ -144,7 +144,7 @@ def test_config_mistakes_exit_2(run: Run, home: Home) -> None:
     home.config_path.write_text("nmae = 1")
     done = run("config", "show")
     assert done.code == 2
-    assert "TRY: did you mean name?" in done.err
+    assert "TRY: did you mean name." in done.err
 
 
 def test_doctor_says_what_to_do(run: Run, home: Home) -> None:

@@ -76,7 +76,9 @@ def test_import_of_other_content_is_a_conflict(run: Run, fake: Served, file: Pat
     fake.node.tasks["x", ""] = b"other"
     done = run("--format", "json", "import", "-i", "x", str(file))
     assert (done.code, done.out) == (8, "")
-    assert done.err.startswith("error: other content stands under this cid and tag. TRY: ")
+    assert done.err.startswith(
+        "error: other content stands under this cid and tag (conflict). TRY: "
+    )
     assert done.error["code"] == "conflict"
 
 
@@ -98,7 +100,7 @@ def test_stat_of_nothing_exits_3(run: Run, fake: Served) -> None:
     done = run("stat", "-i", "testid")
     assert (done.code, done.out) == (3, "")
     assert done.err == (
-        "error: no task testid. TRY: check cid and tag, or import the file first.\n"
+        "error: no task testid (not found). TRY: check cid and tag, or import the file first.\n"
     )
 
 
@@ -171,7 +173,7 @@ def test_interrupted_export_exits_130_and_is_cancelled(
     fake.node.hang = True
     done = run("export", "-i", "x", "-O", str(tmp_path / "out"))
     assert done.code == 130
-    assert done.err.startswith("error: interrupted. TRY: ")
+    assert done.err.startswith("error: the command was broken off (interrupted). TRY: ")
     assert done.err.count("\n") == 1
     fake.wait_for(fake.node.cancelled)
 
