@@ -175,12 +175,12 @@ class ControlLink:
         for effect in effects:
             match effect:
                 case Call(call_id, message):
-                    self._nursery.start_soon(self._answer, call_id, message)
+                    scope = self._calls[call_id] = trio.CancelScope()
+                    self._nursery.start_soon(self._answer, call_id, message, scope)
                 case Told(message):
                     self._take_notice(message)
                 case Abandoned(call_id):
-                    if call_id in self._calls:
-                        self._calls[call_id].cancel()
+                    self._calls[call_id].cancel()
                 case Answered(call_id, message):
                     self._settle(call_id, message)
                 case Failed(call_id, error):
@@ -202,17 +202,16 @@ class ControlLink:
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
             self._metrics.count("link_dropped_outbox")
 
-    async def _answer(self, call_id: int, message: Message) -> None:
-        with trio.CancelScope() as scope:
-            self._calls[call_id] = scope
-            try:
-                effects = await self._handled(call_id, message)
-            finally:
-                del self._calls[call_id]
-            for effect in effects:
-                if isinstance(effect, Send):
-                    with suppress(NodeUnreachable):
-                        await self._post(effect.data)
+    async def _answer(self, call_id: int, message: Message, scope: trio.CancelScope) -> None:
+        try:
+            with scope:
+                for effect in await self._handled(call_id, message):
+                    if isinstance(effect, Send):
+                        with suppress(NodeUnreachable):
+                            await self._post(effect.data)
+        finally:
+            del self._calls[call_id]
+            self._core.done(call_id)
 
     async def _handled(self, call_id: int, message: Message) -> list[Effect]:
         try:

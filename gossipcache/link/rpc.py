@@ -101,7 +101,8 @@ class RpcCore:
         self._kinds = kinds
         self._last_id = 0
         self._pending: dict[int, type[Message]] = {}
-        self._calls: dict[int, None] = {}
+        self._calls: dict[int, bool] = {}
+        """The remote's requests whose work here is not done, and whether an answer is wanted."""
 
     @property
     def busy(self) -> bool:
@@ -129,18 +130,24 @@ class RpcCore:
         return [Send(encode(Cancel(id=call_id)))]
 
     def reply(self, call_id: int, message: Message | None) -> list[Effect]:
-        """The handler's answer to the remote's request `call_id`."""
+        """The handler's answer to the remote's request `call_id`; it counts until `done`."""
         if message is None:
             return self.fail(call_id, GossipcacheError("the node gave no answer"))
         try:
             data = _bounded(Reply(id=call_id, body=_body(message)))
         except ProtocolError as error:
             return self.fail(call_id, error)
-        return self._finish(call_id, data)
+        return self._wanted(call_id, data)
 
     def fail(self, call_id: int, error: GossipcacheError) -> list[Effect]:
         """The handler's error for the remote's request `call_id`."""
-        return self._finish(call_id, _failure(call_id, error))
+        return self._wanted(call_id, _failure(call_id, error))
+
+    def done(self, call_id: int) -> None:
+        """The answer to `call_id` is on its way, or its work has ended without one. Until then
+        it counts against the limit, abandoned or not: a remote that reads no answers, or takes
+        its requests back, cannot heap up work."""
+        self._calls.pop(call_id, None)
 
     def receive(self, data: bytes) -> list[Effect]:
         """One message. Raises `ProtocolError`, after which the connection must end."""
@@ -151,9 +158,10 @@ class RpcCore:
             case Notice():
                 return self._on_notice(envelope)
             case Cancel(id=call_id):
-                cancelled = call_id in self._calls
-                self._calls.pop(call_id, None)
-                return [Abandoned(call_id)] if cancelled else []
+                if not self._calls.get(call_id):
+                    return []
+                self._calls[call_id] = False
+                return [Abandoned(call_id)]
             case Reply() | Failure():
                 return self._on_answer(envelope)
 
@@ -167,7 +175,7 @@ class RpcCore:
             message = self._typed(request.body)
         except ProtocolError as error:
             return [Dropped("message"), Send(_failure(request.id, error))]
-        self._calls[request.id] = None
+        self._calls[request.id] = True
         return [Call(request.id, message)]
 
     def _on_notice(self, notice: Notice) -> list[Effect]:
@@ -197,11 +205,8 @@ class RpcCore:
             raise ProtocolError(f"this node does not answer {str(tag)[:32]!r}")
         return _converted(body, kind)
 
-    def _finish(self, call_id: int, data: bytes) -> list[Effect]:
-        if call_id not in self._calls:
-            return []
-        del self._calls[call_id]
-        return [Send(data)]
+    def _wanted(self, call_id: int, data: bytes) -> list[Effect]:
+        return [Send(data)] if self._calls.get(call_id) else []
 
 
 def _body(message: Message) -> Body:
