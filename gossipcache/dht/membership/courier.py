@@ -60,6 +60,8 @@ class Courier:
             accusations += self._proofs(held.node_id)[:2]
         room_bytes = self._room_bytes - ACCUSATION_BYTES * len(accusations)
         room_bytes -= sum(size_of(record) for record in records)
+        # News is repeated a few times only: none of them is spent on a stranger.
+        room_bytes = 0 if held is None else room_bytes
         news = self._queue.take(room_bytes, retransmit_limit(self._table.live_count))
         message = kind(
             cluster_id=self._cluster_id,

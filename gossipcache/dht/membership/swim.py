@@ -113,6 +113,7 @@ class SwimCore:
         if sender == self.me.node_id:
             return []
         self._take_in(message.records, message.accusations, now)
+        source = self._return_address(message, sender, source)
         match message:
             case Ping():
                 self._answer(message, sender, source)
@@ -131,6 +132,15 @@ class SwimCore:
         if held is not None and held.state == "dead":
             self._prober.start(held, now)
         return self._finish(now)
+
+    def _return_address(self, message: Datagram, sender: NodeId, source: Address) -> Address:
+        """Where an answer goes: to the address that the sender signed, so that a datagram which
+        somebody caught and sends again draws nothing to him. To where it came from only if the
+        sender is not known yet, or says that it has a newer record."""
+        held = self.table.get(sender)
+        if held is None or (isinstance(message, Ping) and message.incarnation > held.incarnation):
+            return source
+        return held.address
 
     def absorb(
         self,

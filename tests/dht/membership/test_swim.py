@@ -255,6 +255,48 @@ def test_a_forged_record_is_dropped_and_counted() -> None:
     assert held.address == profile(2).address
 
 
+def test_a_datagram_that_is_sent_again_from_elsewhere_draws_nothing_there() -> None:
+    cluster = VirtualCluster()
+    cluster.grow(3)
+    cluster.run(10)
+    core = cluster.cores[0]
+    asker = core.table.get(node_id(1))
+    assert asker is not None
+    ping = Ping(
+        cluster_id=CLUSTER_ID,
+        sender=node_id(1),
+        sequence=7,
+        target=node_id(0),
+        incarnation=asker.incarnation,
+        view=core.table.short_digest(),
+    )
+    (answer,) = core.receive(ping, HERE, cluster.now)
+    assert isinstance(answer, SendDatagram)
+    assert isinstance(answer.message, Ack)
+    assert answer.address == asker.address
+
+
+def test_a_stranger_is_answered_but_no_news_is_spent_on_it() -> None:
+    cluster = VirtualCluster()
+    cluster.grow(3)
+    core = cluster.cores[0]
+    core.enter("leaving", cluster.now)
+    ping = Ping(
+        cluster_id=CLUSTER_ID,
+        sender=node_id(9),
+        sequence=7,
+        target=node_id(0),
+        incarnation=1,
+        view=bytes(8),
+    )
+    for _ in range(100):
+        answer = core.receive(ping, HERE, cluster.now)[0]
+        assert isinstance(answer, SendDatagram)
+        assert answer.address == HERE
+        assert not answer.message.records
+    assert core.view.queue.has_record_of(node_id(0))
+
+
 def test_a_record_or_datagram_of_another_cluster_is_dropped() -> None:
     cluster = VirtualCluster()
     cluster.grow(2)
