@@ -17,6 +17,7 @@ from gossipcache.results import DeleteResult
 
 HOLDERS_TIMEOUT_S = 2.0
 ASK_AGAIN_S = 0.2
+RECORD_TIMEOUT_S = 2.0
 
 
 async def delete(services: Services, request: DeleteRequest) -> DeleteResult:
@@ -82,10 +83,31 @@ async def handle_drop(services: Services, _peer: Peer, message: DropTask) -> Tas
 
 
 async def accept_tombstone(services: Services, tombstone: Signed, manifest: Signed) -> None:
-    """Checks a deletion that was learned from another node, and carries it out here."""
+    """Checks a deletion that was learned from another node, and carries it out here.
+
+    A node that holds nothing of the task has nothing to do: its keepers remember the deletion.
+    """
     checked = open_tombstone(tombstone, manifest, services.cluster.cluster_id)
-    _check_policy(services, checked.manifest, checked.signer)
+    stored = services.store.find(checked.task_id)
+    if stored is None:
+        return
+    if stored.manifest_name == checked.manifest.name:
+        _check_policy(services, checked.manifest, checked.signer)
+    else:
+        checked = await _as_recorded(services, checked)
     await bury_here(services, checked)
+
+
+async def _as_recorded(services: Services, checked: SignedTombstone) -> SignedTombstone:
+    """The deletion that the task's keepers agree on.
+
+    Whoever deletes can make up a manifest, sign both, and be its publisher: for another one than
+    is held here, nothing but the record tells whether it ever stood.
+    """
+    record = await services.records.read(checked.task_id, timeout_s=RECORD_TIMEOUT_S)
+    if record is None or record.tombstone is None:
+        raise NotPermitted("the task's record knows nothing of this deletion")
+    return record.tombstone
 
 
 async def bury_here(services: Services, tombstone: SignedTombstone) -> None:

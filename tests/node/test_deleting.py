@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from gossipcache.errors import NotPermitted, TaskNotFound
+from gossipcache.manifest import sign_manifest, sign_tombstone
+from gossipcache.messages.holding import DropTask, TaskDropped
 from tests.node.cluster import PIECE_BYTES, World, forget, in_cluster, query
 
 SIZE = 3 * PIECE_BYTES
@@ -86,3 +89,27 @@ def test_the_last_complete_copy_is_dropped_only_by_force() -> None:
             await world.on("n2", lambda node: node.stat(query("report")))
 
     in_cluster(test)
+
+
+@pytest.mark.parametrize("policy", ["any", "publisher"])
+def test_a_deletion_that_the_record_does_not_know_drops_nothing(policy: str) -> None:
+    """A member signs a manifest of its own making for the task, and its deletion."""
+
+    async def test(world: World) -> None:
+        await world.import_content("n0", "report", SIZE)
+        (before,) = world.node("n0").list_tasks()
+        liar, genuine = world.node("n1").services, world.node("n0").services.store.tasks()[0].signed
+        made_up = sign_manifest(
+            msgspec.structs.replace(genuine.manifest, generation=2**40), liar.identity
+        )
+        stone = sign_tombstone(made_up, liar.identity, policy_number=0, deleted_at=0)
+        message = DropTask(tombstone=stone.signed, manifest=stone.manifest.signed)
+        with pytest.raises(NotPermitted, match="knows nothing"):
+            await liar.links.request(world.node("n0").node_id, message, TaskDropped, 5.0)
+        assert world.node("n0").list_tasks() == (before,)
+        # Nor does a node that holds nothing of the task remember it.
+        await liar.links.request(world.node("n2").node_id, message, TaskDropped, 5.0)
+        assert world.node("n2").services.store.dead_tasks() == {}
+        await world.export("n2", "report")
+
+    in_cluster(test, delete_policy=policy)
