@@ -16,7 +16,7 @@ import trio
 from gossipcache.config import RecordConfig
 from gossipcache.dht.records.antientropy import SharedView, differing
 from gossipcache.dht.records.log import RecordLog
-from gossipcache.dht.records.replication import Absorbed, Contested, ReplicationCore
+from gossipcache.dht.records.replication import Absorbed, Contested, Full, ReplicationCore
 from gossipcache.dht.records.standing import Opener, Standing, merge
 from gossipcache.dht.ring import Ring
 from gossipcache.env import Env
@@ -174,7 +174,7 @@ class Exchange:
         )
         if isinstance(absorbed, Contested):
             self._metrics.count("records_contested")
-        else:
+        elif isinstance(absorbed, Absorbed):
             await self._log.write(absorbed.changes)
 
     # What others ask
@@ -185,14 +185,17 @@ class Exchange:
         self._metrics.count("record_entries_invalid", len(entries) - len(opened))
         changes: list[Change] = []
         contested: list[Standing] = []
+        taken = 0
         for standing in opened:
-            absorbed = self._core.absorb(standing, self._env.wall_time())
-            if isinstance(absorbed, Contested):
-                contested.append(standing)
-            else:
-                changes += absorbed.changes
+            match self._core.absorb(standing, self._env.wall_time()):
+                case Absorbed(found):
+                    changes += found
+                    taken += 1
+                case Contested():
+                    contested.append(standing)
+                case Full():
+                    self._metrics.count("record_entries_without_room")
         await self._log.write(changes)
-        taken = len(opened) - len(contested)
         for standing in contested[:_MAX_RECONCILED]:
             # Without pushing back, so that two keepers cannot contest in circles.
             await self._catch_up(standing.task_id)

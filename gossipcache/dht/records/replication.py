@@ -28,6 +28,9 @@ from gossipcache.wire import decode, encode
 CLOCK_SKEW_S = 300.0
 """How far the clocks of two nodes may differ."""
 
+MAX_PROVISIONAL = 4096
+"""Writes under way at one keeper at once."""
+
 _COMMITTED, _PROVISIONAL = b"s", b"p"
 _FILL_STEP = 500
 _MAX_VIEWS = 4
@@ -68,6 +71,11 @@ class Absorbed:
 @dataclass(frozen=True, slots=True)
 class Contested:
     """The entry would replace what lives here: another keeper must vouch for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """This keeper holds as many entries as it may, and none of this task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +163,8 @@ class ReplicationCore:
         other = self._provisional.get(task_id)
         if other and other.expires_at > now and other.standing.version != candidate.version:
             return NotYet("another write of the task is under way")
+        if other is None and len(self._provisional) >= MAX_PROVISIONAL:
+            raise Busy("too many writes are under way at this keeper")
         if len(self._standing) >= self._config.max_records and task_id not in self._standing:
             raise Busy(f"this keeper has its limit of {self._config.max_records} records")
         expires_at = now + self._config.provisional_ttl_s
@@ -228,7 +238,7 @@ class ReplicationCore:
 
     def absorb(
         self, candidate: Standing, wall_s: float, *, vouched: bool = False
-    ) -> Absorbed | Contested:
+    ) -> Absorbed | Contested | Full:
         """Merges an entry that another keeper says is committed.
 
         Without `vouched` nothing that lives here is replaced, except by a tombstone of it that
@@ -238,7 +248,8 @@ class ReplicationCore:
         if _is_spent(candidate, wall_s):
             return Absorbed()
         if own is None:
-            return Absorbed(self._merge(candidate))
+            full = len(self._standing) >= self._config.max_records
+            return Full() if full else Absorbed(self._merge(candidate))
         if merge(own, candidate).version == own.version:
             return Absorbed()
         if vouched or self._follows(candidate, own, wall_s):

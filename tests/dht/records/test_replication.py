@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from gossipcache.config import DeletePolicy, RecordConfig
 from gossipcache.dht.records.replication import (
+    MAX_PROVISIONAL,
     Absorbed,
     Contested,
+    Full,
     NotYet,
     Ready,
     Refused,
@@ -259,3 +261,21 @@ class Writer:
             for node in NODES:
                 self.cores[node].withdraw(task(CID), self.candidate.version, self.me)
             self._restart()
+
+
+def test_a_full_keeper_takes_no_further_task_from_another_either() -> None:
+    core = committed(keeper(config=RecordConfig(max_records=1)), ONE)
+    assert core.absorb(standing_manifest(manifest("another", 1, "x")), EPOCH_S) == Full()
+    assert core.absorb(standing_tombstone(tombstone(ONE)), EPOCH_S) != Full()
+    assert len(core) == 1
+
+
+def test_the_writes_under_way_are_limited_until_they_expire() -> None:
+    core = keeper()
+    for number in range(MAX_PROVISIONAL):
+        prepare(core, manifest(f"task {number}", 1, "x"))
+    with pytest.raises(Busy, match="under way"):
+        prepare(core, ONE)
+    prepare(core, manifest("task 0", 1, "x"))
+    core.handle_timeout(RecordConfig().provisional_ttl_s)
+    assert isinstance(prepare(core, ONE), Ready)
