@@ -102,6 +102,8 @@ class StoreConfig:
     """Default: 80 % of what the disk had free when the store was made."""
     idle_ttl_s: float | None = None
     gc_interval_s: float = 60.0
+    scrub_age_s: float = 30 * 24 * 3600.0
+    """Content that was not read back for this long is, in the background."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from gossipcache.node.deleting import accept_tombstone, handle_drop
 from gossipcache.node.fetching import announce
 from gossipcache.node.housekeeping import keep_in_order
 from gossipcache.node.importing import settle_unpublished
+from gossipcache.node.scrubbing import scrub
 from gossipcache.node.services import Services
 from gossipcache.schedule.scheduling import SchedulerService
 from gossipcache.schedule.service import AnnounceService
@@ -141,6 +142,7 @@ class Assembly:
                 announce(services, stored.signed.task_id)
             nursery.start_soon(settle_unpublished, services)
             nursery.start_soon(keep_in_order, services)
+            nursery.start_soon(scrub, services)
             nursery.start_soon(self._copies.run)
             task_status.started()
 

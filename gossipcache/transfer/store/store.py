@@ -269,10 +269,14 @@ class Store:
         with self.using(task_id):
             return self._content.verify(task_id, progress)
 
-    def next_to_verify(self, before: float) -> TaskId | None:
+    def next_to_verify(self, before: float, skip: Collection[TaskId] = ()) -> TaskId | None:
         """The task whose bytes were not read back for the longest time, if that was `before`
-        (seconds since 1970); suspect tasks come first. For a scrubber."""
-        waiting = [task for task in self._catalogue.tasks() if task.entry.verified_at < before]
+        (seconds since 1970); suspect tasks, however new, come first. None of `skip`."""
+        waiting = [
+            task
+            for task in self._catalogue.tasks()
+            if (task.suspect or task.entry.verified_at < before) and task.task_id not in skip
+        ]
         oldest = min(
             waiting, key=lambda task: (not task.suspect, task.entry.verified_at), default=None
         )
