@@ -78,11 +78,12 @@ class Directory:
         """Who may drop which copy, until when; in the order in which that ends."""
 
     def announce(self, signed: Signed, sender: NodeId, now: float, wall_time: float) -> Taken:
-        """Judges a batch and takes what is to be taken of it."""
+        """Judges a batch and takes what is to be taken of it. Raises `NotReady`."""
         batch = self._verifier(sender, wall_time).open_batch(signed)
         if isinstance(batch, Dropped):
             reply = AnnounceReply(dropped=batch.reason, sequence_seen=self._seen(sender))
             return Taken(reply)
+        self._view.check_member(sender)
         self._raise_floor(sender, batch)
         if batch.fresh:
             self.forget(sender)
@@ -94,10 +95,12 @@ class Directory:
     def heartbeat(
         self, signed: Signed, sender: NodeId, now: float, wall_time: float
     ) -> HeartbeatReply:
-        """Renews the lease of all that `sender` announced, if both sides agree on what it is."""
+        """Renews the lease of all that `sender` announced, if both sides agree on what it is.
+        Raises `NotReady`."""
         heartbeat = self._verifier(sender, wall_time).open_heartbeat(signed)
         if isinstance(heartbeat, Dropped):
             return HeartbeatReply(dropped=heartbeat.reason, sequence_seen=self._seen(sender))
+        self._view.check_member(sender)
         self._raise_floor(sender, heartbeat)
         announcer = self._announcers.get(sender)
         if announcer is None or not _agrees(announcer.held, heartbeat):

@@ -48,6 +48,8 @@ MAX_BANS = 64
 MAX_SESSIONS_PER_PEER = 1024
 MAX_PIECES_PER_PEER = 2**26
 """Pieces of all sessions of one peer; their bit sets then take at most 8 MiB."""
+MAX_PIECES_IN_ALL = 2**29
+"""Pieces of all sessions; their bit sets then take at most 64 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class Scheduler:
         self._standings = Standings()
         self._swarms: dict[TaskId, dict[NodeId, Child]] = {}
         self._sessions_of: dict[NodeId, dict[TaskId, None]] = {}
+        self._piece_count = 0
+        """Of all sessions."""
         self._fed_by: dict[NodeId, dict[tuple[NodeId, TaskId], None]] = {}
         """Parent → the children it is assigned to."""
         self._reviews: list[tuple[float, NodeId, TaskId]] = []
@@ -129,14 +133,18 @@ class Scheduler:
         return HoldersReply(holders=tuple(ranked[:MAX_HOLDERS]), covered=covered)
 
     def release(self, task_id: TaskId, sender: NodeId, now: float) -> bool:
-        """Whether `sender` may drop its complete copy; see `Directory.release`."""
+        """Whether `sender` may drop its complete copy; see `Directory.release`. Raises
+        `NotReady`."""
+        self._view.check_member(sender)
         return self._keeps(task_id) and self._directory.release(task_id, sender, now)
 
     def register(self, message: RegisterPeer, sender: NodeId, now: float) -> SessionReply:
         """A child opens a session, or comes over from another keeper.
 
-        Raises `Busy` when it has as many sessions here as one peer may have.
+        Raises `Busy` when it, or all together, have as many sessions here as they may have, and
+        `NotReady`.
         """
+        self._view.check_member(sender)
         task_id = TaskId(message.task_id)
         refusal = self._refusal(task_id)
         if refusal is not None:
@@ -156,6 +164,7 @@ class Scheduler:
             claimed=tuple(NodeId(parent) for parent in message.parents if parent != sender),
             version=earlier.version if earlier is not None else 0,
         )
+        self._piece_count += child.piece_count
         self._swarms.setdefault(task_id, {})[sender] = child
         self._sessions_of.setdefault(sender, {})[task_id] = None
         self._assign(child, now)
@@ -274,6 +283,8 @@ class Scheduler:
         pieces = sum(self._swarms[task_id][sender].piece_count for task_id in open_tasks)
         if len(open_tasks) >= MAX_SESSIONS_PER_PEER or pieces + piece_count > MAX_PIECES_PER_PEER:
             raise Busy("too many downloads of one node at this scheduler")
+        if self._piece_count + piece_count > MAX_PIECES_IN_ALL:
+            raise Busy("too many downloads at this scheduler")
 
     def _session(self, task_id: TaskId, sender: NodeId, session: int) -> Child | None:
         child = self._swarms.get(task_id, {}).get(sender)
@@ -281,6 +292,7 @@ class Scheduler:
 
     def _end(self, child: Child) -> None:
         self._feed(child, ())
+        self._piece_count -= child.piece_count
         child.review_at = float("inf")
         _discard(self._swarms, child.task_id, child.node_id)
         _discard(self._sessions_of, child.node_id, child.task_id)

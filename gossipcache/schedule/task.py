@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gossipcache.errors import NotReady
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.manifest import SignedManifest, SignedTombstone
 from gossipcache.messages.announcements import DeletedTask
@@ -45,6 +46,12 @@ class View:
     record_of: Callable[[TaskId], RecordView | None]
     keepers_of: Callable[[TaskId], tuple[NodeId, ...]]
     is_alive: Callable[[NodeId], bool]
+
+    def check_member(self, node_id: NodeId) -> None:
+        """Only of alive members is anything kept: their number is limited, that of the keys which
+        the holder of the cluster's secret can make is not. Raises `NotReady`."""
+        if not self.is_alive(node_id):
+            raise NotReady("this scheduler does not know the node as an alive member yet")
 
     def manifest_name(self, task_id: TaskId) -> bytes | None:
         """The name of the task's present manifest, if its record is here."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gossipcache.errors import Busy
+from gossipcache.errors import Busy, NotReady
 from gossipcache.identity import Identity
 from gossipcache.ids import NodeId
 from gossipcache.manifest import SignedManifest
@@ -25,7 +25,12 @@ from gossipcache.schedule.announcement import (
     sign_batch,
     sign_heartbeat,
 )
-from gossipcache.schedule.scheduler import MAX_CHILDREN, MAX_PIECES_PER_PEER, Push
+from gossipcache.schedule.scheduler import (
+    MAX_CHILDREN,
+    MAX_PIECES_IN_ALL,
+    MAX_PIECES_PER_PEER,
+    Push,
+)
 from gossipcache.schedule.task import bits_of_pieces, runs_of
 from tests.schedule.fixtures import (
     CLUSTER,
@@ -365,3 +370,27 @@ class TestSessions:
         with pytest.raises(Busy):
             keeper.register(CHILDREN[0], TASK)
         assert keeper.register(CHILDREN[1], TASK).status == "assigned"
+
+    def test_nor_can_many_together(self, keeper: Keeper) -> None:
+        task, per_peer = manifest_of("huge"), 2**22
+        full = MAX_PIECES_IN_ALL // per_peer
+        for number in range(full):
+            keeper.register(identity(1000 + number), task, piece_count=per_peer)
+        with pytest.raises(Busy):
+            keeper.register(CHILDREN[0], TASK)
+        keeper.core.member_down(identity(1000).node_id, keeper.now)
+        assert keeper.register(CHILDREN[0], TASK).status == "assigned"
+
+    def test_nothing_is_kept_of_a_node_that_is_no_member(self, keeper: Keeper) -> None:
+        stranger = CHILDREN[0]
+        keeper.dead.add(stranger.node_id)
+        for say in (
+            lambda: keeper.register(stranger, TASK),
+            lambda: keeper.announce(stranger, held_of(TASK)),
+            lambda: keeper.core.release(TASK.task_id, stranger.node_id, keeper.now),
+        ):
+            with pytest.raises(NotReady):
+                say()
+        # What it signs is judged all the same.
+        forged = sign_batch(batch_of(held_of(TASK), sequence=2**50), CHILDREN[1])
+        assert keeper.receive(stranger, forged).dropped == "forged"
