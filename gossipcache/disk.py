@@ -9,9 +9,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import PurePath
@@ -26,6 +28,7 @@ FOLDER_MODE = 0o700
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _FICLONE = 0x40049409
+_DIRECT_ALIGNMENT_BYTES = 4096
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _NO_CLONE = frozenset(
     (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.ETXTBSY)
@@ -40,6 +43,9 @@ class OsFile:
     def __init__(self, descriptor: int, path: PurePath) -> None:
         self._descriptor = descriptor
         self._path = path
+        self._direct: int | None = None
+        """A second descriptor, past the page cache; -1 where there is none."""
+        self._opening_direct = threading.Lock()
 
     def read_at(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes from `offset`; fewer only at the end of the file."""
@@ -69,6 +75,31 @@ class OsFile:
                 count = os.pwrite(self._open(), view, offset)
                 offset += count
                 view = view[count:]
+
+    def write_past_cache(self, offset: int, data: Buffer) -> None:
+        """Writes whole aligned blocks by direct I/O (open(2), O_DIRECT), the rest as `write_at`.
+
+        A copy into the page cache costs more than the disk itself where its pages have to be
+        found first, above all in virtual machines. Raises `NoSpace`.
+        """
+        view = memoryview(data).cast("B")
+        whole = len(view) - len(view) % _DIRECT_ALIGNMENT_BYTES
+        if whole and offset % _DIRECT_ALIGNMENT_BYTES == 0 and self._direct_descriptor() >= 0:
+            try:
+                with _full_disk_as_no_space(self._path):
+                    count = os.pwrite(self._direct_descriptor(), view[:whole], offset)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # a buffer that is not aligned
+                    raise
+            else:
+                offset, view = offset + count, view[count:]
+        self.write_at(offset, view)
+
+    def _direct_descriptor(self) -> int:
+        with self._opening_direct:
+            if self._direct is None:
+                self._direct = _opened_direct(self._open())
+            return self._direct
 
     def allocate(self, size: int) -> None:
         """Reserves room for `size` bytes and makes the file that long. Raises `NoSpace`."""
@@ -106,8 +137,10 @@ class OsFile:
     def close(self) -> None:
         """Releases the file; a second call does nothing."""
         descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        direct, self._direct = self._direct, -1
+        for each in (descriptor, direct):
+            if each is not None and each >= 0:
+                os.close(each)
 
     def _open(self) -> int:
         # A closed number may already name another file: never hand -1's successor to the system.
@@ -118,6 +151,10 @@ class OsFile:
 
 class OsDisk:
     """`gossipcache.env.Disk` over the operating system (Linux)."""
+
+    def buffer(self, size: int) -> memoryview:
+        """Zeroed memory of `size` bytes that begins at a page."""
+        return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
     def open(self, path: PurePath, mode: OpenMode) -> OsFile:
         """Opens a regular file; raises `OSError` for a link or anything else."""
@@ -249,6 +286,18 @@ class OsDisk:
         """Room left for this user on the file system of `path`, in bytes."""
         room = os.statvfs(path)
         return room.f_bavail * room.f_frsize
+
+
+def _opened_direct(descriptor: int) -> int:
+    # Opening it anew would give a file opened to read a way to be written.
+    if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        return -1
+    try:
+        return os.open(
+            f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC | os.O_NOCTTY
+        )
+    except OSError:  # a file system without direct I/O, or no /proc
+        return -1
 
 
 def _kind(mode: int) -> Literal["file", "directory", "link", "other"]:

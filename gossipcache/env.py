@@ -37,6 +37,11 @@ class DiskFile(Protocol):
     def write_at(self, offset: int, data: Buffer) -> None:
         """Writes all of `data` at `offset`; not durable before `sync`."""
 
+    def write_past_cache(self, offset: int, data: Buffer) -> None:
+        """`write_at` for bulk that is not read again soon: it goes straight to the disk where
+        the system can (from a `Disk.buffer`, at a multiple of 4 KiB). It may wait for the disk,
+        and is not durable before `sync` either."""
+
     def allocate(self, size: int) -> None:
         """Reserves room for `size` bytes and makes the file that long. Raises `NoSpace`."""
 
@@ -73,6 +78,9 @@ class FileStamp:
 class Disk(Protocol):
     """The file system, called from workers. Errors of the system are raised as `OSError`,
     but a full disk or quota as `NoSpace`."""
+
+    def buffer(self, size: int) -> memoryview:
+        """Zeroed memory of `size` bytes that the disk can write from as it stands."""
 
     def open(self, path: PurePath, mode: OpenMode) -> DiskFile:
         """`read`: must exist · `write`: read and write, must exist · `create`: made anew, 0600,

@@ -67,6 +67,10 @@ class SimFile:
         self._check(write=True)
         self._disk.write(self._inode, self._path, offset, bytes(data))
 
+    def write_past_cache(self, offset: int, data: Buffer) -> None:
+        """The same: durable only after a `sync`."""
+        self.write_at(offset, data)
+
     def allocate(self, size: int) -> None:
         """Makes the file `size` bytes long. Raises `NoSpace`."""
         self.truncate(size)
@@ -163,6 +167,10 @@ class SimDisk:
         """The virtual time that the operations since the last call took."""
         cost_s, self._cost_s = self._cost_s, 0.0
         return cost_s
+
+    def buffer(self, size: int) -> memoryview:
+        """Zeroed memory of `size` bytes."""
+        return memoryview(bytearray(size))
 
     def check_alive(self) -> None:
         """Raises `DiskCrashed` if the process is dead."""

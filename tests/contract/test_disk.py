@@ -77,6 +77,26 @@ def test_a_write_beyond_the_end_leaves_zeros(disk: Disk, home: PurePath) -> None
     file.close()
 
 
+@pytest.mark.parametrize("offset", [0, 4096, 10])
+@pytest.mark.parametrize("size", [1, 4096, 8192 + 5])
+@pytest.mark.parametrize("shift", [0, 1])
+def test_a_write_past_the_cache_is_a_write(
+    disk: Disk, home: PurePath, offset: int, size: int, shift: int
+) -> None:
+    file = disk.open(home / "a", "create")
+    file.allocate(20_000)
+    buffer = disk.buffer(shift + size)[shift:]
+    buffer[:] = os.urandom(size)
+    file.write_past_cache(offset, buffer)
+    assert file.read_at(offset, size) == buffer
+    assert file.read_at(offset + size, 5) == bytes(5)
+    assert file.size() == 20_000
+    file.sync()
+    file.close()
+    with pytest.raises(OSError):
+        file.write_past_cache(offset, buffer)
+
+
 def test_allocate_and_truncate_set_the_length(disk: Disk, home: PurePath) -> None:
     file = written(disk, home / "a", b"abc")
     file.allocate(10_000)
@@ -121,8 +141,10 @@ def test_read_and_write_need_what_exists(disk: Disk, home: PurePath) -> None:
 def test_a_file_opened_to_read_is_not_writable(disk: Disk, home: PurePath) -> None:
     put(disk, home / "a", b"old")
     file = disk.open(home / "a", "read")
-    with pytest.raises(OSError):
-        file.write_at(0, b"new")
+    for write in (file.write_at, file.write_past_cache):
+        with pytest.raises(OSError):
+            write(0, disk.buffer(4096))
+    assert file.read_at(0, 9) == b"old"
     file.close()
 
 

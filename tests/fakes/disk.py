@@ -37,6 +37,9 @@ class MemoryFile:
         _overlay(self._inode.data, offset, bytes(data))
         self._inode.unsynced.append((offset, bytes(data)))
 
+    def write_past_cache(self, offset: int, data: Buffer) -> None:
+        self.write_at(offset, data)
+
     def allocate(self, size: int) -> None:
         self.truncate(max(size, len(self._inode.data)))
 
@@ -104,6 +107,9 @@ class MemoryDisk:
     def _new_inode(self) -> _Inode:
         self._inodes += 1
         return _Inode(self._inodes)
+
+    def buffer(self, size: int) -> memoryview:
+        return memoryview(bytearray(size))
 
     def open(self, path: PurePath, mode: OpenMode) -> MemoryFile:
         if mode == "create":

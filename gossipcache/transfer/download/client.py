@@ -82,7 +82,7 @@ class Downloader:
         self.metrics = metrics
         self.arrivals = Arrivals()
         """What running downloads have got; for this node's `PieceServer`."""
-        self.buffers = Buffers()
+        self.buffers = Buffers(env.disk.buffer)
 
     async def download(
         self,
@@ -146,9 +146,9 @@ class _Run:
         self._connections: dict[NodeId, ParentConnection] = {}
         self._seen_bytes: dict[NodeId, int] = {}
         self._opened = 0
-        self._receiving: dict[int, tuple[NodeId, bytearray]] = {}
+        self._receiving: dict[int, tuple[NodeId, memoryview]] = {}
         """The buffer of each request in flight, and whom it was asked of."""
-        self._checking: dict[int, bytearray] = {}
+        self._checking: dict[int, memoryview] = {}
         self._inbox, self._events = trio.open_memory_channel[Event](_INBOX_SIZE)
         self._to_check, self._checks = trio.open_memory_channel[CheckPiece](float("inf"))
         self._nursery: trio.Nursery | None = None
@@ -262,7 +262,7 @@ class _Run:
             case FetchPiece(parent, slot, index, request_id):
                 buffer = self._buffers.take(self._manifest.piece_size)
                 self._receiving[request_id] = (parent, buffer)
-                view = memoryview(buffer)[: self._manifest.piece_length(index)]
+                view = buffer[: self._manifest.piece_length(index)]
                 self._connections[parent].fetch(slot, request_id, index, view)
             case CheckPiece(request_id=request_id):
                 self._checking[request_id] = self._receiving.pop(request_id)[1]
@@ -319,7 +319,7 @@ class _Run:
     async def _check(self, check: CheckPiece) -> None:
         assert self._sink is not None
         buffer, length = self._checking[check.request_id], self._manifest.piece_length(check.index)
-        work = partial(self._sink.take, check.index, memoryview(buffer)[:length], self._on_piece)
+        work = partial(self._sink.take, check.index, buffer[:length], self._on_piece)
         valid = await self._workers.run(work)
         del self._checking[check.request_id]
         self._buffers.give(buffer)

@@ -16,6 +16,10 @@ from gossipcache.env import Buffer, Disk, DiskFile, FileStamp
 from gossipcache.errors import Conflict, UsageError
 from gossipcache.transfer.files.chunks import write_sparse
 
+LARGE_BYTES = 64 * 2**20
+"""From this size on an output is written past the cache: its bytes stand there already, in the
+store's file, from which peers are served. What is smaller stays at hand for the user."""
+
 _PREFIX = ".gossipcache-"
 _SUFFIX = ".part"
 _NO_LINKS = frozenset(
@@ -151,6 +155,7 @@ class OutputFile:
         self._disk = disk
         self._umask = umask
         self._place = Place(disk, target, ledger, token, overwrite)
+        self._is_large = size >= LARGE_BYTES
         self._file: DiskFile | None = None
         self.cloned = False
         """Whether the content of `source` is there already."""
@@ -166,7 +171,7 @@ class OutputFile:
     def write(self, offset: int, data: Buffer) -> None:
         """Puts verified bytes at their place."""
         assert self._file is not None
-        self._file.write_at(offset, data)
+        (self._file.write_past_cache if self._is_large else self._file.write_at)(offset, data)
 
     def write_sparse(self, offset: int, chunk: memoryview) -> None:
         """The same for at most 1 MiB, leaving out zeros; for an output made `sparse`."""

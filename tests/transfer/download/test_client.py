@@ -292,7 +292,7 @@ def test_the_whole_digest_takes_pieces_in_any_order(order: list[int], present: s
 
 
 def test_buffers_are_shared_between_downloads() -> None:
-    buffers = Buffers(limit_bytes=16 * 100)
+    buffers = Buffers(SimDisk().buffer, limit_bytes=16 * 100)
     with buffers.download():
         assert buffers.share(100) == 16
         assert buffers.share(1000) == 1

@@ -7,10 +7,12 @@ from pathlib import Path, PurePath
 
 import pytest
 
+from gossipcache.disk import OsFile
 from gossipcache.errors import Conflict, IntegrityError, NoSpace, UsageError
+from gossipcache.transfer.files import output as output_module
 from gossipcache.transfer.files.local_export import export_file, export_link
 from gossipcache.transfer.files.output import OutputFile
-from sim.disk import SimDisk
+from sim.disk import SimDisk, SimFile
 from tests.transfer.samples import PIECE, TASK, Shop, content_of
 
 
@@ -196,3 +198,20 @@ def test_an_export_by_link_shares_one_read_only_file(os_shop: Shop) -> None:
     with pytest.raises(IntegrityError):
         os_shop.store.open_data(TASK)
     assert os_shop.store.verify(TASK) == (0,)
+
+
+def test_a_large_output_does_not_push_the_store_out_of_the_cache(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past_cache: list[int] = []
+    monkeypatch.setattr(output_module, "LARGE_BYTES", 4)
+    for kind in (OsFile, SimFile):
+        monkeypatch.setattr(
+            kind, "write_past_cache", lambda _file, _offset, data: past_cache.append(len(data))
+        )
+    for size in (3, 4):
+        out = output(shop, size=size)
+        out.write(0, bytes(size))
+        out.commit()
+        shop.disk.remove(shop.root / "out")
+    assert past_cache == [4]
