@@ -6,6 +6,7 @@ run a node through this.
 
 from __future__ import annotations
 
+import errno
 import platform
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,13 +14,15 @@ from contextlib import asynccontextmanager
 import trio
 
 from gossipcache.cluster import LOOPBACK, Cluster
-from gossipcache.errors import NotPermitted, UsageError
+from gossipcache.errors import GossipcacheError, NotPermitted, UsageError, from_os_error
 from gossipcache.home import ClusterFile, Home
 from gossipcache.identity import Identity
 from gossipcache.ids import Address
 from gossipcache.machine import real_env
 from gossipcache.node.node import Node
 from gossipcache.settings import Settings, check_exposure
+
+_ADDRESS_ERRORS = frozenset((errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT))
 
 LEAVE_S = 2.0
 """How long a node that ends tries to tell its members."""
@@ -53,7 +56,7 @@ async def running_node(
         try:
             await nursery.start(node.run)
         except OSError as error:
-            raise _cannot_listen(config.listen, error) from error
+            raise _cannot_start(config.listen, error) from error
         try:
             yield node
         finally:
@@ -74,10 +77,12 @@ def only_error(error: BaseException) -> BaseException:
     return error
 
 
-def _cannot_listen(listen: Address | None, error: OSError) -> UsageError | NotPermitted:
-    if isinstance(error, PermissionError):
+def _cannot_start(listen: Address | None, error: OSError) -> GossipcacheError:
+    if isinstance(error, PermissionError) and not error.filename:
         return NotPermitted(f"may not listen on {listen}", "use a port from 1024")
-    return UsageError(
-        f"cannot listen on {listen} ({error.strerror or error})",
-        "give another --listen; port 0 picks a free one",
-    )
+    if error.errno in _ADDRESS_ERRORS or isinstance(error, trio.socket.gaierror):
+        return UsageError(
+            f"cannot listen on {listen} ({error.strerror or error})",
+            "give another --listen; port 0 picks a free one",
+        )
+    return from_os_error(error)

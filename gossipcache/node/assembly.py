@@ -24,6 +24,7 @@ from gossipcache.node.deleting import accept_tombstone, handle_drop
 from gossipcache.node.fetching import announce
 from gossipcache.node.housekeeping import keep_in_order
 from gossipcache.node.importing import settle_unpublished
+from gossipcache.node.looking import check_reach
 from gossipcache.node.scrubbing import scrub
 from gossipcache.node.services import Services
 from gossipcache.schedule.scheduling import SchedulerService
@@ -112,7 +113,9 @@ class Assembly:
             records=self._records,
             announcer=announcer,
             store=store,
-            downloads=Downloads(downloader, announcer.session),
+            downloads=Downloads(
+                downloader, announcer.session, lambda signed: check_reach(self.services, signed)
+            ),
         )
         links.handle(DropTask, partial(handle_drop, self.services))
         self._copies = CopyDuty(self.services)

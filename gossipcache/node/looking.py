@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from gossipcache.dht.records.service import TaskRecord
-from gossipcache.errors import TaskNotFound
+from gossipcache.errors import NodeUnreachable, TaskNotFound, TimedOut
 from gossipcache.ids import task_id_of
 from gossipcache.manifest import SignedManifest
 from gossipcache.node.services import Services, fits, not_found
@@ -17,6 +17,7 @@ from gossipcache.transfer.store.index import StoredTask
 REANNOUNCED_S = 4.0
 """Holders announce themselves to new keepers within this time of a change of the ring."""
 ASK_AGAIN_S = 0.2
+ASK_HOLDERS_S = 5.0
 
 
 def find_local(services: Services, query: TaskQuery) -> StoredTask | None:
@@ -80,6 +81,18 @@ async def stat(
         await trio.sleep(ASK_AGAIN_S)
         holders = await services.announcer.holders(task_id, timeout_s)
     return describe(services, found, stored, holders.known)
+
+
+async def check_reach(services: Services, signed: SignedManifest) -> None:
+    """Raises `TaskNotFound` if the members that are alive do not hold all of the task, which
+    counts only once the membership has been quiet for a while (see `stat`)."""
+    try:
+        holders = await services.announcer.holders(signed.task_id, ASK_HOLDERS_S)
+    except (NodeUnreachable, TimedOut):
+        return
+    if not holders.covered and services.membership.quiet_s > REANNOUNCED_S:
+        query = TaskQuery(signed.manifest.cid, signed.manifest.tag)
+        raise not_found(query, "the alive members do not hold all of it")
 
 
 def describe(

@@ -147,3 +147,19 @@ def test_a_tree_comes_back_as_a_tree_and_reads_as_a_tar() -> None:
             assert archive.getnames() == ["a", "b", "empty"]
 
     in_cluster(test)
+
+
+def test_an_export_that_nobody_alive_can_feed_ends_as_not_found() -> None:
+    async def test(world: World) -> None:
+        world.machines["n1"].put_file("other", b"")
+        await world.import_content("n0", "report", SIZE)
+        await world.kill("n0")
+        started = trio.current_time()
+        with pytest.raises(TaskNotFound, match="the alive members do not hold all of it"):
+            await world.on("n1", lambda node: node.export(exporting("report", "out")))
+        assert trio.current_time() - started < 60
+        assert read(world, "n1", "out") is None
+        await world.start("n0")
+        assert (await world.export("n1", "report")).bytes_by_source == {"n0": SIZE}
+
+    in_cluster(test)

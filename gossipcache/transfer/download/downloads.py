@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
@@ -24,6 +24,10 @@ from gossipcache.transfer.pieces import PieceSet
 from gossipcache.transfer.store.arrivals import to_bits
 
 OpenSession = Callable[[SignedManifest, Collection[int]], AbstractAsyncContextManager[Swarm]]
+CheckReach = Callable[[SignedManifest], Awaitable[None]]
+
+STARVED_S = 15.0
+"""After this long without progress it is asked whether anybody alive has the rest."""
 
 
 class Joined:
@@ -121,6 +125,7 @@ class _Shared:
         self.joined: tuple[Joined, ...] = ()
         """Replaced, never changed: workers read it."""
         self.present = 0
+        self.done_bytes = 0
         self.scope = trio.CancelScope()
         self.over = trio.Event()
         self._handed: deque[tuple[int, Joined]] = deque()
@@ -136,7 +141,7 @@ class _Shared:
         while self._handed:
             index, one = self._handed.popleft()
             one.handed(index)
-        self.present = present
+        self.present, self.done_bytes = present, progress.done_bytes
         for one in self.joined:
             one.found(present, progress)
 
@@ -144,10 +149,14 @@ class _Shared:
 class Downloads:
     """The downloads of one node. Each goes on as long as anybody who joined it is there."""
 
-    def __init__(self, downloader: Downloader, session: OpenSession) -> None:
-        """`session(signed, have)` registers with the task's schedulers."""
+    def __init__(
+        self, downloader: Downloader, session: OpenSession, check_reach: CheckReach
+    ) -> None:
+        """`session(signed, have)` registers with the task's schedulers; `check_reach(signed)`
+        raises if the task cannot be had now, which ends a download that does not get on."""
         self._downloader = downloader
         self._session = session
+        self._check_reach = check_reach
         self._running: dict[TaskId, _Shared] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -206,7 +215,10 @@ class Downloads:
         outcome: DownloadOutcome | BaseException = Interrupted("the download was stopped")
         try:
             with shared.scope:
-                outcome = await self._download(shared)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._end_out_of_reach, shared)
+                    outcome = await self._download(shared)
+                    nursery.cancel_scope.cancel()
         except Exception as error:
             outcome = _single(error)
         finally:
@@ -214,6 +226,13 @@ class Downloads:
             shared.over.set()
             for one in shared.joined:
                 one.end(outcome)
+
+    async def _end_out_of_reach(self, shared: _Shared) -> None:
+        while True:
+            seen = shared.done_bytes
+            await trio.sleep(STARVED_S)
+            if shared.done_bytes == seen:
+                await self._check_reach(shared.signed)
 
     async def _download(self, shared: _Shared) -> DownloadOutcome:
         signed, store = shared.signed, self._downloader.store

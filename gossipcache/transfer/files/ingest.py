@@ -16,7 +16,7 @@ from pathlib import PurePath
 from blake3 import blake3
 
 from gossipcache.env import Buffer, Disk, DiskFile, FileStamp
-from gossipcache.errors import SourceChanged, UsageError
+from gossipcache.errors import NotPermitted, SourceChanged, UsageError
 from gossipcache.transfer.digest_tree import DigestTree
 from gossipcache.transfer.files.chunks import CHUNK_BYTES, OnProgress, ignore_progress, write_sparse
 from gossipcache.transfer.store.index import LinkStamp
@@ -227,11 +227,13 @@ def regular_file(disk: Disk, path: PurePath) -> FileStamp:
 
 
 def open_source(disk: Disk, path: PurePath) -> DiskFile:
-    """The file, for reading. Raises `UsageError` if that is not permitted."""
+    """The file, for reading. Raises `NotPermitted`."""
     try:
         return disk.open(path, "read")
     except PermissionError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        raise NotPermitted(
+            f"{path} cannot be read ({error.strerror})", "check its owner and mode"
+        ) from error
     except FileNotFoundError as error:
         raise changed(path) from error
 

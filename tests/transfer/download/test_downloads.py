@@ -31,7 +31,10 @@ class Bench:
         self.parent_id = parent.node_id
         self.swarm = FakeSwarm(parent.node_id)
         self.sessions = 0
-        self.downloads = Downloads(self.child.downloader, self._session)
+        self.downloads = Downloads(self.child.downloader, self._session, self._check_reach)
+
+    async def _check_reach(self, signed: SignedManifest) -> None:
+        assert signed is SIGNED
 
     def _session(
         self, signed: SignedManifest, have: Collection[int]
