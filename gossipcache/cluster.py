@@ -25,7 +25,7 @@ SEAL_OVERHEAD_BYTES = 24 + 16
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster's id (8 bytes) and its secrets (32 bytes each, newest first; none on loopback)."""
+    """A cluster's id (8 bytes) and its secrets (32 bytes each, the one in use first; none on loopback)."""
 
     cluster_id: bytes
     secrets: tuple[bytes, ...] = ()
@@ -36,7 +36,7 @@ class Cluster:
         return bool(self.secrets)
 
     def seal(self, datagram: bytes, entropy: Callable[[int], bytes]) -> bytes:
-        """`datagram` encrypted and authenticated with the newest secret (XSalsa20-Poly1305)."""
+        """`datagram` encrypted and authenticated with the first secret (XSalsa20-Poly1305)."""
         if not self.secrets:
             return datagram
         return bytes(nacl.secret.SecretBox(_derived(self.secrets[0], b"datagram")).encrypt(
@@ -55,7 +55,7 @@ class Cluster:
         raise IntegrityError("a datagram that no cluster secret opens")
 
     def mac(self, transcript: bytes) -> bytes:
-        """A proof (32 bytes) of knowing the newest secret, bound to `transcript`."""
+        """A proof (32 bytes) of knowing the first secret, bound to `transcript`."""
         return _mac(self.secrets[0] if self.secrets else bytes(SECRET_BYTES), transcript)
 
     def check_mac(self, transcript: bytes, proof: bytes) -> bool:

@@ -35,23 +35,39 @@ PROBE_GRACE_S = 0.2
 """Asking who holds a home takes its lock for an instant; a starting node waits that out."""
 
 RunMode = Literal["auto", "background", "foreground"]
+RotationStep = Literal["begin", "switch", "finish"]
+_NO_ROTATION = ("no rotation is under way", "begin one with `gossipcache cluster key rotate`")
+_OUT_OF_TURN = {
+    "begin": ("a rotation is under way", "end it with `gossipcache cluster key rotate --finish`"),
+    "switch": _NO_ROTATION,
+    "finish": _NO_ROTATION,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterFile:
     """What `cluster init` makes and every node of the cluster holds a copy of.
 
-    `secrets`: newest first, two while a rotation is under way.
+    `secrets`: the first seals and proves, each is accepted. Two while a rotation is under way:
+    nodes are restarted one by one, so all must accept a secret before the first one uses it.
     """
 
     cluster_id: bytes
     secrets: tuple[bytes, ...]
     delete_policy: Literal["any", "publisher"] = "any"
 
-    def rotated(self) -> ClusterFile:
-        """The same cluster with a new secret in front of the present one."""
-        fresh = os.urandom(SECRET_BYTES)
-        return ClusterFile(self.cluster_id, (fresh, *self.secrets[:1]), self.delete_policy)
+    def rotated(self, step: RotationStep) -> ClusterFile:
+        """The same cluster one step further: a new secret accepted, used, or the only one.
+
+        Raises `Conflict` for a step out of turn.
+        """
+        if (len(self.secrets) == 1) != (step == "begin"):
+            raise Conflict(*_OUT_OF_TURN[step])
+        if step == "begin":
+            secrets = (*self.secrets, os.urandom(SECRET_BYTES))
+        else:
+            secrets = self.secrets[::-1] if step == "switch" else self.secrets[:1]
+        return ClusterFile(self.cluster_id, secrets, self.delete_policy)
 
 
 def new_cluster(delete_policy: Literal["any", "publisher"] = "any") -> ClusterFile:

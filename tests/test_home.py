@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -117,14 +118,23 @@ def test_a_cluster_file_reads_back(home: Home) -> None:
     assert home.cluster() == cluster
 
 
-def test_rotation_keeps_the_last_secret_and_the_id() -> None:
-    first = new_cluster()
-    second = first.rotated()
-    third = second.rotated()
-    assert second.secrets[1] == first.secrets[0]
-    assert third.secrets[1] == second.secrets[0]
-    assert len(third.secrets) == 2
-    assert third.cluster_id == first.cluster_id
+def test_each_step_of_a_rotation_understands_the_one_before() -> None:
+    old = new_cluster()
+    begun = old.rotated("begin")
+    switched = begun.rotated("switch")
+    finished = switched.rotated("finish")
+    for earlier, later in pairwise((old, begun, switched, finished)):
+        assert earlier.secrets[0] in later.secrets
+        assert later.secrets[0] in earlier.secrets
+    assert finished.secrets != old.secrets
+    assert finished.cluster_id == old.cluster_id
+
+
+def test_steps_of_a_rotation_are_taken_in_turn() -> None:
+    old = new_cluster()
+    for cluster, step in ((old, "switch"), (old, "finish"), (old.rotated("begin"), "begin")):
+        with pytest.raises(Conflict):
+            cluster.rotated(step)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

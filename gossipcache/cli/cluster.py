@@ -22,6 +22,7 @@ from gossipcache.client import ControlClient
 from gossipcache.errors import Conflict, TaskNotFound, UsageError
 from gossipcache.home import (
     Home,
+    RotationStep,
     decode_cluster,
     encode_cluster,
     new_cluster,
@@ -32,6 +33,17 @@ from gossipcache.launch import await_listening
 
 EXPECT_TIMEOUT_S = 10.0
 SHORTEST_WAIT_S = 0.1
+
+_ROTATED = {
+    "begin": "made a new secret, accepted but not used yet",
+    "switch": "the other secret is the one used now",
+    "finish": "dropped the secret not used",
+}
+_NEXT = {
+    "begin": ", then run `rotate --switch`",
+    "switch": ", then `rotate --finish`",
+    "finish": "",
+}
 
 
 @click.command("members")
@@ -131,19 +143,24 @@ def show_path_command(shared: Shared) -> None:
 
 
 @key_group.command("rotate")
+@click.option("--switch", "step", flag_value="switch", help="Second step: use the new secret.")
+@click.option("--finish", "step", flag_value="finish", help="Last step: drop the one not used.")
 @shared_options
 @pass_shared
-def rotate_command(shared: Shared) -> None:
-    """Put a new secret in front; the present one is accepted until the next rotation."""
+def rotate_command(shared: Shared, step: RotationStep | None) -> None:
+    """Replace the secret in three steps, without an outage: accept a new one, --switch to it,
+    --finish. After each, import the file on every other node and restart the nodes one by one.
+    """
     home = _existing(shared.home)
     cluster = home.cluster()
     assert cluster is not None
-    home.write_cluster(cluster.rotated(), replace=True)
+    step = step or "begin"
+    home.write_cluster(cluster.rotated(step), replace=True)
     shared.show(
-        {"path": str(home.cluster_path), "cluster_id": cluster.cluster_id.hex()},
+        {"path": str(home.cluster_path), "cluster_id": cluster.cluster_id.hex(), "step": step},
         lambda: [
-            f"rotated the secret in {home.cluster_path}",
-            "import the file on every other node, then restart the nodes one by one",
+            f"{_ROTATED[step]}: {home.cluster_path}",
+            "import this file on every other node, restart the nodes one by one" + _NEXT[step],
         ],
     )
 

@@ -109,12 +109,20 @@ def test_a_cluster_key_travels_to_another_home(run: Run, home: Home, tmp_path: P
     assert run("cluster", "key", "show-path").code == 3
     assert run("cluster", "key", "import", str(key)).code == 0
     assert run("cluster", "key", "show-path").out == f"{home.cluster_path}\n"
-    before = home.cluster()
-    assert run("cluster", "key", "rotate").code == 0
-    after = home.cluster()
-    assert before is not None
-    assert after is not None
-    assert (after.cluster_id, after.secrets[1]) == (before.cluster_id, before.secrets[0])
+
+
+def test_a_secret_is_rotated_in_three_steps(run: Run, home: Home) -> None:
+    run("cluster", "init")
+    assert run("cluster", "key", "rotate", "--switch").code == 8
+    counts = []
+    for step in ([], ["--switch"], ["--finish"]):
+        done = run("--format", "json", "cluster", "key", "rotate", *step)
+        assert done.code == 0
+        cluster = home.cluster()
+        assert cluster is not None
+        assert not any(secret.hex() in done.out + done.err for secret in cluster.secrets)
+        counts.append(len(cluster.secrets))
+    assert counts == [2, 2, 1]
 
 
 def test_another_clusters_key_does_not_slip_in(run: Run, home: Home, tmp_path: Path) -> None:
