@@ -68,6 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     "transfer.store.removal": {"threading"},
     "transfer.store.staging": {"threading"},
     "transfer.download.whole_digest": {"threading"},
+    "transfer.download.downloads": {"threading"},
 }
 
 

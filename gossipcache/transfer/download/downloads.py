@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -44,6 +45,10 @@ class Joined:
         """Given to `on_piece` or by `stored`."""
         self._outcome: DownloadOutcome | BaseException | None = None
         self._news = trio.Event()
+        self._writers = 0
+        """Workers that are inside `on_piece`."""
+        self._has_left = False
+        self._writer_gone = threading.Condition()
 
     @property
     def have(self) -> PieceSet:
@@ -86,11 +91,25 @@ class Joined:
         one's part in the download, and nobody else's."""
         if self._on_piece is None or self._outcome is not None:
             return False
+        with self._writer_gone:
+            if self._has_left:
+                return False
+            self._writers += 1
         try:
             self._on_piece(index, data)
         except Exception as error:
             self._outcome = error
+        finally:
+            with self._writer_gone:
+                self._writers -= 1
+                self._writer_gone.notify_all()
         return True
+
+    def leave(self) -> None:
+        """Called in a worker: on return no `on_piece` runs any more, nor ever will."""
+        with self._writer_gone:
+            self._has_left = True
+            self._writer_gone.wait_for(lambda: not self._writers)
 
     def handed(self, index: int) -> None:
         """`hand_over` of piece `index` has given it."""
@@ -180,7 +199,8 @@ class Downloads:
 
         Each piece reaches a joiner once: by `on_piece` (in a worker, while it is hot) if it
         comes in later, else by `Joined.stored`. For the rest see `Downloader.download`. Who
-        leaves the block early does not disturb the others; when the last one leaves, the
+        leaves the block early does not disturb the others, and its `on_piece` is not running
+        any more when the block has ended; when the last one leaves, the
         download stops, and its progress is kept. Raises `Conflict` while another manifest of
         the task is being downloaded.
         """
@@ -194,6 +214,9 @@ class Downloads:
             shared.joined = tuple(one for one in shared.joined if one is not me)
             if not shared.joined:
                 shared.scope.cancel()
+            if on_piece is not None:
+                with trio.CancelScope(shield=True):
+                    await self._downloader.env.workers.run(me.leave)
 
     async def _shared(self, signed: SignedManifest, check_digest: bool) -> _Shared:
         while (shared := self._running.get(signed.task_id)) is not None:

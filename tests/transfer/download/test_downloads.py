@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 
@@ -10,7 +11,7 @@ from trio.testing import MockClock
 from gossipcache.errors import Conflict, NoSpace, TaskNotFound
 from gossipcache.manifest import SignedManifest
 from gossipcache.swarm import Swarm
-from gossipcache.transfer.download.downloads import Downloads
+from gossipcache.transfer.download.downloads import Downloads, Joined
 from tests.fakes.channels import ChannelBoard, Wire
 from tests.transfer.samples import PIECE, TASK, content_of, manifest_for
 from tests.transfer.swarm_nodes import FakeSwarm, SwarmNode
@@ -183,3 +184,26 @@ async def test_a_late_joiner_can_ask_for_the_digest_of_the_whole(
     stored = bench.child.store.find(TASK)
     assert stored is not None
     assert stored.entry.digest_checked
+
+
+async def test_who_has_left_is_given_nothing_more() -> None:
+    entered, go_on, calls = threading.Event(), threading.Event(), list[str]()
+
+    def write(index: int, data: memoryview) -> None:
+        entered.set()
+        go_on.wait()
+        calls.append("written")
+
+    def leave() -> None:
+        joined.leave()
+        calls.append("left")
+
+    joined = Joined(2, write, None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, joined.hand_over, 0, memoryview(b""))
+        await trio.to_thread.run_sync(entered.wait)
+        nursery.start_soon(trio.to_thread.run_sync, leave)
+        await trio.testing.wait_all_tasks_blocked()
+        go_on.set()
+    assert calls == ["written", "left"]
+    assert not joined.hand_over(1, memoryview(b""))
