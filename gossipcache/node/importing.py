@@ -245,7 +245,7 @@ async def _publish(
         pieces=manifest.piece_count,
         publisher=published.manifest.publisher.hex(),
         record_copies=published.copies,
-        already_present=published.adopted,
+        already_present=standing is not None or published.adopted,
         seconds=trio.current_time() - started,
     )
 

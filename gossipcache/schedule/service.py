@@ -21,6 +21,7 @@ from gossipcache.messages.announcements import (
     AnnounceReply,
     AskHolders,
     AskRelease,
+    DeletedTask,
     HeartbeatReply,
     HoldersReply,
     ReleaseReply,
@@ -241,7 +242,10 @@ class AnnounceService:
     async def session(
         self, manifest: SignedManifest, have: Collection[int]
     ) -> AsyncIterator[Swarm]:
-        """Membership in the task's swarm for a download that has the pieces `have` already."""
+        """Membership in the task's swarm for a download that has the pieces `have` already.
+
+        Where the task is found deleted, this node's pieces of it are dropped before the end.
+        """
         if self._nursery is None:
             raise RuntimeError("sessions need the service to run")
         self._last_session = number = max(self._last_session + 1, int(self._env.wall_time() * 1e6))
@@ -263,6 +267,9 @@ class AnnounceService:
         finally:
             del self._sessions[number]
             scope.cancel()
+            if session.deletion is not None:
+                with trio.CancelScope(shield=True):
+                    await self._drop_deleted(session.deletion)
 
     def _keepers_of(self, task_id: TaskId) -> tuple[NodeId, ...]:
         return self._ring().keepers(task_id, self._record_copies)
@@ -282,7 +289,7 @@ class AnnounceService:
                 case RestoreRecord(task_id):
                     self._repair(nursery, task_id, partial(self._restore, task_id))
                 case DropDeleted(proof):
-                    drop = partial(self._on_deleted, proof.tombstone, proof.manifest)
+                    drop = partial(self._drop_deleted, proof)
                     self._repair(nursery, TaskId(proof.task_id), drop)
 
     async def _send_batch(self, nursery: trio.Nursery, send: SendBatch) -> None:
@@ -340,6 +347,12 @@ class AnnounceService:
             self._metrics.count("announcement_repairs_failed")
         finally:
             self._repairing.discard(task_id)
+
+    async def _drop_deleted(self, proof: DeletedTask) -> None:
+        try:
+            await self._on_deleted(proof.tombstone, proof.manifest)
+        except GossipcacheError:
+            self._metrics.count("deletions_not_carried_out")
 
 
 async def _run_session(session: Session, scope: trio.CancelScope) -> None:

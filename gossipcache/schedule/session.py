@@ -87,14 +87,15 @@ class Session:
         self._ring_changed = False
         self._parents: tuple[NodeId, ...] | None = None
         self._is_new = False
-        self._deleted = False
         self._assigned = trio.Event()
+        self.deletion: DeletedTask | None = None
+        """Proof that the task was deleted, once it is known."""
 
     async def parents(self) -> tuple[NodeId, ...]:
         """See `Swarm.parents`. Raises `TaskNotFound`."""
-        while not (self._is_new or self._deleted):
+        while not self._is_new and self.deletion is None:
             await self._assigned.wait()
-        if self._deleted:
+        if self.deletion is not None:
             name = self._manifest.manifest.cid
             raise TaskNotFound(f"the task {name!r} was deleted", "import it again to have it back")
         self._is_new = False
@@ -133,7 +134,7 @@ class Session:
 
     async def run(self) -> None:
         """Registers and reports until cancelled, or until the task is found deleted."""
-        while not self._deleted:
+        while self.deletion is None:
             keeper = self._next_keeper()
             if keeper is None:
                 await self._news.wait_until(self._next_try())
@@ -206,7 +207,7 @@ class Session:
 
     async def _follow(self, keeper: NodeId) -> None:
         """Reports to `keeper` for as long as it holds the session."""
-        while not self._deleted:
+        while self.deletion is None:
             started_at = trio.current_time()
             if await self._news.wait_until(started_at + self._config.lease_interval_s):
                 await self._urgent.wait_until(started_at + self._config.report_interval_s)
@@ -285,7 +286,7 @@ class Session:
             return False
         if found.task_id != self.task_id or found.tombstone.generation < mine.generation:
             return False
-        self._deleted = True
+        self.deletion = proof
         self._assigned.set()
         self._news.ring()
         return True

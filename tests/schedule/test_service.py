@@ -325,6 +325,7 @@ async def test_a_deleted_task_ends_the_session(
             scheduler.task_deleted(TASK.task_id)
         with trio.fail_after(1.0), pytest.raises(TaskNotFound, match="was deleted"):
             await swarm.parents()
+    assert (CHILD, TASK.task_id) in stage.cast.dropped, "what it had of it is gone"
 
 
 async def test_a_deletion_of_an_older_generation_does_not_end_it(

@@ -143,13 +143,13 @@ class RecordClient:
         """
         message = WriteRecord(entry=candidate.entry, restore=restore)
         backoff_s = _FIRST_BACKOFF_S
-        reason = "no scheduler is known"
+        reason = "its keepers did not answer"
         with trio.move_on_at(deadline):
             while True:
                 answer = await self._write_round(candidate.task_id, message)
                 if isinstance(answer, RecordWritten):
                     return answer
-                reason = answer or reason
+                reason = answer or "no scheduler is known to keep it"
                 backoff_s = await self._back_off(backoff_s)
         raise TimedOut(f"the task's record could not be written in time ({reason})")
 
