@@ -1,4 +1,8 @@
-"""Invariants: what must hold of every world, whatever happened in it."""
+"""Invariants: what must hold of every world, whatever happened in it.
+
+`sim.witness` sees what is done to disks and sent; here the nodes themselves are looked at: at
+each change of a node's view, ten times a virtual second, and at the end.
+"""
 
 from __future__ import annotations
 
@@ -7,55 +11,92 @@ from functools import partial
 
 import trio
 
+from gossipcache.errors import GossipcacheError, TaskNotFound
+from gossipcache.ids import task_id_of
 from gossipcache.node.node import Node
 from gossipcache.requests import TaskQuery
 from gossipcache.results import ExportResult
-from sim.machine import Incarnation
+from sim.machine import Incarnation, NodeKilled
+from sim.witness import Task
 from sim.world import World
 
-WATCH_INTERVAL_S = 0.5
+WATCH_INTERVAL_S = 0.1
+LAST_EXPORT_S = 60.0
 
 
 async def watch(world: World) -> None:
-    """Looks at every running node again and again: no member's incarnation ever goes back in
-    one node's view, and none is beyond what the member itself ever claimed."""
-    seen: dict[tuple[Incarnation, str], int] = {}
+    """Until cancelled: at every change of a view, no member's incarnation goes back in it, and
+    none is beyond what the member itself ever claimed; and no node shows a task again that it
+    was said to have dropped."""
+    watched: dict[Incarnation, None] = {}
     claimed: dict[str, int] = {}
+    async with trio.open_nursery() as nursery:
+        while True:
+            for life in _running(world):
+                if life not in watched:
+                    watched[life] = None
+                    nursery.start_soon(_watch_view, world, life, claimed)
+            _check_deleted(world)
+            await trio.sleep(WATCH_INTERVAL_S)
+
+
+def _running(world: World) -> list[Incarnation]:
+    lives = [world.machines[name].life for name in world.up()]
+    return [life for life in lives if life is not None and life.started.is_set()]
+
+
+async def _watch_view(world: World, life: Incarnation, claimed: dict[str, int]) -> None:
+    membership = life.node.services.membership
+    seen = -1
     while True:
-        running = [world.machines[name] for name in world.up()]
-        lives = [each.life for each in running if each.life and each.life.started.is_set()]
-        for life in lives:
-            own = life.node.node_id.hex()
-            for view in life.node.members():
-                if view.id == own:
-                    claimed[own] = max(claimed.get(own, 0), view.incarnation)
-        for life in lives:
-            _check_view(world, life, seen, claimed)
-        await trio.sleep(WATCH_INTERVAL_S)
+        seen = await membership.wait_change(seen)
+        if life.is_ending:
+            return
+        _check_view(world, life, claimed)
 
 
-def _check_view(
-    world: World,
-    life: Incarnation,
-    seen: dict[tuple[Incarnation, str], int],
-    claimed: dict[str, int],
-) -> None:
+def _check_view(world: World, life: Incarnation, claimed: dict[str, int]) -> None:
     viewer = life.process.name
     for view in life.node.members():
-        before = seen.get((life, view.id), 0)
-        if view.incarnation < before:
-            world.report(f"on {viewer} the incarnation of {view.name} went back")
-        # A member that is dead by now may have claimed more than was ever looked at.
-        alive = world.machines[world.name_of(view.id)].is_up
-        if alive and view.incarnation > claimed.get(view.id, view.incarnation):
+        news = world.witness.sees(life, viewer, view.id, view.name, view.incarnation)
+        if not news or view.incarnation <= claimed.get(view.id, 0):
+            continue
+        # One that is dead by now may have claimed more than was ever looked at.
+        machine = world.machines[world.name_of(view.id)]
+        if machine.life is None or not machine.life.started.is_set() or not machine.is_up:
+            continue
+        mine = _own_incarnation(machine.life)
+        claimed[view.id] = max(claimed.get(view.id, 0), mine)
+        if view.incarnation > mine:
             world.report(f"on {viewer} {view.name} has an incarnation it never claimed")
-        seen[life, view.id] = view.incarnation
+
+
+def _own_incarnation(life: Incarnation) -> int:
+    me = life.node.services.membership.member(life.node.node_id)
+    return me.incarnation if me is not None else 0
+
+
+def _check_deleted(world: World) -> None:
+    for (cid, tag), confirmed in world.witness.model.deleted.items():
+        for name in [each for each in world.up() if each in confirmed]:
+            life = world.machines[name].life
+            if life is None or not life.started.is_set():
+                continue
+            if any((task.cid, task.tag) == (cid, tag) for task in life.node.list_tasks()):
+                world.report(f"{name} shows {cid!r} again, which it had dropped")
+                confirmed.discard(name)
 
 
 async def at_the_end(world: World) -> None:
-    """Checks every running node's store: what it calls complete reads as what was imported."""
+    """What is complete reads as what was imported; what was acknowledged can be had while its
+    pieces are there; what was deleted is found nowhere."""
     for name in world.up():
         await stores_are_true(world, name)
+    for task in list(world.witness.model.acknowledged):
+        await _can_still_be_had(world, task)
+    for cid, tag in world.witness.model.deleted:
+        for name in world.up():
+            await _is_gone(world, name, TaskQuery(cid, tag))
 
 
 async def stores_are_true(world: World, name: str) -> None:
@@ -67,6 +108,30 @@ async def stores_are_true(world: World, name: str) -> None:
             world.report(f"{name} shows a task {task.cid!r} that nobody imported")
         elif await world.on(name, partial(_content, task)) != expected:
             world.report(f"{name} holds wrong bytes for {task.cid!r}")
+
+
+async def _can_still_be_had(world: World, task: Task) -> None:
+    cid, tag = task
+    task_id = task_id_of(cid, tag)
+    held = [(name, world.node(name).services.store.find(task_id)) for name in world.up()]
+    there = {index for _, stored in held if stored is not None for index in stored.have}
+    counts = {stored.have.total for _, stored in held if stored is not None}
+    if not counts or len(there) < max(counts):
+        return  # its pieces died with their holders
+    lacking = [name for name, stored in held if stored is None or not stored.complete]
+    name = lacking[0] if lacking else held[0][0]
+    try:
+        await world.export(name, cid, timeout_s=LAST_EXPORT_S)
+    except (GossipcacheError, NodeKilled) as error:
+        world.report(f"{cid!r} was acknowledged and all of it is there, but on {name}: {error}")
+
+
+async def _is_gone(world: World, name: str, task: TaskQuery) -> None:
+    try:
+        await world.stat(name, task.cid)
+    except TaskNotFound:
+        return
+    world.report(f"{name} still finds {task.cid!r}, which was deleted")
 
 
 def each_byte_once(world: World, result: ExportResult, size: int) -> None:
@@ -91,4 +156,4 @@ async def _complete(node: Node) -> list[TaskQuery]:
 
 async def _content(task: TaskQuery, node: Node) -> bytes:
     async with node.reader(task, local=True) as reader:
-        return bytes(await reader.read(0, reader.size))
+        return b"".join([chunk async for chunk in reader.chunks()])

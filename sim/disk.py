@@ -46,7 +46,7 @@ class SimFile:
     def __init__(self, disk: SimDisk, inode: FileInode, path: PurePath, writable: bool) -> None:
         self._disk = disk
         self._inode = inode
-        self._path = path
+        self.path = path
         self._writable = writable
         self._closed = False
         disk.open_files += 1
@@ -65,7 +65,7 @@ class SimFile:
     def write_at(self, offset: int, data: Buffer) -> None:
         """Writes all of `data` at `offset`. Raises `NoSpace`."""
         self._check(write=True)
-        self._disk.write(self._inode, self._path, offset, bytes(data))
+        self._disk.write(self._inode, self.path, offset, bytes(data))
 
     def write_past_cache(self, offset: int, data: Buffer) -> None:
         """The same: durable only after a `sync`."""
@@ -78,7 +78,7 @@ class SimFile:
     def truncate(self, size: int) -> None:
         """Makes the file exactly `size` bytes long."""
         self._check(write=True)
-        self._disk.resize(self._inode, self._path, size)
+        self._disk.resize(self._inode, self.path, size)
 
     def size(self) -> int:
         """The file's length in bytes."""
@@ -89,6 +89,10 @@ class SimFile:
         """Returns when all writes are durable."""
         self._check()
         self._disk.sync(self._inode)
+
+    def is_rotten(self, offset: int, count: int) -> bool:
+        """Whether one of `count` bytes from `offset` decayed on the medium."""
+        return any(offset <= at < offset + count for at in self._inode.rotten)
 
     def fileno(self) -> None:
         """There is no descriptor."""
@@ -102,7 +106,7 @@ class SimFile:
     def _check(self, *, write: bool = False) -> None:
         self._disk.check_alive()
         if self._closed or (write and not self._writable):
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF), str(self._path))
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF), str(self.path))
 
 
 class SimDisk:
@@ -413,8 +417,8 @@ class SimDisk:
         if one is other:
             one.change(in_one, in_other)
         else:
-            one.change(in_one)
-            other.change(in_other)
+            gone, come = one.change(in_one), other.change(in_other)
+            gone.twin, come.twin = (other, come), (one, gone)
         self._touch(one)
         self._touch(other)
 

@@ -1,8 +1,8 @@
 """Runs an async function in a world of its own, repeatably.
 
-Three private names of Trio are used, and asserted here so that another version of Trio fails
-loudly: the switch and the generator of the scheduling order, and the run queue, which
-`ProcessQueue` replaces to stop and kill simulated processes.
+A few private names of Trio are used (`TRIO_NAMES`): the switch and the generator of the
+scheduling order, and the run queue, which `ProcessQueue` replaces to stop and kill simulated
+processes. Each run asserts that they are there, so that another version of Trio fails loudly.
 """
 
 from __future__ import annotations
@@ -24,6 +24,32 @@ from sim.clock import SimClock
 from sim.entropy import NoSockets, Streams, controlled
 
 R = TypeVar("R")
+
+TRIO_NAMES: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (trio_run, ("_ALLOW_DETERMINISTIC_SCHEDULING", "_r", "GLOBAL_RUN_CONTEXT")),
+    (trio_run.Runner, ("runq", "entry_queue", "waiting_for_idle", "main_task")),
+    (trio_run.Task, ("_counter", "context")),
+)
+"""What the simulator uses of Trio beyond its public interface."""
+
+
+class UnknownTrio(AssertionError):
+    """This version of Trio is not the one that the simulator was made for."""
+
+
+def check_trio() -> None:
+    """Raises `UnknownTrio` if a private name of Trio is gone."""
+    missing = [
+        f"{getattr(owner, '__qualname__', owner.__name__)}.{name}"
+        for owner, names in TRIO_NAMES
+        for name in names
+        if not hasattr(owner, name)
+    ]
+    if missing:
+        raise UnknownTrio(
+            f"Trio {trio.__version__} has no {', '.join(missing)}, on which the simulator's "
+            "scheduling stands: install the Trio that pyproject.toml names, or adapt sim/engine.py"
+        )
 
 
 class Process:
@@ -93,6 +119,7 @@ def run(
 
     Raises `WorldStopped` at a deadlock or after `limit_s` virtual seconds.
     """
+    check_trio()
     clock, streams = SimClock(limit_s), Streams(seed)
     waiting: list[str] = []
 
@@ -111,7 +138,6 @@ def run(
             f"{clock.stopped_by} at {clock.now:.3f} virtual seconds; waiting: " + "; ".join(waiting)
         )
 
-    assert isinstance(trio_run._ALLOW_DETERMINISTIC_SCHEDULING, bool)
     order = trio_run._r.getstate()
     with (
         controlled(streams, clock),
@@ -138,7 +164,4 @@ def _waiting_tasks() -> list[str]:
 
 
 def _runner() -> Any:
-    runner = trio_run.GLOBAL_RUN_CONTEXT.runner
-    assert hasattr(runner, "runq"), "this version of Trio has another run loop"
-    assert hasattr(runner, "entry_queue"), "this version of Trio has another run loop"
-    return runner
+    return trio_run.GLOBAL_RUN_CONTEXT.runner

@@ -92,6 +92,23 @@ class BitRot(Fault, frozen=True, kw_only=True, tag="bit-rot"):
     offset: int
 
 
+class LyingParent(Fault, frozen=True, kw_only=True, tag="lying-parent"):
+    """A node serves wrong bytes: in every piece it sends, one byte is not the content's."""
+
+    node: str
+    for_s: float
+
+
+class ForgedAnnouncements(Fault, frozen=True, kw_only=True, tag="forged-announcements"):
+    """An admitted node tells the keepers of a task that the `victim` no longer holds it, and
+    that it holds it itself, in statements that are forged, altered, replayed, expired or of
+    another cluster."""
+
+    node: str
+    victim: str
+    cid: str
+
+
 AnyFault = (
     Kill
     | PowerLoss
@@ -104,17 +121,9 @@ AnyFault = (
     | Duplication
     | DiskFull
     | BitRot
+    | LyingParent
+    | ForgedAnnouncements
 )
-
-
-def to_json(faults: list[AnyFault]) -> bytes:
-    """A schedule as JSON."""
-    return msgspec.json.encode(faults)
-
-
-def from_json(text: bytes | str) -> list[AnyFault]:
-    """The schedule in `text`. Raises `msgspec.ValidationError` that names what is wrong."""
-    return msgspec.json.decode(text, type=list[AnyFault])
 
 
 def kind_of(fault: AnyFault) -> str:

@@ -7,8 +7,9 @@ fault that never bit proves nothing about it and is reported as vacuous.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 import msgspec
@@ -20,15 +21,18 @@ from sim.faults import (
     Delay,
     DiskFull,
     Duplication,
+    ForgedAnnouncements,
     Kill,
     Leave,
     Loss,
+    LyingParent,
     Partition,
     Pause,
     PowerLoss,
     Restart,
     kind_of,
 )
+from sim.forgery import forge_announcements
 from sim.network import Impairment
 from sim.world import World
 
@@ -41,36 +45,55 @@ class FaultCount:
     bit: int = 0
 
 
+@dataclass(slots=True, eq=False)
+class _Armed:
+    fault: AnyFault | None
+    bites: Callable[[], int] = field(default=lambda: 0)
+
+
 class Injector:
-    """All the faults of one run."""
+    """All the faults of one run.
 
-    def __init__(self, world: World) -> None:
+    With a `plan` (the faults of an earlier run, in the order in which they were asked for; None
+    for one that is left out) each fault that a scenario asks for is replaced by the next of the
+    plan, and waits for its instant.
+    """
+
+    def __init__(self, world: World, plan: Iterable[AnyFault | None] = ()) -> None:
         self._world = world
-        self._armed: list[tuple[AnyFault, Callable[[], int]]] = []
+        self._plan = deque(plan)
+        self._armed: list[_Armed] = []
 
-    async def inject(self, fault: AnyFault) -> None:
-        """Applies `fault` now; returns when it stands. What it undoes after a while, it undoes
-        by itself."""
-        applied = msgspec.structs.replace(fault, at_s=round(self._world.clock.now, 6))
-        self._armed.append((applied, await self._apply(applied)))
+    async def inject(self, fault: AnyFault) -> float:
+        """Applies `fault` now; returns when it stands, with the instant at which it struck.
+        What it undoes after a while, it undoes by itself."""
+        clock = self._world.clock
+        if self._plan:
+            planned = self._plan.popleft()
+            if planned is None:
+                self._armed.append(_Armed(None))
+                return clock.now
+            fault = planned
+            if fault.at_s > clock.now:
+                await trio.sleep_until(fault.at_s)
+        applied = msgspec.structs.replace(fault, at_s=clock.now)
+        armed = _Armed(applied)
+        self._armed.append(armed)
+        armed.bites = await self._apply(applied)
+        return applied.at_s
 
-    async def play(self, schedule: list[AnyFault]) -> None:
-        """Applies each fault of a schedule at its instant."""
-        for fault in sorted(schedule, key=lambda each: each.at_s):
-            await trio.sleep_until(fault.at_s)
-            await self.inject(fault)
-
-    def schedule(self) -> list[AnyFault]:
+    def schedule(self) -> list[AnyFault | None]:
         """What was applied and when, so that it can be played again."""
-        return [fault for fault, _ in self._armed]
+        return [armed.fault for armed in self._armed]
 
     def counts(self) -> dict[str, FaultCount]:
         """Armed and bit, by kind of fault."""
         found: dict[str, FaultCount] = {}
-        for fault, bites in self._armed:
-            count = found.setdefault(kind_of(fault), FaultCount())
-            count.armed += 1
-            count.bit += bites() > 0
+        for armed in self._armed:
+            if armed.fault is not None:
+                count = found.setdefault(kind_of(armed.fault), FaultCount())
+                count.armed += 1
+                count.bit += armed.bites() > 0
         return dict(sorted(found.items()))
 
     async def _apply(self, fault: AnyFault) -> Callable[[], int]:
@@ -93,6 +116,11 @@ class Injector:
                 disk = self._world.machines[name].disk
                 disk.rot(PurePath(path), offset)
                 return lambda: disk.bites.get("rot", 0)
+            case LyingParent(node=name, for_s=for_s):
+                return self._lie(name, for_s)
+            case ForgedAnnouncements(node=name, victim=victim, cid=cid):
+                dropped = await forge_announcements(self._world, name, victim, cid)
+                return lambda: dropped
             case _:
                 return self._impair(fault)
 
@@ -126,6 +154,17 @@ class Injector:
 
         self._world.clock.call_later(for_s, empty)
         return lambda: disk.bites.get("no_space", 0) - bites
+
+    def _lie(self, name: str, for_s: float) -> Callable[[], int]:
+        liars = self._world.witness.lies
+        lies: list[str] = []
+        liars[name] = lies
+
+        def repent() -> None:
+            liars.pop(name, None)
+
+        self._world.clock.call_later(for_s, repent)
+        return lambda: len(lies)
 
     def _impair(self, fault: AnyFault) -> Callable[[], int]:
         impairments = self._impairments(fault)

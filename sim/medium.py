@@ -3,7 +3,9 @@
 A change is *pending* until its file or folder is synced. A power loss keeps, of each file, the
 synced bytes plus an arbitrary choice of the pending writes, the last of them perhaps torn at a
 sector; and of each folder the synced names plus the first few pending changes, in order. That
-is what POSIX promises, no more: a new file's name needs a sync of its folder.
+is what POSIX promises, no more: a new file's name needs a sync of its folder. One promise more
+is kept, for every journaling file system does: a rename from folder to folder happens in both
+or in neither.
 """
 
 from __future__ import annotations
@@ -95,30 +97,47 @@ class LinkInode(Inode):
 
 
 @dataclass(slots=True, eq=False)
+class PendingNames:
+    """Names set or (None) removed in a folder at once, not synced."""
+
+    names: tuple[tuple[str, Inode | None], ...]
+    twin: tuple[FolderInode, PendingNames] | None = None
+    """What the same rename changes in the other folder."""
+
+
+@dataclass(slots=True, eq=False)
 class FolderInode(Inode):
     """A folder: names, and the changes to them that are not synced."""
 
     entries: dict[str, Inode] = field(default_factory=dict)
     durable: dict[str, Inode] = field(default_factory=dict)
-    pending: list[tuple[tuple[str, Inode | None], ...]] = field(default_factory=list)
-    """Each change sets or (None) removes names; those of one change are applied together."""
+    pending: list[PendingNames] = field(default_factory=list)
 
-    def change(self, *names: tuple[str, Inode | None]) -> None:
+    def change(self, *names: tuple[str, Inode | None]) -> PendingNames:
         """Sets or removes names, atomically."""
         _set_names(self.entries, names)
-        self.pending.append(names)
+        change = PendingNames(names)
+        self.pending.append(change)
+        return change
 
     def sync(self) -> None:
         """Makes the names durable."""
-        self.durable = dict(self.entries)
-        self.pending.clear()
+        self.commit(len(self.pending))
 
-    def lose_unsynced(self, rng: random.Random | None) -> int:
+    def commit(self, count: int) -> None:
+        """Makes the first `count` pending changes durable, and the other halves of renames."""
+        done, self.pending = self.pending[:count], self.pending[count:]
+        for change in done:
+            _set_names(self.durable, change.names)
+        for change in done:
+            if change.twin is not None:
+                folder, twin = change.twin
+                if twin in folder.pending:
+                    folder.commit(folder.pending.index(twin) + 1)
+
+    def lose_unsynced(self) -> int:
         """Power loss in this folder alone; the number of changes lost."""
-        kept = 0 if rng is None else rng.randint(0, len(self.pending))
-        lost = len(self.pending) - kept
-        for names in self.pending[:kept]:
-            _set_names(self.durable, names)
+        lost = len(self.pending)
         self.pending.clear()
         self.entries = dict(self.durable)
         return lost
@@ -147,12 +166,15 @@ class Medium:
 
 def lose_unsynced(root: FolderInode, rng: random.Random | None) -> int:
     """Power loss of the tree under `root`; the number of changes lost."""
+    if rng is not None:
+        for folder in _folders(root):
+            folder.commit(rng.randint(0, len(folder.pending)))
     lost = 0
     seen: set[int] = set()
     waiting: list[FolderInode] = [root]
     while waiting:
         folder = waiting.pop()
-        lost += folder.lose_unsynced(rng)
+        lost += folder.lose_unsynced()
         for _, inode in sorted(folder.entries.items()):
             if inode.number in seen:
                 continue

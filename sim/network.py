@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import trio
 
-from gossipcache.env import ByteStream, Datagrams
+from gossipcache.env import ByteStream, Datagrams, DiskFile
 from gossipcache.ids import Address
 from sim.clock import SimClock
 from sim.entropy import Streams
@@ -183,6 +183,8 @@ class SimHost:
         self.is_silent = False
         self.missed = 0
         """What was sent to it in vain after its death: lost, refused or reset."""
+        self.on_serve: Callable[[DiskFile, int, bytes], bytes] = lambda file, offset, data: data
+        """Sees (file, offset, bytes) of what leaves straight from a file; gives what is sent."""
         self._next_port = _FIRST_EPHEMERAL_PORT
 
     def kill(self, *, silent: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
 
@@ -92,8 +92,14 @@ def find(name: str) -> Scenario:
     return known[name]
 
 
-def run(played: Scenario, seed: int, nodes: int | None = None, log: TextIO | None = None) -> Report:
-    """Runs a scenario from a seed."""
+def run(
+    played: Scenario,
+    seed: int,
+    nodes: int | None = None,
+    log: TextIO | None = None,
+    plan: Sequence[AnyFault | None] = (),
+) -> Report:
+    """Runs a scenario from a seed; with a `plan` on its faults instead of the scenario's own."""
     report = Report(played.name, seed, nodes or played.nodes)
     started = time.perf_counter()
 
@@ -101,7 +107,7 @@ def run(played: Scenario, seed: int, nodes: int | None = None, log: TextIO | Non
         trace = Trace(clock, log)
         async with trio.open_nursery() as nursery:
             world = World(clock, streams, trace, nursery)
-            injector = Injector(world)
+            injector = Injector(world, plan)
             try:
                 await _play(played, Stage(world, injector, report.nodes))
             finally:
@@ -138,6 +144,6 @@ def _fill(report: Report, world: World, injector: Injector, trace: Trace) -> Non
     report.schedule = _plain(injector.schedule())
 
 
-def _plain(schedule: list[AnyFault]) -> list[Any]:
+def _plain(schedule: list[AnyFault | None]) -> list[Any]:
     plain: list[Any] = msgspec.to_builtins(schedule)
     return plain

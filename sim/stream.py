@@ -100,7 +100,7 @@ class SimStream(ByteStream):
                 data = file.read_at(offset, min(SEGMENT_BYTES, count))
                 if not data:
                     raise OSError(errno.EIO, f"the file ends {count} bytes early")
-                await self._send(memoryview(data))
+                await self._send(memoryview(self._host.on_serve(file, offset, data)))
                 offset += len(data)
                 count -= len(data)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import PurePath
 from typing import TypeVar
 
@@ -11,8 +13,9 @@ import trio
 
 from gossipcache.cluster import cluster_from_secret
 from gossipcache.config import ALL_ROLES, NodeConfig, Role, TransferConfig
+from gossipcache.errors import GossipcacheError
 from gossipcache.identity import SEED_BYTES, Identity
-from gossipcache.ids import Address
+from gossipcache.ids import Address, task_id_of
 from gossipcache.node.node import Node
 from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
 from gossipcache.results import DeleteResult, ExportResult, ImportResult, Progress, StatResult
@@ -23,6 +26,7 @@ from sim.machine import DATA, Machine
 from sim.medium import DiskTiming
 from sim.network import Fabric, LinkProfile
 from sim.trace import Trace
+from sim.witness import Task, Tree, Witness, put_tree
 
 R = TypeVar("R")
 
@@ -62,8 +66,7 @@ class World:
         self.machines: dict[str, Machine] = {}
         self.wrong: list[Wrong] = []
         self.metrics: dict[str, float] = {}
-        self.contents: dict[tuple[str, str], bytes] = {}
-        """The model: what every task that was imported must read as."""
+        self.witness = Witness(self.report)
         self._nursery = nursery
         self._cluster = cluster_from_secret(streams.named("cluster").randbytes(32))
         self._exports = 0
@@ -105,7 +108,9 @@ class World:
     async def start(self, name: str) -> None:
         """Boots the machine's node; returns when it serves."""
         machine = self.machines[name]
-        life = machine.boot(self.fabric.host(machine.ip), self.clock)
+        host = self.fabric.host(machine.ip)
+        host.on_serve = partial(self.witness.serving, name)
+        life = machine.boot(host, self.clock)
         with life.context():
             self._nursery.start_soon(
                 life.live, lambda error: self.report(f"{name} failed: {told(error)}")
@@ -171,6 +176,11 @@ class World:
         assert life is not None
         return life.node
 
+    @property
+    def contents(self) -> dict[Task, bytes]:
+        """What every task that was imported reads as."""
+        return self.witness.model.contents
+
     def name_of(self, node: str | None) -> str:
         """The machine of a node, by its name or its id in hex."""
         for name, machine in self.machines.items():
@@ -190,11 +200,43 @@ class World:
         self, name: str, cid: str, size: int, *, tag: str = "", **options: object
     ) -> ImportResult:
         """Imports `size` random bytes as `cid`, the same at each call, and remembers them."""
-        content = self.streams.fresh(f"content/{cid}/{tag}").randbytes(size)
+        content = self._content(cid, tag, size)
         path = self.machines[name].put_file("import", content)
         request = ImportRequest(path=path, cid=cid, tag=tag, **options)  # type: ignore[arg-type]
-        self.contents[cid, tag] = content
-        return await self.on(name, lambda node: node.import_file(request))
+        self.witness.expect((cid, tag), content)
+        result = await self.on(name, lambda node: node.import_file(request))
+        self.witness.acknowledge((cid, tag))
+        return result
+
+    async def import_stream(
+        self, name: str, cid: str, size: int, *, chunk_bytes: int, interval_s: float
+    ) -> ImportResult:
+        """The same from a stream, whose chunks come slowly."""
+        content = self._content(cid, "", size)
+
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            for offset in range(0, size, chunk_bytes):
+                yield content[offset : offset + chunk_bytes]
+                await trio.sleep(interval_s)
+
+        async def work(node: Node) -> ImportResult:
+            async with aclosing(chunks()) as stream:
+                return await node.import_file(ImportRequest(path=None, cid=cid), stream=stream)
+
+        self.witness.expect((cid, ""), content)
+        result = await self.on(name, work)
+        self.witness.acknowledge((cid, ""))
+        return result
+
+    async def import_tree(self, name: str, cid: str, tree: Tree) -> ImportResult:
+        """Imports a folder that holds `tree`."""
+        path = DATA / "import-tree"
+        put_tree(self.machines[name].disk, path, tree)
+        request = ImportRequest(path=path, cid=cid)
+        result = await self.on(name, lambda node: node.import_file(request))
+        self.witness.expect_tree((cid, ""), tree, *await self.on(name, partial(_read_tree, cid)))
+        self.witness.acknowledge((cid, ""))
+        return result
 
     async def stat(self, name: str, cid: str, *, timeout_s: float = 10.0) -> StatResult:
         """`stat` on a node."""
@@ -208,22 +250,36 @@ class World:
         timeout_s: float = EXPORT_TIMEOUT_S,
         progress: Callable[[Progress], None] | None = None,
     ) -> ExportResult:
-        """`export` on a node, its output compared with what was imported."""
+        """`export` on a node: its output is what was imported, or if it fails not there."""
         self._exports += 1
         path = DATA / f"export-{self._exports}"
         machine = self.machines[name]
         machine.disk.make_folder(DATA)
         request = ExportRequest(task=TaskQuery(cid), path=path, timeout_s=timeout_s)
-        result = await self.on(name, lambda node: node.export(request, progress=progress))
-        if machine.get_file(path) != self.contents[cid, ""]:
-            self.report(f"the export of {cid} on {name} has wrong bytes")
+        with self.witness.output(name, path, (cid, "")) as output:
+            try:
+                result = await self.on(name, lambda node: node.export(request, progress=progress))
+            except GossipcacheError:
+                if self.witness.is_whole(output, machine.disk):
+                    self.report(f"the export of {cid} on {name} failed and left its output")
+                raise
+            if not self.witness.is_whole(output, machine.disk):
+                self.report(f"the export of {cid} on {name} left no output")
         machine.disk.remove(path)
         return result
 
     async def delete(self, name: str, cid: str, **options: float) -> DeleteResult:
         """`delete` on a node."""
         request = DeleteRequest(task=TaskQuery(cid), **options)  # type: ignore[arg-type]
-        return await self.on(name, lambda node: node.delete(request))
+        if request.local:
+            return await self.on(name, lambda node: node.delete(request))
+        self.witness.deleting((cid, ""))
+        result = await self.on(name, lambda node: node.delete(request))
+        self.witness.deleted((cid, ""), {self.name_of(node) for node in result.confirmed})
+        return result
+
+    def _content(self, cid: str, tag: str, size: int) -> bytes:
+        return self.streams.fresh(f"content/{cid}/{tag}").randbytes(size)
 
     async def owner_of(self, name: str, cid: str) -> tuple[str, list[str]]:
         """The machines of a task's owner and replicas, on one node's view."""
@@ -283,8 +339,19 @@ class World:
     def _disk_observer(self, name: str) -> Callable[[str, int, int, bytes], None]:
         def observe(kind: str, inode: int, offset: int, data: bytes) -> None:
             self.trace.record(f"disk {kind}", f"{name}/{inode}@{offset}", data)
+            self.witness.disk_changed(name, self.machines[name].disk)
 
         return observe
+
+
+async def _read_tree(cid: str, node: Node) -> tuple[bytes, bytes]:
+    """The tar of a tree, and what its pieces are cut from."""
+    async with node.reader(TaskQuery(cid), local=True) as reader:
+        tar = b"".join([chunk async for chunk in reader.chunks()])
+    file = node.services.store.open_data(task_id_of(cid, ""))
+    stored = file.read_at(0, file.size())
+    file.close()
+    return tar, stored
 
 
 def told(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from gossipcache.errors import TaskNotFound
+from gossipcache.errors import NotPermitted, TaskNotFound
 from sim import check
 from sim.faults import Kill, Partition, Restart
 from sim.scenario import Stage, scenario
@@ -23,12 +23,12 @@ async def delete_partition(stage: Stage) -> None:
     away = next(name for name in world.up() if name not in (owner, *replicas))
     await world.import_content("n0" if away != "n0" else owner, CID, SIZE)
     await world.export(away, CID)
-    await stage.faults.inject(Partition(island=(away,), for_s=60.0))
+    struck = await stage.faults.inject(Partition(island=(away,), for_s=60.0))
     await trio.sleep(45.0)
     deleter = next(name for name in world.up() if name != away)
     await world.delete(deleter, CID)
     await _is_gone(world, deleter)
-    await trio.sleep_until(stage.faults.schedule()[0].at_s + 60.0)
+    await trio.sleep_until(struck + 60.0)
     await world.wait_views(stage.nodes)
     await _dropped_by(world, away)
     await trio.sleep(60.0)
@@ -55,6 +55,32 @@ async def delete_dead_holder(stage: Stage) -> None:
         await _is_gone(world, name)
     await world.import_content("n0", CID, SIZE)
     await world.export(dead, CID)
+
+
+@scenario("delete-last-copies")
+async def delete_last_copies(stage: Stage) -> None:
+    """Both holders of a task drop their copy at one instant: exactly one of them may."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    await world.import_content("n0", CID, SIZE)
+    await world.export("n1", CID)
+    await trio.sleep(5.0)  # until the keepers know of both copies
+    refused: list[str] = []
+
+    async def drop(name: str) -> None:
+        try:
+            await world.delete(name, CID, local=True)
+        except NotPermitted:
+            refused.append(name)
+
+    async with trio.open_nursery() as nursery:
+        for name in ("n0", "n1"):
+            nursery.start_soon(drop, name)
+    if len(refused) != 1:
+        world.report(f"{len(refused)} of the last two holders were refused: {refused}")
+    child = await world.export("n2", CID)
+    check.each_byte_once(world, child, SIZE)
+    check.only_from(world, child, refused)
 
 
 @scenario("broadcast", nodes=10)

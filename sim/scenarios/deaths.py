@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import trio
 
+from gossipcache.requests import TaskQuery
 from gossipcache.results import ExportResult, Progress
 from sim import check
 from sim.faults import Kill, PowerLoss, Restart
@@ -92,6 +93,88 @@ async def parent_death(stage: Stage) -> None:
     check.only_from(world, result, (holder, second))
 
 
+@scenario("owner-death-while-forming")
+async def owner_death_while_forming(stage: Stage) -> None:
+    """A task is imported while the cluster still forms, and its owner dies at once."""
+    world = stage.world
+    for _ in range(stage.nodes):
+        world.add_machine()
+    async with trio.open_nursery() as nursery:
+        for name in world.machines:
+            nursery.start_soon(world.start, name)
+    await world.wait_views(stage.nodes)
+    apart: list[str] = []
+
+    def somebody_is_not_the_owner() -> bool:
+        apart[:] = [name for name in world.up() if _owner_on(world, name) not in (None, name)]
+        return bool(apart)
+
+    assert await world.wait_until("somebody is not the owner", somebody_is_not_the_owner, 30.0)
+    holder = world.streams.named("scenario").choice(apart)
+    world.metrics["schedulers"] = len(world.node(holder).ring(None).schedulers)
+    await world.import_content(holder, CID, SIZE)
+    owner, replicas = await world.owner_of(holder, CID)
+    await stage.faults.inject(Kill(node=owner if owner != holder else replicas[0]))
+    for name in [each for each in world.up() if each != holder][:2]:
+        await _can_be_had(world, name, SIZE)
+
+
+@scenario("parents-die-in-turn", nodes=6)
+async def parents_die_in_turn(stage: Stage) -> None:
+    """Each of three parents dies in mid-export and restarts: the child ends with every piece."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    parents = ["n0", "n1", "n2"]
+    await world.import_content("n0", CID, BIG)
+    for name in parents[1:]:
+        await world.export(name, CID)
+    done_bytes = 0
+    news = trio.Event()
+    done: list[ExportResult] = []
+
+    def watch(progress: Progress) -> None:
+        nonlocal done_bytes
+        done_bytes = progress.done_bytes
+        news.set()
+
+    async def export() -> None:
+        done.append(await world.export("n3", CID, progress=watch))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(export)
+        for turn, name in enumerate(parents):
+            while done_bytes * (len(parents) + 1) < (turn + 1) * BIG:
+                news = trio.Event()
+                await news.wait()
+            assert not done, "the export was over before the fault"
+            await stage.faults.inject(Kill(node=name))
+            nursery.start_soon(_restart_later, stage, name)
+    check.each_byte_once(world, done[0], BIG)
+    check.only_from(world, done[0], parents)
+
+
+async def _restart_later(stage: Stage, name: str) -> None:
+    await trio.sleep(2.0)
+    await stage.faults.inject(Restart(node=name))
+
+
+@scenario("cluster-power-loss")
+async def cluster_power_loss(stage: Stage) -> None:
+    """All machines lose power the moment an import has returned; it is there when they are."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    await world.import_content("n1", CID, SIZE)
+    names = list(world.machines)
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            nursery.start_soon(stage.faults.inject, PowerLoss(node=name))
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            nursery.start_soon(stage.faults.inject, Restart(node=name))
+    await world.wait_views(stage.nodes)
+    await _can_be_had(world, names[-1], SIZE)
+
+
 @scenario("import-death")
 async def import_death(stage: Stage) -> None:
     """A node dies at some point of an import; after its restart no half task is shown."""
@@ -116,6 +199,12 @@ async def import_death(stage: Stage) -> None:
 async def _import_and_die(world: World, victim: str) -> None:
     with suppress(NodeKilled):
         await world.import_content(victim, CID, BIG)
+
+
+def _owner_on(world: World, name: str) -> str | None:
+    """The owner of the task on one node's view of the ring, which may be empty yet."""
+    owner = world.node(name).ring(TaskQuery(CID)).owner
+    return None if owner is None else world.name_of(owner)
 
 
 async def _imported_away_from_its_keepers(stage: Stage, size: int) -> tuple[str, list[str], str]:

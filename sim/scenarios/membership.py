@@ -44,7 +44,7 @@ async def partition_heal(stage: Stage) -> None:
     await world.import_content("n0", CID, SIZE)
     island = ("n1", "n2")
     mainland = [name for name in world.machines if name not in island]
-    await stage.faults.inject(Partition(island=island, for_s=60.0))
+    struck = await stage.faults.inject(Partition(island=island, for_s=60.0))
     await world.wait_until(
         "both sides see the split",
         lambda: (
@@ -54,7 +54,7 @@ async def partition_heal(stage: Stage) -> None:
         within_s=55.0,
     )
     await world.export(mainland[-1], CID)
-    await trio.sleep_until(stage.faults.schedule()[0].at_s + 60.0)
+    await trio.sleep_until(struck + 60.0)
     await world.wait_views(stage.nodes)
     for name in island:
         check.each_byte_once(world, await world.export(name, CID), SIZE)
@@ -104,13 +104,13 @@ async def pause(stage: Stage) -> None:
     world = stage.world
     await world.start_cluster(stage.nodes)
     await world.import_content("n0", CID, PIECE_BYTES)
-    await stage.faults.inject(Pause(node="n1", for_s=30.0))
+    struck = await stage.faults.inject(Pause(node="n1", for_s=30.0))
     others = [name for name in world.machines if name != "n1"]
     await world.wait_until(
         "the paused node is missed",
         lambda: all("n1" not in world.alive_on(name) for name in others),
         within_s=29.0,
     )
-    await trio.sleep_until(stage.faults.schedule()[0].at_s + 30.0)
+    await trio.sleep_until(struck + 30.0)
     await world.wait_views(stage.nodes)
     await world.export("n1", CID)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
+import pytest
 import trio
 
-from sim.faults import DiskFull, Kill
+from gossipcache.errors import GossipcacheError
+from gossipcache.ids import task_id_of
+from gossipcache.schedule.announcement import Statement, Verifier
+from sim import tree
+from sim.faults import DiskFull, ForgedAnnouncements, Kill, Restart
+from sim.machine import DATA
 from sim.scenario import Report, Scenario, Stage, run
 from sim.world import HOME
 
@@ -47,6 +54,87 @@ def test_wrong_bytes_are_a_violation() -> None:
 
     report = play(body)
     assert any("wrong bytes" in violation for violation in report.violations)
+
+
+def test_an_output_that_is_there_in_part_is_a_violation() -> None:
+    async def body(stage: Stage) -> None:
+        world = stage.world
+        machine = world.add_machine()
+        world.witness.expect(("a", ""), b"all of it")
+        with world.witness.output(machine.name, DATA / "out", ("a", "")):
+            machine.put_file("out", b"all of")
+
+    assert any("missing bytes" in violation for violation in play(body).violations)
+
+
+def test_serving_a_wrong_byte_is_a_violation() -> None:
+    async def body(stage: Stage) -> None:
+        world = stage.world
+        await world.start_cluster(stage.nodes)
+        await world.import_content("n0", "a", 1000)
+        data = world.node("n0").services.store.data_path(task_id_of("a", ""))
+        inode = tree.file_at(world.machines["n0"].disk.medium.root, data)
+        inode.data[500] ^= 1  # a fault that no injector knows of
+        with suppress(GossipcacheError):
+            await world.export("n1", "a", timeout_s=20)
+
+    assert any("n0 serves wrong bytes" in violation for violation in play(body).violations)
+
+
+def test_an_acknowledged_task_that_cannot_be_had_is_a_violation() -> None:
+    async def body(stage: Stage) -> None:
+        world = stage.world
+        await world.start_cluster(stage.nodes)
+        await world.import_content("n0", "a", 1000)
+        world.node("n0").services.announcer.drop(task_id_of("a", ""))  # it no longer says so
+        for name in ("n1", "n2"):
+            await stage.faults.inject(Kill(node=name))
+            world.wipe(name)
+            await stage.faults.inject(Restart(node=name))
+        await world.wait_views(stage.nodes)
+
+    assert any("was acknowledged" in violation for violation in play(body).violations)
+
+
+def test_a_task_that_returns_after_its_deletion_is_a_violation() -> None:
+    async def body(stage: Stage) -> None:
+        world = stage.world
+        await world.start_cluster(stage.nodes)
+        await world.import_content("n0", "a", 1000)
+        world.witness.deleting(("a", ""))
+        world.witness.deleted(("a", ""), {"n0"})  # as if it had been; it has not
+        await trio.sleep(1)
+
+    violations = play(body).violations
+    assert any("n0 shows 'a' again" in violation for violation in violations)
+    assert any("still finds 'a'" in violation for violation in violations)
+
+
+def test_an_announcement_taken_from_a_liar_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gullible(self: Verifier, statement: Statement) -> None:
+        """Judges nothing but the signature."""
+
+    async def body(stage: Stage) -> None:
+        await stage.world.start_cluster(stage.nodes)
+        await stage.world.import_content("n0", "a", 1000)
+        await stage.faults.inject(ForgedAnnouncements(node="n1", victim="n0", cid="a"))
+
+    monkeypatch.setattr(Verifier, "_judge", gullible)
+    assert any("judged a batch None" in violation for violation in play(body).violations)
+
+
+def test_a_wrong_tree_is_a_violation() -> None:
+    async def body(stage: Stage) -> None:
+        world = stage.world
+        await world.start_cluster(stage.nodes)
+        await world.import_tree("n0", "t", {"a": b"1", "b/c": b"2", "d": None, "e": "a"})
+        await world.export("n1", "t")
+        world.witness.model.trees["t", ""]["b/c"] = b"3"
+        await world.export("n2", "t")
+
+    violations = play(body).violations
+    assert len(violations) == 2  # one export is the check at the end
+    assert all("wrong or missing bytes" in violation for violation in violations)
 
 
 def test_a_scenario_that_does_not_end_is_a_violation() -> None:

@@ -77,6 +77,22 @@ def test_rename_without_a_folder_sync_may_be_lost_but_never_half(disk: SimDisk) 
         assert content(copy, "target") in (b"target", b"new")
 
 
+def test_a_folder_that_moved_stands_in_one_place_after_a_power_loss() -> None:
+    for seed in range(40):
+        disk = SimDisk()
+        for name in ("from/it", "to"):
+            disk.make_folder(HOME / name)
+        for folder in (PurePath("/"), HOME, HOME / "from"):
+            disk.sync_folder(folder)
+        disk.rename(HOME / "from/it", HOME / "to/it")
+        synced = seed % 2 == 0
+        if synced:
+            disk.sync_folder(HOME / "to")
+        disk = disk.crash(rng=random.Random(seed))
+        places = [name for name in ("from", "to") if disk.list_folder(HOME / name)]
+        assert places == ["to"] or (not synced and places == ["from"])
+
+
 def test_pending_writes_survive_partly_and_torn() -> None:
     seen = set()
     for seed in range(40):

@@ -107,6 +107,13 @@ def test_the_outside_is_left_as_it_was() -> None:
     assert abs(time.time() - 1_700_000_000) > 1000
 
 
+def test_another_trio_fails_loudly(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.check_trio()
+    monkeypatch.delattr("trio._core._run._r")
+    with pytest.raises(engine.UnknownTrio, match=r"Trio .* has no .*_r.*pyproject"):
+        engine.run(_draws, seed=0)
+
+
 def test_real_sockets_are_refused() -> None:
     async def main(clock: SimClock, _: Streams) -> None:
         trio.socket.socket()
