@@ -1,4 +1,4 @@
-"""Counters and gauges of one node; read by `node status` and `/metrics`."""
+"""The counters of one node; read by `node status` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ class Metrics:
     def count(self, name: str, amount: int = 1) -> None:
         """Adds `amount` to the counter `name`."""
         self._values[name] = self._values.get(name, 0) + amount
-
-    def gauge(self, name: str, value: int) -> None:
-        """Sets `name` to `value`."""
-        self._values[name] = value
 
     def value(self, name: str) -> int:
         """The present value of `name`, 0 if it never was touched."""

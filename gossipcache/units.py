@@ -26,14 +26,6 @@ def parse_size(text: str) -> int:
     return int(value)
 
 
-def parse_rate(text: str) -> int:
-    """Bytes per second in `text`, such as `100MiB/s`; the `/s` may be left out."""
-    try:
-        return parse_size(text.strip().removesuffix("/s"))
-    except UsageError as error:
-        raise UsageError(f"{text!r} is not a rate", "write it as in 100MiB/s") from error
-
-
 def parse_duration(text: str) -> float:
     """Seconds in `text`: `30s`, `10m`, `2h`, `7d`, `500ms`, or a bare number. At most 100 years.
 

@@ -21,7 +21,7 @@ MAX_PAGE_ENTRIES = 512
 MAX_PAGE_BYTES = 48 * 1024
 """Room for records and accusations in one page, below the 64 KiB of a control message."""
 
-Phase = Literal["joining", "active", "leaving", "left"]
+Phase = Literal["joining", "active", "left"]
 Verdict = Literal["suspect", "dead"]
 State = Literal["alive", "suspect", "dead", "left"]
 Sequence = Annotated[int, Meta(ge=0, le=2**32 - 1)]

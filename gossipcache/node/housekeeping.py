@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import trio
 
 from gossipcache.errors import GossipcacheError, TaskNotFound
@@ -16,6 +19,9 @@ from gossipcache.transfer.store.eviction import Eviction
 from gossipcache.transfer.store.index import StoredTask
 
 REPAIR_TIMEOUT_S = 60.0
+COMPACTION_INTERVAL_S = 24 * 3600.0
+PROOF_KEPT_S = 30 * 24 * 3600.0
+"""After this long only the generation of a deletion is remembered, without its signatures."""
 
 
 def list_tasks(services: Services) -> tuple[LocalTask, ...]:
@@ -134,7 +140,12 @@ async def repair(services: Services, stored: StoredTask) -> bool:
 
 async def keep_in_order(services: Services) -> None:
     """Runs `gc` and the store's tidying for as long as the node runs."""
+    compacted_at = -math.inf
     while True:
         await trio.sleep(services.config.store.gc_interval_s)
         await gc(services, dry_run=False)
         await services.env.workers.run(services.store.tidy)
+        if trio.current_time() >= compacted_at + COMPACTION_INTERVAL_S:
+            compacted_at = trio.current_time()
+            before = services.env.wall_time() - PROOF_KEPT_S
+            await services.env.workers.run(partial(services.store.compact_tombstones, before))

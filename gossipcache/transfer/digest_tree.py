@@ -9,8 +9,6 @@ pages there are and how long each is: a Merkle tree (Merkle, 1987) with a fan-ou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from blake3 import blake3
 
 from gossipcache.env import Buffer
@@ -70,11 +68,6 @@ class DigestTree:
                 )
             )
         self.root = page_digest(len(self._levels) - 1, self._levels[-1])
-
-    @classmethod
-    def from_digests(cls, digests: Sequence[bytes]) -> DigestTree:
-        """The tree over the pieces' digests, in order."""
-        return cls(b"".join(digests))
 
     @property
     def piece_count(self) -> int:

@@ -29,8 +29,10 @@ def content_of(size: int, seed: int = 0) -> bytes:
 
 def tree_of(content: bytes, piece_size: int = PIECE) -> DigestTree:
     """The digest tree of `content`."""
-    return DigestTree.from_digests(
-        [piece_digest(content[at : at + piece_size]) for at in range(0, len(content), piece_size)]
+    return DigestTree(
+        b"".join(
+            piece_digest(content[at : at + piece_size]) for at in range(0, len(content), piece_size)
+        )
     )
 
 

@@ -148,10 +148,6 @@ class MembershipService:
         """This node can serve: a scheduler now owns its keys."""
         self._enter("active")
 
-    def set_leaving(self) -> None:
-        """This node owns no keys any more and is about to leave."""
-        self._enter("leaving")
-
     async def leave(self) -> None:
         """Says goodbye; returns when enough members were told, or after 1.5 s."""
         self._enter("left")

@@ -95,11 +95,6 @@ class SwimCore:
         """This node."""
         return self.table.me
 
-    @property
-    def health_score(self) -> int:
-        """0: this node is healthy; higher: it may be the slow one."""
-        return self._health.score
-
     def next_timeout(self) -> float | None:
         """When `handle_timeout` is due."""
         return self._timers.next()

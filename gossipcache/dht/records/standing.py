@@ -59,11 +59,6 @@ class Standing:
         """The manifest, if there is one and no fork."""
         return self.manifests[0] if len(self.manifests) == 1 else None
 
-    @property
-    def is_fork(self) -> bool:
-        """Whether several contents claim this generation."""
-        return len(self.manifests) > 1
-
     def is_live(self, wall_s: float) -> bool:
         """Whether the task exists at `wall_s`: not deleted and not expired."""
         return bool(self.unexpired(wall_s))

@@ -345,10 +345,6 @@ class Store:
         stone, dead = grave.proof
         return open_tombstone(Signed(*stone), Signed(*dead), cluster_id)
 
-    def dead_tasks(self) -> dict[TaskId, int]:
-        """All deletions that are remembered: task and generation."""
-        return self._catalogue.dead_generations()
-
     def compact_tombstones(self, before: float) -> int:
         """Keeps of the deletions made `before` (seconds since 1970) just the generation; their
         number is returned."""

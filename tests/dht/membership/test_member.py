@@ -34,7 +34,6 @@ def test_a_record_gives_back_the_member_that_signed_it() -> None:
         ("active", "alive", True),
         ("active", "suspect", True),
         ("active", "dead", False),
-        ("leaving", "alive", False),
         ("left", "left", False),
     ],
 )

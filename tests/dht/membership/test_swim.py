@@ -13,7 +13,7 @@ from gossipcache.dht.membership.effects import MemberChanged, SendDatagram
 from gossipcache.dht.membership.member import Profile, accuse
 from gossipcache.identity import Signed
 from gossipcache.ids import Address
-from gossipcache.messages.gossip import Accusation, Ack, Gossip, Phase, Ping
+from gossipcache.messages.gossip import Accusation, Ack, Gossip, Ping
 from tests.dht.membership.harness import (
     CLUSTER_ID,
     VirtualCluster,
@@ -130,10 +130,8 @@ def test_a_paused_node_neither_dies_for_good_nor_buries_the_others() -> None:
 def test_leaving_is_seen_as_left_not_as_death_and_coming_back_works() -> None:
     cluster = VirtualCluster()
     cluster.grow(5)
-    phases: tuple[Phase, ...] = ("leaving", "left")
-    for phase in phases:
-        cluster.act(4, cluster.cores[4].enter(phase, cluster.now))
-        cluster.run_until(lambda: cluster.cores[4].is_flushed, limit_s=3)
+    cluster.act(4, cluster.cores[4].enter("left", cluster.now))
+    cluster.run_until(lambda: cluster.cores[4].is_flushed, limit_s=3)
     cluster.crash(4)
     cluster.run(5)
     assert {cluster.state(number, 4) for number in range(4)} == {"left"}
@@ -219,7 +217,7 @@ def test_datagrams_stay_below_the_limit_whatever_they_carry() -> None:
     long_name = Profile(
         CLUSTER_ID, "ñ" * 100, Address("2001:db8:1111:2222:3333:4444:5555:6666", 65535), frozenset()
     )
-    member = long_name.sign(identity(99), 2**62, "leaving")
+    member = long_name.sign(identity(99), 2**62, "joining")
     for number in range(12):
         cluster.start(number, join=[0] if number else [])
         cluster.act(number, cluster.cores[number].absorb([member.record], [], cluster.now))
@@ -280,7 +278,7 @@ def test_a_stranger_is_answered_but_no_news_is_spent_on_it() -> None:
     cluster = VirtualCluster()
     cluster.grow(3)
     core = cluster.cores[0]
-    core.enter("leaving", cluster.now)
+    core.enter("joining", cluster.now)
     ping = Ping(
         cluster_id=CLUSTER_ID,
         sender=node_id(9),

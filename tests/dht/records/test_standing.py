@@ -74,7 +74,6 @@ def test_a_tombstone_beats_its_generation_and_all_before(one: Standing, buried: 
 def test_two_contents_of_one_generation_are_a_fork_of_bounded_size() -> None:
     all_contents = [standing_manifest(MANIFESTS[1, content, 1]) for content in CONTENTS]
     fork = reduce(merge, all_contents)
-    assert fork.is_fork
     assert fork.manifest is None
     assert len(fork.manifests) == MAX_FORK
 
