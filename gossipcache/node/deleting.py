@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import trio
 
-from gossipcache.errors import GossipcacheError, NotPermitted
+from gossipcache.errors import GossipcacheError, NotPermitted, TimedOut
 from gossipcache.identity import Signed
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.link.interface import Peer
@@ -139,6 +141,8 @@ async def _delete_here(services: Services, request: DeleteRequest) -> DeleteResu
             "export it elsewhere first, or use --force",
         )
     await drop_here(services, stored.signed.task_id)
+    with suppress(TimedOut):
+        await services.announcer.flush(stored.signed.task_id, HOLDERS_TIMEOUT_S)
     return DeleteResult(confirmed=(services.me.hex(),), pending=(), record_copies=0)
 
 

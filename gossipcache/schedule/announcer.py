@@ -273,7 +273,11 @@ class Announcer:
         """
         held = self._held.get(task_id)
         if held is None:
-            return True
+            return not any(
+                task_id in line.ready or line.told.get(task_id) is not None
+                for line in self._lines.values()
+                if line.failures == 0
+            )
         lines = [self._lines[keeper] for keeper in self._keepers[task_id]]
         told = [line.told.get(task_id) == held for line in lines]
         return any(told) and all(

@@ -155,8 +155,10 @@ class AnnounceService:
             session.ring_changed()
 
     async def flush(self, task_id: TaskId, timeout_s: float) -> None:
-        """Returns when the task's keepers know what was `set`; an unreachable one of them is
-        not waited for, as long as one answered. Raises `TimedOut`."""
+        """Returns when the task's keepers know what was `set` or dropped.
+
+        An unreachable one of them is not waited for, as long as one answered. Raises `TimedOut`.
+        """
         with trio.move_on_after(timeout_s):
             while not self._core.is_settled(task_id):
                 await self._settled.wait()

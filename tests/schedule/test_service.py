@@ -142,6 +142,15 @@ async def test_a_returning_holder_of_a_deleted_task_drops_it(
     assert (await stage.child.holders(TASK.task_id, 5.0)).known == ()
 
 
+async def test_who_drops_a_task_can_wait_until_the_keepers_know(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    stage = await set_stage(nursery)
+    stage.seed.drop(TASK.task_id)
+    await stage.seed.flush(TASK.task_id, 5.0)
+    assert (await stage.child.holders(TASK.task_id, 5.0)).known == ()
+
+
 async def test_a_keeper_without_the_record_has_it_restored(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
