@@ -25,7 +25,8 @@ SEAL_OVERHEAD_BYTES = 24 + 16
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster's id (8 bytes) and its secrets (32 bytes each, the one in use first; none on loopback)."""
+    """A cluster's id (8 bytes) and its secrets (32 bytes each, the one in use first; none on
+    loopback)."""
 
     cluster_id: bytes
     secrets: tuple[bytes, ...] = ()

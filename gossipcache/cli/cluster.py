@@ -65,7 +65,7 @@ def members_command(shared: Shared, expect: int | None, timeout: float | None) -
         query = {"expect": expect, "timeout_s": timeout}
     view = client.call("GET", "/v1/members", query=query, timeout_s=timeout)
     header = ("NAME", "STATE", "ADDRESS", "ROLES", "INCARNATION", "ID")
-    shared.show(view, lambda: table(header, map(_member_row, view["members"])))
+    shared.show(view, lambda: table(header, sorted(map(_member_row, view["members"]))))
 
 
 @click.command("ring")
