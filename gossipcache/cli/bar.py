@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from gossipcache.units import format_size
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -53,16 +55,25 @@ class ProgressBar:
             BarColumn,
             DownloadColumn,
             Progress,
+            ProgressColumn,
+            Task,
             TextColumn,
             TimeRemainingColumn,
-            TransferSpeedColumn,
         )
+        from rich.text import Text
+
+        class RateColumn(ProgressColumn):
+            """In the units that sizes have; rich's own counts in powers of 1000."""
+
+            def render(self, task: Task) -> Text:
+                speed = task.finished_speed or task.speed
+                return Text(f"{format_size(speed)}/s" if speed else "")
 
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
+            RateColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[sources]}"),
             console=Console(stderr=True),
