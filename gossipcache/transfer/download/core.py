@@ -165,11 +165,11 @@ class DownloadCore:
         return self._config.piece_timeout_s if parent.stalled else self._config.stall_s
 
     def _overdue_at(self, parent: Parent) -> float | None:
-        """When the oldest request counts as withheld, while other pieces do come in."""
-        oldest, rate = next(iter(parent.requests.values()), None), parent.meter.rate
-        if oldest is None or rate is None or oldest.released:
+        """When the oldest request is no longer left to this parent alone, bytes or no bytes."""
+        oldest, rate = parent.oldest_kept, parent.meter.rate
+        if oldest is None:
             return None
-        usual_s = _OVERDUE_FACTOR * parent.window * oldest.size / rate
+        usual_s = _OVERDUE_FACTOR * parent.window * oldest.size / rate if rate else 0.0
         return oldest.asked_at + max(self._config.piece_timeout_s, usual_s)
 
     def _watch(self, parent: Parent, now: float) -> list[Effect]:
@@ -183,12 +183,15 @@ class DownloadCore:
             parent.stalled = True
             for request in parent.requests.values():
                 self._release(request)
-        overdue_at = self._overdue_at(parent)
-        if overdue_at is not None and now >= overdue_at:
-            oldest = next(iter(parent.requests.values()))
-            self._picker.withdraw(parent.node, oldest.index)
-            return [self._cancel(oldest)]
-        return []
+        overdue_at, oldest = self._overdue_at(parent), parent.oldest_kept
+        if overdue_at is None or oldest is None or now < overdue_at:
+            return []
+        if parent.meter.rate is None:
+            # It may be slow, or trickle on purpose: others may have a try as well.
+            self._release(oldest)
+            return []
+        self._picker.withdraw(parent.node, oldest.index)
+        return [self._cancel(oldest)]
 
     def _drop(self, parent: Parent, fault: str | None, now: float) -> list[Effect]:
         self._forget(parent.node)

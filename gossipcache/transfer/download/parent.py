@@ -86,6 +86,11 @@ class Parent:
         return len(self.requests)
 
     @property
+    def oldest_kept(self) -> Request | None:
+        """The oldest request that others are not free to make as well."""
+        return next((one for one in self.requests.values() if not one.released), None)
+
+    @property
     def pieces(self) -> int:
         """Bitmap of the pieces in flight."""
         return sum({1 << request.index for request in self.requests.values()})

@@ -219,6 +219,12 @@ fake_parents = st.builds(
 )
 
 
+def test_parents_that_trickle_for_ever_keep_no_piece_to_themselves() -> None:
+    loris, other = (FakeParent(freezes_at=0.0, trickles=True) for _ in range(2))
+    parents = {A: loris, B: other, C: FakeParent()}
+    assert Swarm(3, parents).start().run().finished_at is not None
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     others=st.lists(fake_parents, max_size=4),
