@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -31,6 +32,7 @@ from gossipcache.settings import Settings
 END_WITHIN_S = 4.5
 """After this long an end that was asked for is forced; what is on disk stands in any case."""
 TAKEOVER_S = 10.0
+OPEN_FILES = 65_536
 
 _log = logging.getLogger("gossipcache.daemon")
 
@@ -74,6 +76,7 @@ def run_process(home: Home, settings: Settings, mode: RunMode, on_ready: OnReady
     Raises `HomeInUse` if another node runs on `home`; one started for convenience gives way.
     """
     os.umask(0o077)
+    _allow_many_files()
     check_home(home, settings)
     if mode != "auto":
         take_over(home)
@@ -153,6 +156,14 @@ def _force_after(seconds: float) -> None:
     timer = threading.Timer(seconds, os._exit, (1,))
     timer.daemon = True
     timer.start()
+
+
+def _allow_many_files() -> None:
+    """The usual soft limit (1,024) is below what peers may open; the hard one is the machine's."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _http_port(home: Home, settings: Settings, mode: RunMode) -> HttpPort | None:

@@ -24,6 +24,8 @@ MAX_JSON_BYTES = 64 * 1024
 MAX_CONNECTIONS = 256
 RECEIVE_BYTES = 256 * 1024
 IDLE_TIMEOUT_S = 60.0
+HEAD_TIMEOUT_S = 10.0
+"""How long a connection over TCP, whose token is not known yet, may take for its first head."""
 GOODBYE_S = 0.5
 """How long a stopping server tries to tell a client so."""
 DRAIN_S = 1.0
@@ -139,6 +141,10 @@ class HttpServer:
         """Accepts connections on `listener`; says so by `task_status`."""
 
         async def connection(stream: trio.SocketStream) -> None:
+            # Waiting costs a descriptor: strangers may not hold more of them than there are slots.
+            if not is_local and not self._slots.available_tokens:
+                await trio.aclose_forcefully(stream)
+                return
             async with self._slots:
                 await self._serve_connection(stream, is_local)
 
@@ -149,8 +155,9 @@ class HttpServer:
     async def _serve_connection(self, stream: trio.SocketStream, is_local: bool) -> None:
         wire = _Wire(stream)
         try:
-            while await self._serve_request(wire, is_local):
-                pass
+            limit_s = IDLE_TIMEOUT_S if is_local else HEAD_TIMEOUT_S
+            while await self._serve_request(wire, is_local, limit_s):
+                limit_s = IDLE_TIMEOUT_S
         except h11.RemoteProtocolError as error:
             await wire.refuse(error.error_status_hint)
         except _CLIENT_GONE:
@@ -158,10 +165,11 @@ class HttpServer:
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _serve_request(self, wire: _Wire, is_local: bool) -> bool:
-        """Serves the next request; whether the connection is good for another."""
+    async def _serve_request(self, wire: _Wire, is_local: bool, limit_s: float) -> bool:
+        """Serves the next request, whose head must be here within `limit_s`; whether the
+        connection is good for another."""
         event: object = None
-        with trio.move_on_after(IDLE_TIMEOUT_S):
+        with trio.move_on_after(limit_s):
             event = await wire.next_event()
         if not isinstance(event, h11.Request):
             return False
