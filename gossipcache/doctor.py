@@ -21,6 +21,8 @@ from gossipcache.units import format_size
 
 LOW_DISK_BYTES = 2**30
 DIAL_TIMEOUT_S = 3.0
+MAX_SKEW_S = 60.0
+"""Well inside the 5 minutes that the protocol tolerates."""
 TRIP_TIMEOUT_S = 15.0
 TRIP_BYTES = 64 * 1024
 TRIP_TTL_S = 60.0
@@ -47,6 +49,7 @@ def examine(home: Home) -> Iterator[Finding]:
     yield node
     if node.ok:
         yield from _members(client)
+        yield from _clocks(client)
         yield _run("round trip", lambda: _round_trip(client))
 
 
@@ -108,6 +111,17 @@ def _members(client: ControlClient) -> Iterator[Finding]:
         hint = f"is it down? else let UDP through to {member['address']} in both directions"
         yield Finding(f"udp {who}", alive, f"probes say: {member['state']}", "" if alive else hint)
         yield _run(f"tcp {who}", lambda address=member["address"]: _dial(address))  # type: ignore[misc]
+
+
+def _clocks(client: ControlClient) -> Iterator[Finding]:
+    """Each other member's clock: expiries are judged by the reader's own."""
+    answer = client.call("GET", "/v1/clocks", timeout_s=DIAL_TIMEOUT_S)
+    for view in answer["clocks"]:
+        side = "ahead of" if view["skew_s"] > 0 else "behind"
+        ok = abs(view["skew_s"]) - view["within_s"] <= MAX_SKEW_S
+        detail = f"{abs(view['skew_s']):.1f} s {side} this one (± {view['within_s']:.1f} s)"
+        hint = "set both machines' clocks by NTP: announcements of a node too far off are refused"
+        yield Finding(f"clock {view['name']}", ok, detail, "" if ok else hint)
 
 
 def _dial(text: str) -> str:

@@ -137,6 +137,17 @@ class MemberView:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockView:
+    """How far another member's clock is ahead of this node's (negative: behind), give or take
+    `within_s`."""
+
+    node: str
+    name: str
+    skew_s: float
+    within_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RingShare:
     """A scheduler's part of the ring, 0 to 1."""
 

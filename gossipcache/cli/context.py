@@ -201,7 +201,7 @@ def positionals(values: tuple[str, ...], **named: str | None) -> tuple[str | Non
 
 def required(value: str | None, what: str, spelling: str) -> str:
     """`value`, which must have been given."""
-    if value is None:
+    if not value:
         raise click.UsageError(f"Missing {what}: give {spelling}.")
     return value
 

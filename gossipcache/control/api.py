@@ -67,6 +67,7 @@ class ControlApi:
             ("metrics",): {"GET": self._metrics},
             ("v1", "status"): {"GET": self._status},
             ("v1", "members"): {"GET": self._members},
+            ("v1", "clocks"): {"GET": self._clocks},
             ("v1", "ring"): {"GET": self._ring},
             ("v1", "tasks"): {"GET": self._list, "POST": self._import},
             ("v1", "gc"): {"POST": self._gc},
@@ -135,6 +136,10 @@ class ControlApi:
         else:
             members = await self._node.wait_members(expect, timeout_s or MAX_WAIT_S)
         await _reply(exchange, {"members": [asdict(member) for member in members]})
+
+    async def _clocks(self, exchange: Exchange) -> None:
+        Fields(exchange.request.query).done()
+        await _reply(exchange, {"clocks": [asdict(view) for view in await self._node.clocks()]})
 
     async def _ring(self, exchange: Exchange) -> None:
         fields = Fields(exchange.request.query)

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from gossipcache.metrics import Metrics
 from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
 from gossipcache.results import (
+    ClockView,
     DeleteResult,
     ExportResult,
     GcResult,
@@ -98,6 +99,9 @@ class Backend(Protocol):
 
     async def wait_members(self, expect: int, timeout_s: float) -> tuple[MemberView, ...]:
         """Waits until exactly `expect` are alive. Raises `TimedOut`."""
+
+    async def clocks(self) -> tuple[ClockView, ...]:
+        """How far other members' clocks are from this node's."""
 
     def ring(self, task: TaskQuery | None) -> RingResult:
         """The ring, and who keeps a task's record."""

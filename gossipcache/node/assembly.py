@@ -17,8 +17,10 @@ from gossipcache.ids import Address, NodeId, TaskId
 from gossipcache.link.interface import Peer
 from gossipcache.link.loopback import LoopbackLinks
 from gossipcache.link.pool import LinkPool
+from gossipcache.messages.clock import AskClock
 from gossipcache.messages.holding import DropTask
 from gossipcache.metrics import Metrics
+from gossipcache.node.clocks import handle_ask_clock
 from gossipcache.node.copies import CopyDuty
 from gossipcache.node.deleting import accept_tombstone, handle_drop
 from gossipcache.node.fetching import announce
@@ -118,6 +120,7 @@ class Assembly:
             ),
         )
         links.handle(DropTask, partial(handle_drop, self.services))
+        links.handle(AskClock, partial(handle_ask_clock, self.services))
         self._copies = CopyDuty(self.services)
 
     async def run(

@@ -15,12 +15,13 @@ from gossipcache.errors import TimedOut
 from gossipcache.identity import Identity
 from gossipcache.ids import Address, task_id_of
 from gossipcache.metrics import Metrics
-from gossipcache.node import deleting, exporting, housekeeping, importing, looking, reading
+from gossipcache.node import clocks, deleting, exporting, housekeeping, importing, looking, reading
 from gossipcache.node.assembly import Assembly
 from gossipcache.node.progress import ReportProgress
 from gossipcache.node.services import Services
 from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
 from gossipcache.results import (
+    ClockView,
     DeleteResult,
     ExportResult,
     GcResult,
@@ -180,6 +181,10 @@ class Node:
 
     def _alive_count(self) -> int:
         return sum(member.state == "alive" for member in self.services.membership.members())
+
+    async def clocks(self) -> tuple[ClockView, ...]:
+        """How far the clocks of the other alive members are from this node's."""
+        return await clocks.read_clocks(self.services)
 
     def ring(self, task: TaskQuery | None) -> RingResult:
         """The ring's shares; with a task also who keeps its record."""

@@ -170,6 +170,16 @@ def test_doctor_on_a_healthy_node(run: Run, fake: Served) -> None:
     assert not fake.node.tasks, "the round trip leaves nothing"
 
 
+def test_doctor_finds_a_clock_that_is_off(run: Run, fake: Served) -> None:
+    fake.node.skews_s = (0.5, -90.0)
+    done = run("--format", "json", "doctor")
+    assert done.code == 1
+    near, far = [check for check in done.json["checks"] if check["check"] == "clock far"]
+    assert (near["ok"], far["ok"]) == (True, False)
+    assert far["detail"].startswith("90.0 s behind")
+    assert "NTP" in far["hint"]
+
+
 def test_version_and_help(run: Run) -> None:
     assert run("--version").out == f"gossipcache, version {__version__}\n"
     assert "import" in run("--help").out

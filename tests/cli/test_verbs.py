@@ -207,6 +207,8 @@ def test_delete_that_an_alive_holder_did_not_confirm_exits_7(run: Run, fake: Ser
         ["stat", "--no-such-option", "x"],
         ["export", "x"],
         ["import"],
+        ["import", ""],
+        ["export", "x", "-O", ""],
         ["import", "-i", "", "file"],
         ["import", "--replicas", "0", "file"],
         ["import", "--ttl", "soon", "file"],

@@ -16,6 +16,7 @@ from gossipcache.ids import task_id_of
 from gossipcache.metrics import Metrics
 from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
 from gossipcache.results import (
+    ClockView,
     DeleteResult,
     ExportResult,
     GcResult,
@@ -86,6 +87,7 @@ class FakeNode:
         self.cancelled = trio.Event()
         self.fail_after: int | None = None
         self.pending: tuple[str, ...] = ()
+        self.skews_s: tuple[float, ...] = ()
         self.bad: dict[str, tuple[int, ...]] = {}
 
     async def import_file(
@@ -196,6 +198,9 @@ class FakeNode:
         if expect != 1:
             raise TimedOut(f"1 member alive, not {expect}")
         return self.members()
+
+    async def clocks(self) -> tuple[ClockView, ...]:
+        return tuple(ClockView(NODE_ID, "far", skew_s, 0.01) for skew_s in self.skews_s)
 
     def ring(self, task: TaskQuery | None) -> RingResult:
         owner = None if task is None else NODE_ID
