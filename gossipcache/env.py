@@ -24,6 +24,10 @@ R = TypeVar("R")
 Buffer = bytes | bytearray | memoryview
 OpenMode = Literal["read", "write", "create"]
 
+LARGE_FILE_BYTES = 64 * 2**20
+"""From this size on a file that is not read again soon is written past the cache: to find room
+for its pages costs more than the disk, and they push out others. What is smaller stays at hand."""
+
 
 class DiskFile(Protocol):
     """An open file. Not shared between workers while its position-less calls overlap a close."""

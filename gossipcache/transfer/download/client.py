@@ -319,7 +319,13 @@ class _Run:
     async def _check(self, check: CheckPiece) -> None:
         assert self._sink is not None
         buffer, length = self._checking[check.request_id], self._manifest.piece_length(check.index)
-        work = partial(self._sink.take, check.index, buffer[:length], self._on_piece)
+        work = partial(
+            self._sink.take,
+            check.index,
+            buffer[:length],
+            self._on_piece,
+            keep_hot=self._downloader.arrivals.are_read(self._signed.task_id),
+        )
         valid = await self._workers.run(work)
         del self._checking[check.request_id]
         self._buffers.give(buffer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from functools import partial
 
 import trio
@@ -209,7 +209,11 @@ class Downloads:
         shared.joined += (me,)
         me.found(shared.present)
         try:
-            yield me
+            with ExitStack() as reading:
+                if on_piece is None:
+                    arrivals = self._downloader.arrivals
+                    reading.enter_context(arrivals.reading(signed.task_id))
+                yield me
         finally:
             shared.joined = tuple(one for one in shared.joined if one is not me)
             if not shared.joined:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gossipcache.env import LARGE_FILE_BYTES
 from gossipcache.errors import TaskNotFound
 from gossipcache.manifest import SignedManifest
 from gossipcache.transfer.digest_tree import DigestTree
@@ -33,16 +34,24 @@ class Sink:
         """What stood in the store before."""
         self._check_digest = check_digest or signed.manifest.is_content_addressed
         self._file = store.open_data(signed.task_id)
+        self._is_large = signed.manifest.size >= LARGE_FILE_BYTES
         self._whole: WholeDigest | None = None
         if self._check_digest and WholeDigest.supports(signed.manifest) and not stored.complete:
             self._whole = WholeDigest(signed.manifest, self._file)
             self._whole.found(list(self.resumed))
 
-    def take(self, index: int, data: memoryview, on_piece: OnPiece | None) -> bool:
-        """Writes piece `index` if `data` is what it must be; nothing of a bad one is kept."""
+    def take(
+        self, index: int, data: memoryview, on_piece: OnPiece | None, *, keep_hot: bool
+    ) -> bool:
+        """Writes piece `index` if `data` is what it must be; nothing of a bad one is kept.
+
+        With `keep_hot` it stays in the page cache, as somebody is about to read it.
+        """
         if not self._tree.matches(index, data):
             return False
-        self._file.write_at(index * self._signed.manifest.piece_size, data)
+        hot = keep_hot or self._whole is not None or not self._is_large
+        write = self._file.write_at if hot else self._file.write_past_cache
+        write(index * self._signed.manifest.piece_size, data)
         if self._whole is not None:
             self._whole.feed(index, data)
         if on_piece is not None:

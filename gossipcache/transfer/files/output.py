@@ -12,13 +12,9 @@ from contextlib import suppress
 from pathlib import PurePath
 from typing import Protocol
 
-from gossipcache.env import Buffer, Disk, DiskFile, FileStamp
+from gossipcache.env import LARGE_FILE_BYTES, Buffer, Disk, DiskFile, FileStamp
 from gossipcache.errors import Conflict, UsageError
 from gossipcache.transfer.files.chunks import write_sparse
-
-LARGE_BYTES = 64 * 2**20
-"""From this size on an output is written past the cache: its bytes stand there already, in the
-store's file, from which peers are served. What is smaller stays at hand for the user."""
 
 _PREFIX = ".gossipcache-"
 _SUFFIX = ".part"
@@ -155,7 +151,7 @@ class OutputFile:
         self._disk = disk
         self._umask = umask
         self._place = Place(disk, target, ledger, token, overwrite)
-        self._is_large = size >= LARGE_BYTES
+        self._is_large = size >= LARGE_FILE_BYTES
         self._file: DiskFile | None = None
         self.cloned = False
         """Whether the content of `source` is there already."""

@@ -6,6 +6,10 @@ served, as soon as it is verified and written.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import trio
 
 from gossipcache.ids import TaskId
@@ -30,6 +34,7 @@ class Arrivals:
     def __init__(self) -> None:
         self._pieces: dict[TaskId, int] = {}
         self._changed: dict[TaskId, trio.Event] = {}
+        self._readers: Counter[TaskId] = Counter()
 
     def begin(self, task_id: TaskId, present: PieceSet) -> None:
         """A download of `task_id` runs from now on."""
@@ -49,6 +54,20 @@ class Arrivals:
     def pieces(self, task_id: TaskId) -> int | None:
         """The pieces present (bitmap), or None if no download of the task runs."""
         return self._pieces.get(task_id)
+
+    @contextmanager
+    def reading(self, task_id: TaskId) -> Iterator[None]:
+        """Somebody reads the task's pieces from the store, as they come in: a child, a user."""
+        self._readers[task_id] += 1
+        try:
+            yield
+        finally:
+            self._readers[task_id] -= 1
+            self._readers += Counter()
+
+    def are_read(self, task_id: TaskId) -> bool:
+        """Whether anybody does."""
+        return self._readers[task_id] > 0
 
     async def change(self, task_id: TaskId) -> None:
         """Returns when the answer of `pieces` has changed."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import PurePath
 
 import pytest
@@ -16,10 +17,11 @@ from gossipcache.ids import task_id_of
 from gossipcache.link.interface import PieceChannel
 from gossipcache.manifest import SignedManifest, sign_manifest
 from gossipcache.messages.pieces import GetPages, OpenTask, Page, TaskOpened
+from gossipcache.transfer.download import sink
 from gossipcache.transfer.download.buffers import Buffers
 from gossipcache.transfer.download.client import DownloadProgress
 from gossipcache.transfer.download.whole_digest import WholeDigest
-from sim.disk import SimDisk
+from sim.disk import SimDisk, SimFile
 from tests.fakes.channels import ChannelBoard, Wire
 from tests.transfer.samples import PIECE, PUBLISHER, TASK, Shop, content_of, manifest_for, tree_of
 from tests.transfer.swarm_nodes import FakeSwarm, SwarmNode
@@ -82,6 +84,30 @@ async def test_each_piece_is_handed_over_once_while_hot(
     assert output == CONTENT
     assert [step.done_bytes for step in progress] == sorted(step.done_bytes for step in progress)
     assert (progress[0].done_bytes, progress[-1].done_bytes) == (0, len(CONTENT))
+
+
+@pytest.mark.parametrize(("is_read", "expected"), [(False, 21), (True, 0)])
+async def test_what_nobody_reads_goes_past_the_cache(
+    board: ChannelBoard,
+    child: SwarmNode,
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    is_read: bool,
+    expected: int,
+) -> None:
+    past_cache: list[int] = []
+
+    def write_past_cache(file: SimFile, offset: int, data: memoryview) -> None:
+        past_cache.append(offset)
+        file.write_at(offset, data)
+
+    monkeypatch.setattr(sink, "LARGE_FILE_BYTES", len(CONTENT))
+    monkeypatch.setattr(SimFile, "write_past_cache", write_past_cache)
+    parent = holder(board, "a")
+    with child.downloader.arrivals.reading(TASK) if is_read else nullcontext():
+        await child.downloader.download(SIGNED, FakeSwarm(parent.node_id))
+    assert is_whole(child)
+    assert len(past_cache) == expected
 
 
 async def test_an_empty_task_needs_no_parent(child: SwarmNode, autojump_clock: MockClock) -> None:

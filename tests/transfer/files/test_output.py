@@ -200,11 +200,11 @@ def test_an_export_by_link_shares_one_read_only_file(os_shop: Shop) -> None:
     assert os_shop.store.verify(TASK) == (0,)
 
 
-def test_a_large_output_does_not_push_the_store_out_of_the_cache(
+def test_only_a_large_output_goes_past_the_cache(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     past_cache: list[int] = []
-    monkeypatch.setattr(output_module, "LARGE_BYTES", 4)
+    monkeypatch.setattr(output_module, "LARGE_FILE_BYTES", 4)
     for kind in (OsFile, SimFile):
         monkeypatch.setattr(
             kind, "write_past_cache", lambda _file, _offset, data: past_cache.append(len(data))
