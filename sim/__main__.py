@@ -124,6 +124,8 @@ def swarm(
         summary = summaries.setdefault(report.scenario, Summary(report.scenario))
         summary.add(report)
         digests.append([report.scenario, report.seed, report.digest])
+        if summary.runs == len(wanted) // len({each.scenario for each in wanted}) and not as_json:
+            _print_summary(summary)
         for violation in report.violations:
             click.echo(f"{report.scenario} seed {report.seed}: {violation}", err=True)
         _keep(report, failures)
@@ -136,7 +138,7 @@ def swarm(
             )
         )
     else:
-        _print_summaries(list(summaries.values()))
+        click.echo(f"{len(wanted)} runs, {failed} failed")
     sys.exit(1 if failed else 0)
 
 
@@ -227,15 +229,12 @@ def _print(report: Report, as_json: bool) -> None:
     click.echo("  violated" if report.violations else "  all invariants held")
 
 
-def _print_summaries(summaries: list[Summary]) -> None:
-    for each in summaries:
-        verdict = f"{len(each.failed)} FAILED" if each.failed else "all held"
-        click.echo(
-            f"{each.scenario:27} {each.runs:4} runs  {verdict:10} {len(each.vacuous):3} vacuous  "
-            f"{each.virtual_s:8.0f} s virtual in {each.wall_s:6.1f} s"
-        )
-    runs, failed = (sum(each.runs for each in summaries), sum(len(e.failed) for e in summaries))
-    click.echo(f"{runs} runs, {failed} failed")
+def _print_summary(each: Summary) -> None:
+    verdict = f"{len(each.failed)} FAILED" if each.failed else "all held"
+    click.echo(
+        f"{each.scenario:27} {each.runs:4} runs  {verdict:10} {len(each.vacuous):3} vacuous  "
+        f"{each.virtual_s:8.0f} s virtual in {each.wall_s:6.1f} s"
+    )
 
 
 if __name__ == "__main__":

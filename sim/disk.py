@@ -254,8 +254,11 @@ class SimDisk:
         self.check_alive()
         if path == path.parent:
             return
-        self.make_folder(path.parent)
-        folder, name = self._parent(path)
+        try:
+            folder, name = self._parent(path)
+        except FileNotFoundError:
+            self.make_folder(path.parent)
+            folder, name = self._parent(path)
         if name in folder.entries:
             self._folder(path)
             return

@@ -24,10 +24,9 @@ def lookup(root: FolderInode, path: PurePath) -> Inode:
 def parent(root: FolderInode, path: PurePath, followed: int = 0) -> tuple[FolderInode, str]:
     """The folder that holds, or would hold, `path`, and the name in it; follows links."""
     inode: Inode = root
-    walked = PurePath("/")
-    for part in path.parent.parts:
-        if part == path.anchor:
-            continue
+    parts = path.parts
+    for depth in range(1, len(parts) - 1):
+        part = parts[depth]
         if not isinstance(inode, FolderInode):
             raise os_error(errno.ENOTDIR, path)
         if part not in inode.entries:
@@ -36,9 +35,8 @@ def parent(root: FolderInode, path: PurePath, followed: int = 0) -> tuple[Folder
         if isinstance(inode, LinkInode):
             if followed >= _MAX_LINKS_FOLLOWED:
                 raise os_error(errno.ELOOP, path)
-            target = PurePath(os.path.normpath(walked / inode.target))
+            target = PurePath(os.path.normpath(PurePath(*parts[:depth]) / inode.target))
             inode, _ = parent(root, target / "-", followed + 1)
-        walked /= part
     if not isinstance(inode, FolderInode):
         raise os_error(errno.ENOTDIR, path)
     return inode, path.name

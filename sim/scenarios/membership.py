@@ -11,7 +11,7 @@ from sim.scenario import Stage, scenario
 from sim.world import PIECE_BYTES
 
 CID = "model.bin"
-SIZE = 200 * PIECE_BYTES + 1
+SIZE = 120 * PIECE_BYTES + 1
 
 
 @scenario("scheduler-join")

@@ -12,18 +12,21 @@ from gossipcache.errors import UsageError
 from sim.__main__ import main
 from sim.faults import Kill
 from sim.recording import Recording, again, read_recording, record, replay
-from sim.scenario import find, run
+from sim.scenario import Report, find, run
 
 
-def test_a_replayed_run_is_the_run(tmp_path: Path) -> None:
-    report = run(find("owner-death"), seed=3)
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return run(find("owner-death"), seed=3)
+
+
+def test_a_replayed_run_is_the_run(report: Report, tmp_path: Path) -> None:
     recording = read_recording(record(report, tmp_path))
     assert [type(fault) for fault in recording.faults] == [Kill]
     assert replay(recording).digest == report.digest
 
 
-def test_a_fault_can_be_left_out_moved_or_changed() -> None:
-    report = run(find("owner-death"), seed=3)
+def test_a_fault_can_be_left_out_moved_or_changed(report: Report) -> None:
     kill = msgspec.convert(report.schedule[0], Kill)
     quiet, later = (
         replay(Recording(scenario="owner-death", seed=3, nodes=5, faults=[fault]))
