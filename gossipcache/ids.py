@@ -83,6 +83,14 @@ def is_numeric(host: str) -> bool:
     return "%" not in host
 
 
+def is_unicast(host: str) -> bool:
+    """Whether `host` is the IP address of one node, which others can be told to dial."""
+    if not is_numeric(host):
+        return False
+    address = ipaddress.ip_address(host)
+    return not (address.is_unspecified or address.is_multicast)
+
+
 def parse_address(text: str) -> Address:
     """`HOST:PORT` or `[V6]:PORT` as an `Address`. Raises `UsageError`."""
     host, separator, port = text.rpartition(":")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import ipaddress
 import os
 import socket
 import struct
@@ -26,6 +28,7 @@ _ACCEPT_RETRY_S = 0.1
 # What linux/in.h and linux/in6.h name, and Python's socket module does not everywhere.
 _IP_RECVERR = 11
 _IPV6_RECVERR = 25
+_SIOCGIFADDR = 0x8915
 _ERROR_MESSAGES = frozenset(
     ((socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR))
 )
@@ -209,7 +212,7 @@ class TrioPort:
         self._listener = listener
         self._datagrams = datagrams
         self.datagrams: Datagrams = datagrams
-        self.address = _address(listener.getsockname())
+        self.address = _reachable(_address(listener.getsockname()), int(listener.family))
 
     async def accept(self) -> ByteStream:
         """The next inbound stream. Raises `ClosedResourceError` after `aclose`."""
@@ -235,7 +238,8 @@ class TrioNetwork:
     """`gossipcache.env.Network` over the operating system's sockets."""
 
     async def bind(self, address: Address) -> TrioPort:
-        """Listens on `address`; port 0 picks one number that is free for TCP and UDP.
+        """Listens on `address`; port 0 picks one number that is free for TCP and UDP. The port
+        of `0.0.0.0` or `::` names the address by which this machine leaves for the network.
 
         Raises `OSError` (EADDRINUSE if either is taken).
         """
@@ -319,6 +323,33 @@ async def _resolve(address: Address) -> list[tuple[int, str]]:
 
 def _address(name: tuple[str, int] | tuple[str, int, int, int]) -> Address:
     return Address(name[0], name[1])
+
+
+def _reachable(address: Address, family: int) -> Address:
+    """`address` as others can dial it: in place of any address, one of this machine's own."""
+    if not ipaddress.ip_address(address.host).is_unspecified:
+        return address
+    host = _outward_host(family) or ("::1" if family == socket.AF_INET6 else "127.0.0.1")
+    return Address(host, address.port)
+
+
+def _outward_host(family: int) -> str | None:
+    """The source address on the default route, else that of the first interface that has one."""
+    beyond = "2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1"  # RFC 5737, RFC 3849
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((beyond, 9))  # sends nothing
+            return str(probe.getsockname()[0])
+        except OSError:
+            pass
+        for _, name in socket.if_nameindex() if family == socket.AF_INET else ():
+            try:
+                found = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()))
+            except OSError:
+                continue
+            if not (host := ipaddress.IPv4Address(found[20:24])).is_loopback:
+                return str(host)
+    return None
 
 
 def _datagram_target(address: Address, family: int) -> tuple[str, int]:

@@ -26,7 +26,7 @@ from gossipcache.config import (
     TransferConfig,
 )
 from gossipcache.errors import NotPermitted, UsageError, VersionUnsupported
-from gossipcache.ids import Address, is_numeric, parse_address
+from gossipcache.ids import Address, is_unicast, parse_address
 from gossipcache.units import parse_duration, parse_size
 
 CONFIG_VERSION = 1
@@ -242,11 +242,11 @@ def _address(value: object) -> Address:
     return value if isinstance(value, Address) else parse_address(_text(value))
 
 
-def _numeric_address(value: object) -> Address:
+def _own_address(value: object) -> Address:
     address = _address(value)
-    if not is_numeric(address.host):
+    if not is_unicast(address.host):
         raise UsageError(
-            f"the other members would have to look up {address.host!r}", "give its IP address"
+            f"the other members cannot dial {address.host!r}", "give this machine's IP address"
         )
     return address
 
@@ -333,7 +333,7 @@ _PLAIN_KEYS = (
     _Key("name", _name, None),
     _Key("listen", _address, Address("127.0.0.1", 0)),
     _Key("join", _addresses, ()),
-    _Key("advertise", _numeric_address, None),
+    _Key("advertise", _own_address, None),
     _Key("roles", _roles, ALL_ROLES),
     _Key("http", _address, None),
     _Key("insecure_plaintext", _flag, False),

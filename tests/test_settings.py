@@ -122,10 +122,11 @@ def test_a_network_is_not_faced_without_a_secret(text: str) -> None:
     check_exposure(load(text), has_secret=True)
 
 
-def test_others_are_not_told_a_name_to_look_up() -> None:
+@pytest.mark.parametrize("host", ["node.example.com", "0.0.0.0", "224.0.0.1"])
+def test_others_are_told_an_address_that_they_can_dial(host: str) -> None:
     with pytest.raises(UsageError) as caught:
-        load('advertise = "node.example.com:7101"')
-    assert caught.value.hint == "give its IP address"
+        load(f'advertise = "{host}:7101"')
+    assert caught.value.hint == "give this machine's IP address"
 
 
 def test_a_name_is_not_loopback_for_its_first_letters() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -269,6 +270,19 @@ def test_what_is_no_address_is_an_os_error(host: str) -> None:
             await port.datagrams.send_to(b"x", Address(host, 1))
         with pytest.raises(OSError):
             await network.dial(Address(host, 1))
+        await port.aclose()
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("anywhere", ["0.0.0.0", "::"])
+def test_a_port_on_any_address_says_one_that_can_be_dialled(anywhere: str) -> None:
+    async def main() -> None:
+        network = TrioNetwork()
+        port = await network.bind(Address(anywhere, 0))
+        assert not ipaddress.ip_address(port.address.host).is_unspecified
+        async with await network.dial(port.address), await port.accept():
+            pass
         await port.aclose()
 
     trio.run(main)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from gossipcache.errors import IntegrityError
 from gossipcache.identity import Identity, Signed
 from gossipcache.identity import verify as verify_signature
-from gossipcache.ids import Address, NodeId, is_numeric
+from gossipcache.ids import Address, NodeId, is_unicast
 from gossipcache.messages.gossip import (
     ACCUSATION_DOMAIN,
     MEMBER_DOMAIN,
@@ -119,7 +119,7 @@ class Verifier:
         payload = decode(signed.payload, MemberRecord, MAX_PAYLOAD_BYTES)
         if payload.cluster_id != self.cluster_id:
             raise IntegrityError("a member record of another cluster")
-        if not payload.port or not is_numeric(payload.host):
+        if not payload.port or not is_unicast(payload.host):
             raise IntegrityError("a member record without a numeric address")
         if not payload.name.isprintable():
             raise IntegrityError("a member record with a name that cannot be printed")

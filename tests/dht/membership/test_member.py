@@ -69,7 +69,19 @@ def test_a_record_for_another_purpose_or_cluster_or_without_address_is_refused()
 
 
 @pytest.mark.parametrize(
-    "host", ["", "a.example.com", "localhost", "..", "\0", "10.0.0.1\0", "é" * 20, "fe80::1%lo"]
+    "host",
+    [
+        "",
+        "a.example.com",
+        "localhost",
+        "..",
+        "\0",
+        "10.0.0.1\0",
+        "é" * 20,
+        "fe80::1%lo",
+        "0.0.0.0",
+        "ff02::1",
+    ],
 )
 def test_nobody_looks_up_a_name_on_a_members_word(host: str) -> None:
     named = Profile(CLUSTER_ID, "n", Address(host, 1), frozenset())
