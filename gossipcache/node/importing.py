@@ -2,7 +2,7 @@
 
 The order is what makes it safe to be killed at any point: the content is durable here before
 the record names it, and the task is shown by nobody before the record is durable. A task whose
-record was still on its way is settled at the next start (`settle_unpublished`).
+record may or may not have come to stand is settled later (`settle_unpublished`).
 """
 
 from __future__ import annotations
@@ -202,6 +202,7 @@ async def _publish(
     started: float,
 ) -> ImportResult:
     task_id = content.task_id
+    services.unsettled.pop(task_id, None)
     record = await services.records.read(task_id, timeout_s=PUBLISH_TIMEOUT_S)
     if record is not None and record.manifest is not None:
         _check_same(content, record.manifest)
@@ -229,6 +230,9 @@ async def _publish(
         await _adopt(services, request, content, staging, published.manifest, published=True)
     except (Conflict, NotReady):
         await _withdraw(services, task_id)
+        raise
+    except BaseException:
+        services.unsettled[task_id] = None
         raise
     await _announce(services, request, task_id)
     if published.manifest.manifest.copies > 1:
@@ -309,10 +313,16 @@ async def _announce(services: Services, request: ImportRequest, task_id: TaskId)
 
 
 async def settle_unpublished(services: Services) -> None:
-    """Ends the imports that a crash interrupted: kept if their record stands, else dropped."""
-    waiting = [stored for stored in services.store.tasks(unpublished=True) if not stored.published]
-    while waiting:
-        waiting = [stored for stored in waiting if not await _settled(services, stored)]
+    """Ends the imports that a crash, a timeout or Ctrl-C interrupted: what is on the disk is kept
+    if its record stands, else dropped. Runs for as long as the node."""
+    for stored in services.store.tasks(unpublished=True):
+        if not stored.published:
+            services.unsettled[stored.task_id] = None
+    while True:
+        for task_id in list(services.unsettled):
+            found = services.store.find(task_id)
+            if found is None or found.published or await _settled(services, found):
+                services.unsettled.pop(task_id, None)
         await trio.sleep(SETTLE_RETRY_S)
 
 
@@ -322,6 +332,8 @@ async def _settled(services: Services, stored: StoredTask) -> bool:
         record = await services.records.read(task_id, timeout_s=PUBLISH_TIMEOUT_S)
     except GossipcacheError:
         return False
+    if task_id not in services.unsettled:
+        return True  # it is being imported again
     standing = None if record is None else record.manifest
     if standing is not None and standing.name == stored.manifest_name:
         await services.env.workers.run(lambda: services.store.mark_published(task_id))

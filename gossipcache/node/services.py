@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import trio
@@ -43,6 +43,8 @@ class Services:
     announcer: AnnounceService
     store: Store
     downloads: Downloads
+    unsettled: dict[TaskId, None] = field(default_factory=dict)
+    """Tasks whose import ended before it was known whether their record stands."""
 
     @property
     def me(self) -> NodeId:

@@ -127,6 +127,22 @@ def test_an_import_killed_at_any_moment_is_whole_or_gone(killed_after_s: float) 
     in_cluster(test)
 
 
+@pytest.mark.parametrize("after_s", [0.001, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1])
+def test_an_import_interrupted_at_any_moment_is_whole_or_gone(after_s: float) -> None:
+    async def test(world: World) -> None:
+        with trio.move_on_after(after_s):
+            await world.import_content("n0", "report", PIECE_BYTES)
+        await world.wait_until(
+            "the import is settled", lambda: _unpublished(world) == 0, within_s=60
+        )
+        if world.node("n0").list_tasks():
+            await world.export("n1", "report")
+        else:
+            await world.import_content("n0", "report", PIECE_BYTES)
+
+    in_cluster(test)
+
+
 async def _import_until_killed(world: World) -> None:
     with suppress(NodeKilled):
         await world.import_content("n0", "report", PIECE_BYTES)
