@@ -12,14 +12,20 @@ from pathlib import Path
 
 import click
 
+from bench.latency import stat
+from bench.local import import_file, local_export
 from bench.one_to_one import one_to_one
-from bench.report import Report
+from bench.report import Findings, Job
 
 RIVALS_HOME = Path(__file__).resolve().parent.parent / ".venv-bench"
 RIVALS = ["libtorrent==2.1.1"]
 
-Benchmark = Callable[[Path, int, int, str, Callable[[str], None]], Report]
-BENCHMARKS: dict[str, Benchmark] = {"one-to-one": one_to_one}
+BENCHMARKS: dict[str, Callable[[Job], Findings]] = {
+    "one-to-one": one_to_one,
+    "import": import_file,
+    "local-export": local_export,
+    "stat": stat,
+}
 
 
 def rivals_python() -> str:
@@ -45,10 +51,10 @@ def main(name: str, as_json: bool, runs: int, size_mib: int, folder: Path | None
         click.echo("\n".join(BENCHMARKS))
         return
 
-    def report(line: str) -> None:
+    def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    python = rivals_python()
     with tempfile.TemporaryDirectory(dir=folder, prefix="gossipcache-bench-") as work:
-        found = BENCHMARKS[name](Path(work), size_mib * 2**20, runs, python, report)
+        job = Job(Path(work).resolve(), size_mib * 2**20, runs, rivals_python, say)
+        found = BENCHMARKS[name](job)
     click.echo(json.dumps(found.as_json()) if as_json else found.as_table())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import socket
 import subprocess
 import sys
@@ -13,13 +11,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from bench.measure import Process, Sample
+from bench.measure import Process, Sample, run_command, wait_until_listening
+from bench.nodes import Node, call, two_nodes
 
 HERE = Path(__file__).resolve().parent
 
+_NGINX = """
+daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{}}
+http {{
+  access_log off; sendfile on; tcp_nopush on;
+  client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
+  uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
+  server {{ listen 127.0.0.1:{port}; root {root}; }}
+}}
+"""
+
 
 class Contender(Protocol):
-    """Something that can copy the file once, and say what that took."""
+    """Something that can do the work once, and say what that took."""
 
     def __call__(self) -> Sample: ...
 
@@ -42,7 +52,7 @@ def _sample(seconds: float, giver: Process, taker: Process, cpu_before_s: float)
 
 @contextmanager
 def bare_sockets(file: Path, folder: Path, connections: int) -> Iterator[Contender]:
-    """sendfile to recv_into + BLAKE3 + pwrite, in one thread a connection."""
+    """sendfile to recv_into + BLAKE3 + pwrite + fsync, in one thread a connection."""
     script = str(HERE / "rivals" / "bare.py")
     giver = Process([sys.executable, script, "send", str(file)])
     taker = Process(
@@ -66,7 +76,7 @@ def bare_sockets(file: Path, folder: Path, connections: int) -> Iterator[Contend
 
 @contextmanager
 def libtorrent(file: Path, folder: Path, python: str, profile: str) -> Iterator[Contender]:
-    """libtorrent, one seeder and one leecher, over TCP."""
+    """libtorrent, one seeder and one leecher, over TCP; it does not wait for the disk."""
     script = str(HERE / "rivals" / "torrent.py")
     target = folder / f"torrent-{profile}"
     target.mkdir()
@@ -91,56 +101,54 @@ def libtorrent(file: Path, folder: Path, python: str, profile: str) -> Iterator[
         taker.stop()
 
 
-def gossipcache_command(home: Path, *arguments: str) -> list[str]:
-    """The command line of this interpreter's gossipcache."""
-    return [sys.executable, "-m", "gossipcache", "--home", str(home), *arguments]
+@contextmanager
+def nginx_and_curl(file: Path, folder: Path) -> Iterator[Contender]:
+    """A plain HTTP download: nothing is verified, nothing is synced."""
+    place = folder / "nginx"
+    place.mkdir()
+    port, output = free_port(), place / "copy"
+    config = place / "nginx.conf"
+    config.write_text(_NGINX.format(folder=place, port=port, root=file.parent))
+    giver = Process(["nginx", "-p", str(place), "-c", str(config), "-e", str(place / "error.log")])
+    try:
+        wait_until_listening(port)
+
+        def run() -> Sample:
+            cpu_before_s = giver.cpu_s()
+            url = f"http://127.0.0.1:{port}/{file.name}"
+            done = run_command(["curl", "--silent", "--fail", "--output", str(output), url])
+            output.unlink()
+            cpu_s = giver.cpu_s() - cpu_before_s + done.cpu_s
+            return Sample(done.seconds, cpu_s, {"up": giver.peak_rss_mib()})
+
+        yield run
+    finally:
+        giver.stop()
 
 
 @contextmanager
 def gossipcache(file: Path, folder: Path, *, link: bool) -> Iterator[Contender]:
     """Two real nodes; a run is one whole `gossipcache export` command."""
-    name = "link" if link else "copy"
-    homes = [folder / f"gossipcache-{name}-{side}" for side in ("a", "b")]
-    port = free_port()
-    giver = Process(gossipcache_command(homes[0], "node", "run", "--listen", f"127.0.0.1:{port}"))
-    taker = Process(
-        gossipcache_command(
-            homes[1], "node", "run", "--listen", "127.0.0.1:0", "--join", f"127.0.0.1:{port}"
-        )
-    )
-    output = folder / f"exported-{name}"
-    try:
-        giver.read_line()
-        taker.read_line()
-        call(homes[0], "members", "--expect", "2", "--timeout", "20s")
-        call(homes[1], "members", "--expect", "2", "--timeout", "20s")
-        call(homes[0], "import", "-i", "bench", str(file))
+    place = folder / f"gossipcache-{'link' if link else 'copy'}"
+    output = place / "exported"
+    with two_nodes(place) as (giver, taker):
+        call(giver.home, "import", "-i", "bench", str(file))
         export = ["export", "-i", "bench", "-O", str(output), *(["--link"] if link else [])]
 
         def run() -> Sample:
-            cpu_before_s = giver.cpu_s() + taker.cpu_s()
-            giver.reset_peak_rss()
-            taker.reset_peak_rss()
-            started = time.perf_counter()
-            call(homes[1], *export)
-            seconds = time.perf_counter() - started
-            sample = _sample(seconds, giver, taker, cpu_before_s)
+            sample = _run_export(giver, taker, export)
             subprocess.run(["cmp", str(file), str(output)], check=True)
             output.unlink()
-            call(homes[1], "delete", "-i", "bench", "--local")
+            call(taker.home, "delete", "-i", "bench", "--local")
             return sample
 
         yield run
-    finally:
-        taker.stop()
-        giver.stop()
 
 
-def call(home: Path, *arguments: str) -> dict[str, object]:
-    """Runs one command against the node of `home` and returns its JSON."""
-    command = gossipcache_command(home, "--format", "json", *arguments)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(arguments)}: exit {done.returncode}: {done.stderr}")
-    parsed: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
-    return parsed
+def _run_export(giver: Node, taker: Node, export: list[str]) -> Sample:
+    cpu_before_s = giver.process.cpu_s() + taker.process.cpu_s()
+    giver.process.reset_peak_rss()
+    taker.process.reset_peak_rss()
+    started = time.perf_counter()
+    call(taker.home, *export)
+    return _sample(time.perf_counter() - started, giver.process, taker.process, cpu_before_s)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import socket
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,15 +28,17 @@ class Usage:
 class Process:
     """A child process whose resource usage is collected when it ends."""
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
-        self._popen = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **(env or {})},
-            text=True,
-            start_new_session=True,
-        )
+    def __init__(self, command: Sequence[str], log: Path | None = None) -> None:
+        """`log`: where its standard error goes; None: where ours goes."""
+        with ExitStack() as stack:
+            self._popen = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stack.enter_context(log.open("w")) if log else None,
+                text=True,
+                start_new_session=True,
+            )
         self.pid = self._popen.pid
 
     def read_line(self) -> str:
@@ -120,11 +125,16 @@ def summarise(name: str, samples: list[Sample], size_bytes: int) -> Summary:
 def interleave(
     contenders: Mapping[str, Callable[[], Sample]], runs: int, report: Callable[[str], None]
 ) -> dict[str, list[Sample]]:
-    """Runs each contender in turn, `runs` times over, so that drift hits all alike."""
+    """Runs each contender in turn, `runs` times over, so that drift hits all alike.
+
+    The order is another one each time: whoever runs next inherits the memory that was just
+    freed, warm or not.
+    """
     samples: dict[str, list[Sample]] = {name: [] for name in contenders}
+    order = random.Random(0)
     for run in range(runs):
-        for name, contender in contenders.items():
-            sample = contender()
+        for name in order.sample(list(contenders), len(contenders)):
+            sample = contenders[name]()
             samples[name].append(sample)
             report(f"run {run + 1}/{runs}  {name:<28} {sample.seconds:7.3f} s")
     return samples
@@ -158,8 +168,47 @@ def make_file(path: Path, size_bytes: int) -> None:
         os.fsync(file.fileno())
 
 
-def timed(work: Callable[[], None]) -> float:
-    """Seconds that `work` took."""
+def run_command(command: list[str]) -> Sample:
+    """Runs a command to its end, and measures its time (the kernel counts our own memory as
+    its peak, so that is left out). Raises `RuntimeError` if it fails."""
     started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    pid = os.posix_spawnp(command[0], command, os.environ)
+    _, status, usage = os.wait4(pid, 0)
+    seconds = time.perf_counter() - started
+    if status:
+        raise RuntimeError(f"{' '.join(command)}: exit {os.waitstatus_to_exitcode(status)}")
+    cpu_s = usage.ru_utime + usage.ru_stime
+    return Sample(seconds, cpu_s)
+
+
+def wait_until_listening(port: int) -> None:
+    """Returns when somebody accepts connections on `port`; raises after 10 s."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+@dataclass
+class Latency:
+    """How long one call of many took, in milliseconds."""
+
+    calls: int
+    p50_ms: float
+    p99_ms: float
+    slowest_ms: float
+
+
+def percentiles(seconds: list[float]) -> Latency:
+    """Of the durations of single calls."""
+    ranked = sorted(1000 * value for value in seconds)
+
+    def at(share: float) -> float:
+        return round(ranked[min(len(ranked) - 1, int(share * len(ranked)))], 3)
+
+    return Latency(len(ranked), at(0.5), at(0.99), round(ranked[-1], 3))

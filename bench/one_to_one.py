@@ -1,46 +1,47 @@
-"""One node to another over loopback: gossipcache beside libtorrent and bare sockets."""
+"""One node to another over loopback: gossipcache beside libtorrent, HTTP and bare sockets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
 from contextlib import ExitStack
-from pathlib import Path
 
-from bench.contenders import Contender, bare_sockets, gossipcache, libtorrent
+from bench.contenders import Contender, bare_sockets, gossipcache, libtorrent, nginx_and_curl
 from bench.measure import interleave, make_file, ratios, summarise
-from bench.report import Report
+from bench.report import Job, Report
 
 
-def one_to_one(
-    folder: Path, size_bytes: int, runs: int, rivals_python: str, report: Callable[[str], None]
-) -> Report:
-    """Copies one file of `size_bytes` by each contender in turn, `runs` times over."""
+def one_to_one(job: Job) -> Report:
+    """Copies one file by each contender in turn, `job.runs` times over."""
+    folder, python = job.folder, job.rivals_python()
     file = folder / "file"
-    make_file(file, size_bytes)
+    make_file(file, job.size_bytes)
     with ExitStack() as stack:
         contenders: dict[str, Contender] = {
             "gossipcache export": stack.enter_context(gossipcache(file, folder, link=False)),
             "gossipcache export --link": stack.enter_context(gossipcache(file, folder, link=True)),
-            "libtorrent default": stack.enter_context(
-                libtorrent(file, folder, rivals_python, "default")
-            ),
-            "libtorrent best": stack.enter_context(libtorrent(file, folder, rivals_python, "best")),
+            "libtorrent default": stack.enter_context(libtorrent(file, folder, python, "default")),
+            "libtorrent best": stack.enter_context(libtorrent(file, folder, python, "best")),
             "bare sockets x 1": stack.enter_context(bare_sockets(file, folder, 1)),
             "bare sockets x 2": stack.enter_context(bare_sockets(file, folder, 2)),
         }
-        samples = interleave(contenders, runs, report)
+        if shutil.which("nginx") and shutil.which("curl"):
+            contenders["nginx + curl"] = stack.enter_context(nginx_and_curl(file, folder))
+        else:
+            job.say("nginx + curl: left out, for they are not installed")
+        samples = interleave(contenders, job.runs, job.say)
     labels = {
         "libtorrent": "libtorrent default",
         "libtorrent_best": "libtorrent best",
         "bare_sockets": "bare sockets x 1",
         "bare_sockets_2": "bare sockets x 2",
+        "nginx_curl": "nginx + curl",
     }
     link_ratios = ratios(samples, "gossipcache export --link", labels)
     return Report(
         name="one-to-one",
-        size_bytes=size_bytes,
-        runs=runs,
-        summaries=[summarise(name, found, size_bytes) for name, found in samples.items()],
+        size_bytes=job.size_bytes,
+        runs=job.runs,
+        summaries=[summarise(name, found, job.size_bytes) for name, found in samples.items()],
         ratios={
             **ratios(samples, "gossipcache export", labels),
             **{f"link_{name}": value for name, value in link_ratios.items()},

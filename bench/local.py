@@ -1,0 +1,120 @@
+"""Into the store and out of it on one machine: `import` and a local `export` beside `cp`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.measure import Sample, interleave, make_file, ratios, run_command, summarise
+from bench.nodes import Node, call, running_node
+from bench.report import Job, Report
+
+HASH_COPY = str(Path(__file__).resolve().parent / "rivals" / "hash_copy.py")
+
+
+def import_file(job: Job) -> Report:
+    """Takes one file into the store, by name and by content, beside copies of it."""
+    file, copy = job.folder / "file", job.folder / "copy"
+    make_file(file, job.size_bytes)
+    with running_node(job.folder / "node") as node:
+
+        def imported(*named: str) -> Sample:
+            sample = _on_node(node, "import", *named, str(file))
+            (task,) = _tasks(node)
+            call(node.home, "delete", "-i", task)
+            return sample
+
+        contenders: dict[str, Callable[[], Sample]] = {
+            "gossipcache import -i NAME": lambda: imported("-i", "bench"),
+            "gossipcache import (sha256)": imported,
+            **_copies(file, copy),
+        }
+        samples = interleave(contenders, job.runs, job.say)
+    labels = {
+        "cp": "cp",
+        "cp_sync": "cp + fsync",
+        "copy_blake3": "read, BLAKE3, write, fsync",
+        "copy_sha256": "read, SHA-256, write, fsync",
+    }
+    sha256_ratios = ratios(samples, "gossipcache import (sha256)", labels)
+    return Report(
+        name="import",
+        size_bytes=job.size_bytes,
+        runs=job.runs,
+        summaries=[summarise(name, found, job.size_bytes) for name, found in samples.items()],
+        ratios={
+            **ratios(samples, "gossipcache import -i NAME", labels),
+            **{f"sha256_{name}": value for name, value in sha256_ratios.items()},
+        },
+    )
+
+
+def local_export(job: Job) -> Report:
+    """Puts a task that stands complete in the store at a path, verified, beside `cp`."""
+    file, copy, output = (job.folder / name for name in ("file", "copy", "output"))
+    make_file(file, job.size_bytes)
+    with running_node(job.folder / "node") as node:
+        call(node.home, "import", "-i", "bench", str(file))
+
+        def exported(*flags: str) -> Sample:
+            sample = _on_node(node, "export", "-i", "bench", "-O", str(output), *flags)
+            subprocess.run(["cmp", str(file), str(output)], check=True)
+            output.unlink()
+            return sample
+
+        contenders: dict[str, Callable[[], Sample]] = {
+            "gossipcache export --local": lambda: exported("--local"),
+            **_copies(file, copy),
+        }
+        samples = interleave(contenders, job.runs, job.say)
+        # Linking turns the store's file into a shared one: not before the others are done.
+        samples["gossipcache export --local --link"] = [
+            exported("--local", "--link") for _ in range(job.runs)
+        ]
+    labels = {
+        "cp": "cp",
+        "cp_sync": "cp + fsync",
+        "copy_blake3": "read, BLAKE3, write, fsync",
+    }
+    return Report(
+        name="local-export",
+        size_bytes=job.size_bytes,
+        runs=job.runs,
+        summaries=[summarise(name, found, job.size_bytes) for name, found in samples.items()],
+        ratios=ratios(samples, "gossipcache export --local", labels),
+    )
+
+
+def _on_node(node: Node, *arguments: str) -> Sample:
+    cpu_before_s = node.process.cpu_s()
+    node.process.reset_peak_rss()
+    started = time.perf_counter()
+    call(node.home, *arguments)
+    seconds = time.perf_counter() - started
+    cpu_s = node.process.cpu_s() - cpu_before_s
+    return Sample(seconds, cpu_s, {"process": node.process.peak_rss_mib()})
+
+
+def _tasks(node: Node) -> list[str]:
+    listed = call(node.home, "ls")["tasks"]
+    assert isinstance(listed, list)
+    return [task["cid"] for task in listed]
+
+
+def _copies(file: Path, copy: Path) -> dict[str, Callable[[], Sample]]:
+    def run(*command: str) -> Sample:
+        sample = run_command(list(command))
+        copy.unlink()
+        return sample
+
+    paths = (str(file), str(copy))
+    synced = ("dd", f"if={file}", f"of={copy}", "bs=4M", "conv=fsync", "status=none")
+    return {
+        "cp": lambda: run("cp", *paths),
+        "cp + fsync": lambda: run(*synced),
+        "read, BLAKE3, write, fsync": lambda: run(sys.executable, HASH_COPY, "blake3", *paths),
+        "read, SHA-256, write, fsync": lambda: run(sys.executable, HASH_COPY, "sha256", *paths),
+    }
