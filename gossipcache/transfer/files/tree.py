@@ -21,12 +21,16 @@ from msgspec import Meta
 from gossipcache.env import DiskFile
 from gossipcache.errors import IntegrityError, ProtocolError
 from gossipcache.manifest import Count, Digest, Manifest
-from gossipcache.wire import CompactRecord, decode, encode
+from gossipcache.wire import CompactRecord, decode, encode, encode_plain
 
 MAX_LISTING_BYTES = 64 * 2**20
 """Some 700,000 files."""
+MAX_ENTRIES = 2**20
 MAX_PATH_BYTES = 4095
 MAX_NAME_BYTES = 255
+_BATCH_ENTRIES = 1000
+_UNSIGNED, _BYTES, _FALSE, _TRUE = 0, 2, 0xF4, 0xF5
+_WIDTHS = {24: 1, 25: 2, 26: 4, 27: 8}
 
 Path = Annotated[bytes, Meta(min_length=1, max_length=MAX_PATH_BYTES)]
 
@@ -88,10 +92,70 @@ def encode_listing(listing: Listing) -> bytes:
 
 
 def decode_listing(data: bytes) -> Listing:
-    """The listing in `data`. Raises `ProtocolError` for one that is not canonical or not safe."""
-    listing = decode(data, Listing, MAX_LISTING_BYTES)
+    """The listing in `data`. Raises `ProtocolError` for one that is not canonical or not safe.
+
+    Bytes of the same length can take a hundred times their size once they are decoded, so they
+    are decoded in batches, whose entries are counted and measured before.
+    """
+    if len(data) > MAX_LISTING_BYTES:
+        raise ProtocolError(f"a listing of {len(data)} bytes, the limit is {MAX_LISTING_BYTES}")
+    entries: list[TreeEntry] = []
+    at = 0
+    try:
+        count, at = _listing_head(data)
+        while len(entries) < count:
+            batch, start = min(_BATCH_ENTRIES, count - len(entries)), at
+            for _ in range(batch):
+                at = _entry_end(data, at)
+            # An array of the batch alone: two bytes always suffice for its length.
+            part = encode_plain([0] * batch)[:-batch] + data[start:at]
+            entries += decode(part, list[TreeEntry], MAX_LISTING_BYTES)
+    except IndexError:
+        at = -1
+    if at != len(data):
+        raise ProtocolError("a listing that ends too early or too late")
+    listing = Listing(1, tuple(entries))
     _check(listing)
     return listing
+
+
+def _listing_head(data: bytes) -> tuple[int, int]:
+    """How many entries there are, and where the first begins. Raises `IndexError`."""
+    count, at = _number(data, 2)
+    if data[:2] != b"\x82\x01" or data[2] >> 5 != 4 or count > MAX_ENTRIES:
+        raise ProtocolError("not a listing, or one with too many entries")
+    if data[:at] != encode_plain([1, [0] * count])[: -count or None]:
+        raise ProtocolError("a listing that is not in canonical form")
+    return count, at
+
+
+def _entry_end(data: bytes, at: int) -> int:
+    """Where the entry at `at` ends. Raises `ProtocolError` if it has parts that no entry has,
+    and `IndexError`."""
+    head, at = data[at], at + 1
+    if not 0x82 <= head <= 0x85:
+        raise ProtocolError("a listing with something that is no entry")
+    for _ in range(head - 0x80):
+        kind = data[at] >> 5
+        if kind in (_UNSIGNED, _BYTES):
+            number, at = _number(data, at)
+            at += number if kind == _BYTES else 0
+        elif data[at] in (_FALSE, _TRUE):
+            at += 1
+        else:
+            raise ProtocolError("an entry of a listing with a part of another kind")
+    return at
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    """The number in the head (RFC 8949, section 3) at `at`, and where the head ends."""
+    info = data[at] & 0x1F
+    if info < 24:
+        return info, at + 1
+    if info not in _WIDTHS or at + 1 + _WIDTHS[info] > len(data):
+        raise IndexError
+    end = at + 1 + _WIDTHS[info]
+    return int.from_bytes(data[at + 1 : end], "big"), end
 
 
 def listing_digest(data: bytes) -> str:
@@ -124,6 +188,8 @@ def _order(entry: TreeEntry) -> list[bytes]:
 
 
 def _check(listing: Listing) -> None:
+    if len(listing.entries) > MAX_ENTRIES:
+        raise ProtocolError(f"a tree of more than {MAX_ENTRIES} entries")
     before: list[bytes] = []
     for entry in listing.entries:
         parts = _order(entry)

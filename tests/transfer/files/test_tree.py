@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossipcache.errors import ProtocolError
 from gossipcache.transfer.files.tree import (
+    MAX_ENTRIES,
     FileEntry,
     FolderEntry,
     LinkEntry,
@@ -15,7 +18,7 @@ from gossipcache.transfer.files.tree import (
     encode_listing,
     listing_of,
 )
-from gossipcache.wire import encode
+from gossipcache.wire import decode, encode
 
 ZERO = bytes(32)
 
@@ -106,3 +109,52 @@ def test_bytes_that_are_no_listing_are_refused() -> None:
     for garbage in (b"", b"\x00", b"\x82\x02\x80", b"\x82\x01\x81\x81\x05"):
         with pytest.raises(ProtocolError):
             decode_listing(garbage)
+
+
+@pytest.mark.parametrize("count", [0, 1, 23, 24, 255, 256, 1000, 1001, 2500])
+def test_any_number_of_entries_is_decoded(count: int) -> None:
+    listing = listing_of(a_file(b"%05d" % number, number) for number in range(count))
+    encoded = encode_listing(listing)
+    assert decode_listing(encoded) == listing == decode(encoded, Listing, len(encoded))
+    for wrong in (encoded[:-1], encoded + b"\0"):
+        with pytest.raises(ProtocolError):
+            decode_listing(wrong)
+
+
+@pytest.mark.parametrize("size", range(49))
+def test_a_listing_cut_off_is_refused(size: int) -> None:
+    encoded = encode_listing(listing_of([a_file(b"a"), LinkEntry(b"b", b"a")]))
+    with pytest.raises(ProtocolError):
+        decode_listing(encoded[:size])
+
+
+def test_a_listing_cannot_unfold_to_many_times_its_size() -> None:
+    empty_arrays = b"\x80" * 2**20
+    for hostile in (
+        b"\x82\x01\x9a\x00\x10\x00\x00" + empty_arrays,
+        b"\x82\x01\x81\x82\x01\x9a\x00\x10\x00\x00" + empty_arrays,
+        b"\x82\x01\x9a" + (MAX_ENTRIES + 1).to_bytes(4, "big") + b"\x82\x01\x41a" * 10,
+        b"\x82\x01\x81\x82\x01\x5b" + b"\xff" * 8,
+    ):
+        tracemalloc.start()
+        with pytest.raises(ProtocolError):
+            decode_listing(hostile)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak_bytes < 2**20
+
+
+def test_a_listing_in_another_form_is_refused() -> None:
+    entry = b"\x82\x01\x41a"
+    assert decode_listing(b"\x82\x01\x81" + entry)
+    for wrong in (
+        b"\x82\x01\x98\x01" + entry,
+        b"\x82\x18\x01\x81" + entry,
+        b"\x82\x01\x9f" + entry + b"\xff",
+        b"\x82\x02\x81" + entry,
+        b"\x82\x01\x81\x82\x01\x58\x01a",
+        b"\x82\x01\x81\x82\x18\x01\x41a",
+        b"\x82\x01\x81\x82\x01\xc2\x41a",
+    ):
+        with pytest.raises(ProtocolError):
+            decode_listing(wrong)
