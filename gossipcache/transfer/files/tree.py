@@ -124,8 +124,6 @@ def _listing_head(data: bytes) -> tuple[int, int]:
     count, at = _number(data, 2)
     if data[:2] != b"\x82\x01" or data[2] >> 5 != 4 or count > MAX_ENTRIES:
         raise ProtocolError("not a listing, or one with too many entries")
-    if data[:at] != encode_plain([1, [0] * count])[: -count or None]:
-        raise ProtocolError("a listing that is not in canonical form")
     return count, at
 
 
@@ -148,14 +146,18 @@ def _entry_end(data: bytes, at: int) -> int:
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
-    """The number in the head (RFC 8949, section 3) at `at`, and where the head ends."""
+    """The number in the head (RFC 8949, section 3) at `at`, and where the head ends. Raises
+    `ProtocolError`, `IndexError`."""
     info = data[at] & 0x1F
     if info < 24:
         return info, at + 1
     if info not in _WIDTHS or at + 1 + _WIDTHS[info] > len(data):
         raise IndexError
     end = at + 1 + _WIDTHS[info]
-    return int.from_bytes(data[at + 1 : end], "big"), end
+    number = int.from_bytes(data[at + 1 : end], "big")
+    if number < (24 if info == 24 else 1 << 4 * _WIDTHS[info]):
+        raise ProtocolError("a number in a listing that is not in its shortest form")
+    return number, end
 
 
 def listing_digest(data: bytes) -> str:
