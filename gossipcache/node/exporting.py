@@ -70,10 +70,15 @@ async def _export(
         work = partial(_while_it_comes, services, request, signed, meter)
         return signed, await reported(meter, report, work)
     check = request.task.digest is not None
-    work = partial(fetch, services, signed, meter=meter, check=check)
+    on_piece = _leave_in_store if signed.manifest.kind == "file" else None
+    work = partial(fetch, services, signed, on_piece=on_piece, meter=meter, check=check)
     outcome = await reported(meter, report, work)
-    await _from_store(services, request, signed, report)
+    await _from_store(services, request, signed, report, verified=not outcome.resumed_bytes)
     return signed, outcome
+
+
+def _leave_in_store(_index: int, _data: memoryview) -> None:
+    """For a file that is to be linked: nobody reads what comes in."""
 
 
 async def _forget_bad_pieces(services: Services, stored: StoredTask) -> None:
@@ -87,8 +92,11 @@ async def _from_store(
     request: ExportRequest,
     signed: SignedManifest,
     report: ReportProgress | None,
+    *,
+    verified: bool = False,
 ) -> None:
-    """Exports what is complete here; every piece is verified on the way."""
+    """Exports what is complete here; every piece is verified on the way, except for a link
+    when all were `verified` just now."""
     meter = Meter("export", signed.manifest.size)
     token = services.env.entropy(TOKEN_BYTES).hex()
 
@@ -101,7 +109,7 @@ async def _from_store(
             export_tree if signed.manifest.kind == "tree" else export_file, umask=request.umask
         )
         if request.link and signed.manifest.kind == "file":
-            place = partial(export_link)
+            place = partial(export_link, verified=verified)
         place(
             services.env.disk,
             services.store,

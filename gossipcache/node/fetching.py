@@ -16,10 +16,15 @@ from gossipcache.transfer.download.sink import OnPiece
 
 
 async def fetch(
-    services: Services, signed: SignedManifest, *, meter: Meter | None = None, check: bool = False
+    services: Services,
+    signed: SignedManifest,
+    *,
+    on_piece: OnPiece | None = None,
+    meter: Meter | None = None,
+    check: bool = False,
 ) -> DownloadOutcome:
     """Brings all of a task into the store. Raises what ended the download."""
-    async with joined(services, signed, meter=meter, check=check) as download:
+    async with joined(services, signed, on_piece=on_piece, meter=meter, check=check) as download:
         return await download.wait()
 
 
