@@ -59,21 +59,17 @@ def local_export(job: Job) -> Report:
     with running_node(job.folder / "node") as node:
         call(node.home, "import", "-i", "bench", str(file))
 
-        def exported(*flags: str) -> Sample:
-            sample = _on_node(node, "export", "-i", "bench", "-O", str(output), *flags)
+        def exported() -> Sample:
+            sample = _on_node(node, "export", "-i", "bench", "-O", str(output), "--local")
             subprocess.run(["cmp", str(file), str(output)], check=True)
             output.unlink()
             return sample
 
         contenders: dict[str, Callable[[], Sample]] = {
-            "gossipcache export --local": lambda: exported("--local"),
+            "gossipcache export --local": exported,
             **_copies(file, copy),
         }
         samples = interleave(contenders, job.runs, job.say)
-        # Linking turns the store's file into a shared one: not before the others are done.
-        samples["gossipcache export --local --link"] = [
-            exported("--local", "--link") for _ in range(job.runs)
-        ]
     labels = {
         "cp": "cp",
         "cp_sync": "cp + fsync",

@@ -32,8 +32,8 @@ def chunks(file: DiskFile, offset: int, count: int, buffer: memoryview) -> Itera
         count -= len(wanted)
 
 
-def write_sparse(file: DiskFile, offset: int, chunk: memoryview) -> None:
-    """Writes `chunk` (at most `CHUNK_BYTES`) where `file` holds zeros; zeros are left out."""
+def write_sparse(write: Callable[[int, memoryview], None], offset: int, chunk: memoryview) -> None:
+    """Writes `chunk` (at most `CHUNK_BYTES`) where the file holds zeros; zeros are left out."""
     # Memoryviews are compared item by item: the first byte decides, or else a copy.
     if chunk[0] or bytes(chunk) != _ZEROS[: len(chunk)]:
-        file.write_at(offset, chunk)
+        write(offset, chunk)

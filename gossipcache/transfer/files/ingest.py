@@ -191,7 +191,7 @@ def _read(
             return
         hashing.update(chunk)
         if copy is not None:
-            write_sparse(copy, offset, chunk)
+            write_sparse(copy.write_at, offset, chunk)
         progress(hashing.size)
 
 

@@ -104,7 +104,7 @@ class _Writer:
         self._progress = progress
 
     def write(self, chunk: memoryview) -> None:
-        write_sparse(self._file, self._at, chunk)
+        write_sparse(self._file.write_at, self._at, chunk)
         self._tail.update(chunk[max(0, self._head_size - self._at) :])
         self._at += len(chunk)
         self._progress(self._at)

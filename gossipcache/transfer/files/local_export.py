@@ -47,7 +47,7 @@ def export_file(
         )
         try:
             write = None if output.cloned else output.write_sparse
-            _verified_copy(store, task_id, write, progress)
+            _verified_copy(disk, store, task_id, write, progress)
             output.commit()
         finally:
             output.abort()
@@ -70,7 +70,7 @@ def export_link(
     Raises as `export_file`, and `UsageError` across file systems.
     """
     if not verified:
-        _verified_copy(store, task_id, None, progress)
+        _verified_copy(disk, store, task_id, None, progress)
     store.share(
         task_id,
         lambda data: link_out(disk, data, target, token=token, ledger=store, overwrite=overwrite),
@@ -102,6 +102,7 @@ def export_tree(
 
 
 def _verified_copy(
+    disk: Disk,
     store: Store,
     task_id: TaskId,
     write: Callable[[int, memoryview], None] | None,
@@ -111,7 +112,7 @@ def _verified_copy(
     may have been written by then; nothing is committed when this raises."""
     with closing(store.open_data(task_id)) as data:
         manifest, tree = store.require(task_id).signed.manifest, store.tree(task_id)
-        buffer = memoryview(bytearray(CHUNK_BYTES))
+        buffer = disk.buffer(CHUNK_BYTES)
         offset = 0
         for index in range(manifest.piece_count):
             state = blake3()

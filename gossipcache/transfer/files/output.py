@@ -171,8 +171,7 @@ class OutputFile:
 
     def write_sparse(self, offset: int, chunk: memoryview) -> None:
         """The same for at most 1 MiB, leaving out zeros; for an output made `sparse`."""
-        assert self._file is not None
-        write_sparse(self._file, offset, chunk)
+        write_sparse(self.write, offset, chunk)
 
     def commit(self) -> None:
         """The file stands at its target, durable, with the mode that the user's umask gives.

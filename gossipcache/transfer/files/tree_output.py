@@ -92,7 +92,7 @@ class OutputTree:
             file.truncate(entry.size)
             for chunk in chunks(data, offset, entry.size, buffer):
                 state.update(chunk)
-                write_sparse(file, at, chunk)
+                write_sparse(file.write_at, at, chunk)
                 at += len(chunk)
         if state.digest() != entry.digest:
             raise IntegrityError(f"a file in the tree is not what the listing says: {entry.path!r}")
