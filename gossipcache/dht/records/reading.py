@@ -42,8 +42,9 @@ class ReadTally:
     """The answers to one read so far.
 
     A manifest counts at once if its bytes prove it (content-addressed, or `accept` takes it) and
-    one settled keeper holds it. All else, absence too, needs `needed` keepers that agree, so
-    that one lying keeper cannot substitute its own. Differing answers never decide.
+    one settled keeper holds it. All else, absence too, needs `needed` settled keepers that agree,
+    so that one lying keeper cannot substitute its own, nor by way of a new keeper that has heard
+    from nobody else yet. Differing answers never decide.
     """
 
     def __init__(self, needed: int, accept: Accept | None, wall_s: float) -> None:
@@ -89,7 +90,7 @@ class ReadTally:
         proven = self._proven(newest)
         if proven is not None and holders & self._settled:
             return TaskRecord(proven, None, newest.generation, len(holders))
-        if len(holders) < self._needed:
+        if len(holders & self._settled) < self._needed:
             return None
         return self._agreed(newest, proven, len(holders))
 

@@ -20,8 +20,15 @@ def test_two_keepers_must_agree() -> None:
     answers = tally()
     answers.held(A, standing_manifest(ONE), settled=True)
     assert answers.decision() is None
-    answers.held(B, standing_manifest(ONE), settled=False)
+    answers.held(B, standing_manifest(ONE), settled=True)
     assert answers.decision() == TaskRecord(ONE, None, 1, 2)
+
+
+def test_a_new_keeper_that_may_have_heard_from_one_liar_only_does_not_count() -> None:
+    answers = tally()
+    answers.held(A, standing_manifest(ONE), settled=True)
+    answers.held(B, standing_manifest(ONE), settled=False)
+    assert answers.decision() is None
 
 
 def test_differing_answers_decide_nothing() -> None:
