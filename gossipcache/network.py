@@ -115,7 +115,13 @@ class TcpStream(ByteStream):
 
     async def _send_descriptor(self, descriptor: int, offset: int, end: int) -> int:
         """Sends up to `end`; the offset reached, below `end` only where sendfile is unknown."""
+        looked_to = offset
         while offset < end:
+            if offset >= looked_to:
+                looked_to = min(end, offset + SEND_CHUNK_BYTES)
+                if not _is_in_memory(descriptor, offset, looked_to):
+                    # sendfile would wait for the disk, and with it the whole event loop.
+                    await trio.to_thread.run_sync(os.pread, descriptor, looked_to - offset, offset)
             if self._socket.fileno() < 0:
                 raise trio.ClosedResourceError("this stream is closed")
             try:
@@ -368,6 +374,18 @@ def _icmp_error(control: list[tuple[int, int, bytes]]) -> int:
             code, origin = struct.unpack_from("=IB", data)
             return int(code) if origin in _ICMP_ORIGINS else 0
     return 0
+
+
+def _is_in_memory(descriptor: int, start: int, end: int) -> bool:
+    """Whether both ends of a range can be read without the disk (preadv2(2), RWF_NOWAIT)."""
+    try:
+        for offset in (start, end - 1):
+            os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:  # not known here, or for sendfile to report
+        return True
+    return True
 
 
 def _ended_early(offset: int, end: int) -> OSError:
