@@ -67,6 +67,15 @@ class StatResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """A node that gave pieces of an export."""
+
+    node: str
+    name: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExportResult:
     """`export`: what was written and where its bytes came from."""
 
@@ -74,8 +83,11 @@ class ExportResult:
     size: int
     seconds: float
     bytes_by_source: dict[str, int]
+    """By the source's node id."""
     resumed_bytes: int
     digest: str
+    sources: tuple[Source, ...] = ()
+    """The same with names."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,7 +258,7 @@ def _export_lines(result: dict[str, Any]) -> Iterator[str]:
     seconds = result["seconds"]
     rate = f", {format_size(result['size'] / seconds)}/s" if seconds > 0 else ""
     yield f"wrote {result['path']}: {format_size(result['size'])} in {seconds:.2f} s{rate}"
-    for node, count in sorted(result["bytes_by_source"].items()):
-        yield f"{format_size(count)} from {node}"
+    for source in sorted(result["sources"], key=lambda source: str(source["name"])):
+        yield f"{format_size(source['size_bytes'])} from {source['name']}"
     if result["resumed_bytes"]:
         yield f"{format_size(result['resumed_bytes'])} were here already"

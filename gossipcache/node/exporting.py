@@ -10,12 +10,12 @@ import trio
 
 from gossipcache.errors import IntegrityError, TaskNotFound, TimedOut
 from gossipcache.manifest import SignedManifest
-from gossipcache.node.fetching import by_name, fetch, joined
+from gossipcache.node.fetching import fetch, joined
 from gossipcache.node.looking import find_local, find_manifest
 from gossipcache.node.progress import Meter, ReportProgress, reported
 from gossipcache.node.services import Services, not_found
 from gossipcache.requests import ExportRequest
-from gossipcache.results import ExportResult
+from gossipcache.results import ExportResult, Source
 from gossipcache.transfer.download.client import DownloadOutcome
 from gossipcache.transfer.files.local_export import export_file, export_link, export_tree
 from gossipcache.transfer.files.output import OutputFile
@@ -34,11 +34,16 @@ async def export(
     with trio.move_on_after(request.timeout_s or float("inf")):
         signed, outcome = await _export(services, request, report)
         services.store.touch(signed.task_id, services.env.wall_time())
+        sources = tuple(
+            Source(node.hex(), services.name_of(node), count)
+            for node, count in outcome.bytes_by_source.items()
+        )
         return ExportResult(
+            sources=sources,
             path=str(request.path),
             size=signed.manifest.size,
             seconds=trio.current_time() - started,
-            bytes_by_source=by_name(services, outcome),
+            bytes_by_source={node.hex(): count for node, count in outcome.bytes_by_source.items()},
             resumed_bytes=outcome.resumed_bytes,
             digest=signed.manifest.digest,
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from gossipcache.errors import IntegrityError
-from gossipcache.ids import TaskId
+from gossipcache.ids import NodeId, TaskId
 from gossipcache.manifest import SignedManifest
 from gossipcache.node.progress import Meter
 from gossipcache.node.services import Services
@@ -45,7 +45,7 @@ async def joined(
     def on_progress(progress: DownloadProgress) -> None:
         if meter is not None:
             meter.done_bytes = progress.done_bytes
-            meter.sources = by_name(services, DownloadOutcome(dict(progress.bytes_by_source)))
+            meter.sources = _by_name(services, progress.bytes_by_source)
 
     try:
         async with services.downloads.join(
@@ -62,10 +62,10 @@ async def joined(
         announce(services, signed.task_id)
 
 
-def by_name(services: Services, outcome: DownloadOutcome) -> dict[str, int]:
+def _by_name(services: Services, bytes_by_source: Mapping[NodeId, int]) -> dict[str, int]:
     """Bytes by the source's name, or by its id where names clash."""
     named: dict[str, int] = {}
-    for node, count in outcome.bytes_by_source.items():
+    for node, count in bytes_by_source.items():
         name = services.name_of(node)
         named[node.hex() if name in named else name] = count
     return named

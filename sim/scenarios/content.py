@@ -98,7 +98,7 @@ async def broadcast(stage: Stage) -> None:
         nonlocal from_seed
         result = await world.export(name, CID)
         check.each_byte_once(world, result, size)
-        from_seed += result.bytes_by_source.get("n0", 0)
+        from_seed += result.bytes_by_source.get(world.machines["n0"].identity.node_id.hex(), 0)
 
     async with trio.open_nursery() as nursery:
         for name in children:

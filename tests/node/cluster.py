@@ -23,6 +23,7 @@ __all__ = [
     "forget",
     "importing",
     "in_cluster",
+    "node_id",
     "query",
     "read",
 ]
@@ -79,3 +80,8 @@ def forget(cid: str, **options: object) -> DeleteRequest:
 def read(world: World, machine: str, name: str) -> bytes | None:
     """The file `name` in a machine's data folder."""
     return world.machines[machine].get_file(DATA / name)
+
+
+def node_id(world: World, machine: str) -> str:
+    """The id, in hex, of a machine's node."""
+    return world.machines[machine].identity.node_id.hex()

@@ -17,6 +17,7 @@ from tests.node.cluster import (
     exporting,
     importing,
     in_cluster,
+    node_id,
     query,
     read,
 )
@@ -28,10 +29,10 @@ def test_an_export_leaves_this_node_a_holder_that_others_use() -> None:
     async def test(world: World) -> None:
         await world.import_content("n0", "report", SIZE)
         first = await world.export("n1", "report")
-        assert first.bytes_by_source == {"n0": SIZE}
+        assert first.bytes_by_source == {node_id(world, "n0"): SIZE}
         await world.kill("n0")
         second = await world.export("n2", "report")
-        assert second.bytes_by_source == {"n1": SIZE}
+        assert second.bytes_by_source == {node_id(world, "n1"): SIZE}
         again = await world.export("n2", "report")
         assert (again.bytes_by_source, again.resumed_bytes) == ({}, SIZE)
 
@@ -160,6 +161,6 @@ def test_an_export_that_nobody_alive_can_feed_ends_as_not_found() -> None:
         assert trio.current_time() - started < 60
         assert read(world, "n1", "out") is None
         await world.start("n0")
-        assert (await world.export("n1", "report")).bytes_by_source == {"n0": SIZE}
+        assert (await world.export("n1", "report")).bytes_by_source == {node_id(world, "n0"): SIZE}
 
     in_cluster(test)

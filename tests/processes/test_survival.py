@@ -93,7 +93,7 @@ def test_owner_killed_during_an_export(cluster: Cluster, long: Path, tmp_path: P
     owner.kill()
     result = export.result()
     assert same(long, tmp_path / "out")
-    assert result["bytes_by_source"] == {holder.name: LONG_BYTES}, "nothing was fetched twice"
+    assert result["bytes_by_source"] == {holder.id: LONG_BYTES}, "nothing was fetched twice"
     assert child.metric("pieces_received") == LONG_BYTES // PIECE_BYTES
 
 
@@ -107,7 +107,7 @@ def test_parent_killed_during_an_export(cluster: Cluster, long: Path, tmp_path: 
     parent.kill()
     result = export.result()
     assert same(long, tmp_path / "out")
-    assert set(result["bytes_by_source"]) == {parent.name, other.name}
+    assert set(result["bytes_by_source"]) == {parent.id, other.id}
     assert sum(result["bytes_by_source"].values()) == LONG_BYTES, "nothing was fetched twice"
 
 
@@ -141,7 +141,7 @@ def test_a_scheduler_that_joins_during_an_export_disturbs_nothing(
     newcomer = cluster.add()
     result = export.result()
     assert same(long, tmp_path / "out")
-    assert result["bytes_by_source"] == {holder.name: LONG_BYTES}
+    assert result["bytes_by_source"] == {holder.id: LONG_BYTES}
     newcomer.expect_members(3)
     assert newcomer.stat(cid)["size"] == LONG_BYTES
 
