@@ -13,7 +13,7 @@ from gossipcache.cli.config import config_group
 from gossipcache.cli.context import shared_options
 from gossipcache.cli.demo import demo_command
 from gossipcache.cli.doctor import doctor_command
-from gossipcache.cli.failures import as_typed, leave_quietly, report
+from gossipcache.cli.failures import as_typed, forget_unwritten, leave_quietly, report
 from gossipcache.cli.node import node_group
 from gossipcache.cli.store import gc_command, ls_command, pin_command, unpin_command, verify_command
 from gossipcache.cli.verbs import delete_command, export_command, import_command, stat_command
@@ -75,5 +75,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return leave_quietly()
     except (Exception, KeyboardInterrupt) as error:
-        return report(as_typed(error), given)
+        code = report(as_typed(error), given)
+        forget_unwritten()
     return code if isinstance(code, int) else 0

@@ -63,3 +63,11 @@ def leave_quietly() -> int:
     """The reader of stdout went away: nothing more can be said to it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
+
+
+def forget_unwritten() -> None:
+    """Drops what stdout could not take: Python would try again at exit, and change the code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        leave_quietly()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shlex
 import signal
 import subprocess
@@ -23,6 +24,7 @@ def shell(fake: Served, line: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", line.replace("GC", command)],
         capture_output=True, text=True, timeout=60, check=False,
+        env={name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )  # fmt: skip
 
 
