@@ -76,5 +76,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return leave_quietly()
     except (Exception, KeyboardInterrupt) as error:
         code = report(as_typed(error), given)
-        forget_unwritten()
+    forget_unwritten()
     return code if isinstance(code, int) else 0

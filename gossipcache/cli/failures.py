@@ -66,8 +66,10 @@ def leave_quietly() -> int:
 
 
 def forget_unwritten() -> None:
-    """Drops what stdout could not take: Python would try again at exit, and change the code."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        leave_quietly()
+    """Drops what stdout and stderr could not take: Python would try again at exit, and a full
+    disk under either would then change the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
