@@ -13,7 +13,7 @@ from sim.swarm import Summary
 
 
 def test_one_seed_is_one_run_alone_among_many_and_whatever_the_hash_seed(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sim", "swarm", "--seeds", "1..2", "--json"]
+    command = [sys.executable, "-m", "sim", "swarm", "--seeds", "1..2", "--json", "--jobs", "1"]
     command += ["--scenario", "owner-death", "--failures", str(tmp_path)]
     ended = subprocess.run(
         command, env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True, text=True
