@@ -49,7 +49,7 @@ class Sink:
         """
         if not self._tree.matches(index, data):
             return False
-        hot = keep_hot or self._whole is not None or not self._is_large
+        hot = keep_hot or not self._is_large
         write = self._file.write_at if hot else self._file.write_past_cache
         write(index * self._signed.manifest.piece_size, data)
         if self._whole is not None:

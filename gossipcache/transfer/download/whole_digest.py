@@ -14,14 +14,16 @@ from gossipcache.manifest import Manifest
 _CATCH_UP_PIECES = 4
 """How many written pieces one arriving piece may cause to be read back; so an arrival never
 waits for long, and the reading keeps pace all the same."""
+_KEPT_BYTES = 8 * 2**20
+"""What is kept of early pieces: with two connections most are early by one."""
 
 
 class WholeDigest:
     """SHA-256 or BLAKE3 of content whose pieces arrive in any order, in any worker.
 
-    A piece that is next in order is hashed while it is hot; one that came too early is read
-    back from the file when its turn has come. The digest of a tree is not of this kind
-    (`supports`).
+    A piece that is next in order is hashed while it is hot; of those that came too early a few
+    are kept, the others are read back from the file when their turn has come. The digest of a
+    tree is not of this kind (`supports`).
     """
 
     def __init__(self, manifest: Manifest, file: DiskFile) -> None:
@@ -32,6 +34,11 @@ class WholeDigest:
         self._state = hashlib.sha256() if scheme == "sha256" else blake3()
         self._next = 0
         self._early: set[int] = set()
+        self._kept: dict[int, bytearray] = {}
+        """The content of some early pieces."""
+        self._spare: list[bytearray] = []
+        self._room = _KEPT_BYTES // manifest.piece_size
+        """How many more can be kept."""
         self._early_lock = threading.Lock()
         self._turn = threading.Lock()
         """Held by the worker that hashes."""
@@ -45,14 +52,14 @@ class WholeDigest:
     def feed(self, index: int, data: memoryview) -> None:
         """Piece `index` is verified and written, and is `data`; never waits for another feed."""
         if not self._turn.acquire(blocking=False):
-            self._note(index)
+            self._note(index, data)
             return
         try:
             if index == self._next:
                 self._state.update(data)
                 self._next += 1
             else:
-                self._note(index)
+                self._note(index, data)
             self._catch_up(_CATCH_UP_PIECES)
         finally:
             self._turn.release()
@@ -64,7 +71,7 @@ class WholeDigest:
         """
         with self._turn:
             while self._next < self._manifest.piece_count:
-                self._read_back()
+                self._take_next()
             digest = self._state.hexdigest()
         if digest != self._manifest.digest.partition(":")[2]:
             raise IntegrityError(
@@ -77,8 +84,16 @@ class WholeDigest:
         with self._early_lock:
             self._early.update(pieces)
 
-    def _note(self, index: int) -> None:
+    def _note(self, index: int, data: memoryview) -> None:
         with self._early_lock:
+            if not self._room:
+                self._early.add(index)
+                return
+            self._room -= 1
+            copy = self._spare.pop() if self._spare else bytearray(self._manifest.piece_size)
+        copy[: len(data)] = data
+        with self._early_lock:
+            self._kept[index] = copy
             self._early.add(index)
 
     def _catch_up(self, limit: int) -> None:
@@ -87,7 +102,19 @@ class WholeDigest:
                 if self._next not in self._early:
                     return
                 self._early.remove(self._next)
+            self._take_next()
+
+    def _take_next(self) -> None:
+        with self._early_lock:
+            kept = self._kept.pop(self._next, None)
+        if kept is None:
             self._read_back()
+        else:
+            self._state.update(memoryview(kept)[: self._manifest.piece_length(self._next)])
+            with self._early_lock:
+                self._spare.append(kept)
+                self._room += 1
+        self._next += 1
 
     def _read_back(self) -> None:
         if self._scratch is None:
@@ -100,4 +127,3 @@ class WholeDigest:
                 raise IntegrityError("a file is shorter than it was")
             self._state.update(part)
             offset += len(part)
-        self._next += 1

@@ -17,7 +17,7 @@ from gossipcache.ids import task_id_of
 from gossipcache.link.interface import PieceChannel
 from gossipcache.manifest import SignedManifest, sign_manifest
 from gossipcache.messages.pieces import GetPages, OpenTask, Page, TaskOpened
-from gossipcache.transfer.download import sink
+from gossipcache.transfer.download import sink, whole_digest
 from gossipcache.transfer.download.buffers import Buffers
 from gossipcache.transfer.download.client import DownloadProgress
 from gossipcache.transfer.download.whole_digest import WholeDigest
@@ -302,14 +302,18 @@ def resigned(digest: str, cid: str | None = None) -> SignedManifest:
 
 
 @settings(max_examples=30, deadline=None)
-@given(order=st.permutations(range(8)), present=st.sets(st.integers(0, 7)))
-def test_the_whole_digest_takes_pieces_in_any_order(order: list[int], present: set[int]) -> None:
+@given(order=st.permutations(range(8)), present=st.sets(st.integers(0, 7)), kept=st.integers(0, 3))
+def test_the_whole_digest_takes_pieces_in_any_order(
+    order: list[int], present: set[int], kept: int
+) -> None:
     content = content_of(7 * PIECE + 5)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     manifest = replace(manifest_for(content).manifest, digest=digest)
     shop = Shop(SimDisk(), PurePath("/home"))
     path = shop.write_source("data", content)
-    whole = WholeDigest(manifest, shop.disk.open(path, "read"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(whole_digest, "_KEPT_BYTES", kept * PIECE)
+        whole = WholeDigest(manifest, shop.disk.open(path, "read"))
     whole.found(sorted(present))
     for index in order:
         if index not in present:
