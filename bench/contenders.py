@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -50,6 +51,14 @@ def _sample(seconds: float, giver: Process, taker: Process, cpu_before_s: float)
     )
 
 
+def _copy_by_line(giver: Process, taker: Process, order: str) -> Sample:
+    """Gives `order` to the taker, which says how many seconds the copy took."""
+    cpu_before_s = giver.cpu_s() + taker.cpu_s()
+    taker.write_line(order)
+    seconds = float(taker.read_line().split()[1])
+    return _sample(seconds, giver, taker, cpu_before_s)
+
+
 @contextmanager
 def bare_sockets(file: Path, folder: Path, connections: int) -> Iterator[Contender]:
     """sendfile to recv_into + BLAKE3 + pwrite + fsync, in one thread a connection."""
@@ -61,14 +70,7 @@ def bare_sockets(file: Path, folder: Path, connections: int) -> Iterator[Contend
     try:
         port = giver.read_line().split()[1]
         taker.read_line()
-
-        def run() -> Sample:
-            cpu_before_s = giver.cpu_s() + taker.cpu_s()
-            taker.write_line(f"{port} {file.stat().st_size}")
-            seconds = float(taker.read_line().split()[1])
-            return _sample(seconds, giver, taker, cpu_before_s)
-
-        yield run
+        yield partial(_copy_by_line, giver, taker, f"{port} {file.stat().st_size}")
     finally:
         giver.stop()
         taker.stop()
@@ -88,14 +90,7 @@ def libtorrent(file: Path, folder: Path, python: str, profile: str) -> Iterator[
     try:
         torrent = giver.read_line().split()[1]
         taker.read_line()
-
-        def run() -> Sample:
-            cpu_before_s = giver.cpu_s() + taker.cpu_s()
-            taker.write_line(f"{port} {torrent}")
-            seconds = float(taker.read_line().split()[1])
-            return _sample(seconds, giver, taker, cpu_before_s)
-
-        yield run
+        yield partial(_copy_by_line, giver, taker, f"{port} {torrent}")
     finally:
         giver.stop()
         taker.stop()

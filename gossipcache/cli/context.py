@@ -206,4 +206,15 @@ def required(value: str | None, what: str, spelling: str) -> str:
     return value
 
 
+def named_task(name: tuple[str, ...], cid: str | None) -> str:
+    """The cid, by option or as the only positional, which must have been given."""
+    (given,) = positionals(name, cid=cid)
+    return required(given, "the task", "-i CID")
+
+
+def task_fields(tag: str, digest: str | None, publisher: str | None) -> dict[str, object]:
+    """What `task_options` took, as the control API wants it."""
+    return {"tag": tag, "digest": digest, "publisher": publisher}
+
+
 pass_shared = click.make_pass_decorator(Shared, ensure=True)

@@ -9,12 +9,13 @@ import click
 from gossipcache.cli.context import (
     Shared,
     cid_option,
+    named_task,
     no_start_option,
     pass_shared,
     positionals,
-    required,
     shared_options,
     table,
+    task_fields,
     task_options,
 )
 from gossipcache.client import task_path
@@ -48,8 +49,7 @@ def pin_command(
     name: tuple[str, ...],
 ) -> None:
     """Never evict this node's copy of a task."""
-    query = {"tag": tag, "digest": digest, "publisher": publisher}
-    _set_pin(shared, "PUT", _named(name, cid), query)
+    _set_pin(shared, "PUT", named_task(name, cid), task_fields(tag, digest, publisher))
 
 
 @click.command("unpin")
@@ -67,8 +67,7 @@ def unpin_command(
     name: tuple[str, ...],
 ) -> None:
     """Let this node's copy of a task be evicted again."""
-    query = {"tag": tag, "digest": digest, "publisher": publisher}
-    _set_pin(shared, "DELETE", _named(name, cid), query)
+    _set_pin(shared, "DELETE", named_task(name, cid), task_fields(tag, digest, publisher))
 
 
 @click.command("gc")
@@ -104,7 +103,7 @@ def verify_command(
 ) -> None:
     """Re-hash one task or all; bad pieces are dropped and fetched again from peers (exit 6)."""
     (cid,) = positionals(name, cid=cid)
-    body = {"cid": cid, "tag": tag, "digest": digest, "publisher": publisher}
+    body = {"cid": cid} | task_fields(tag, digest, publisher)
     result = shared.client().call("POST", "/v1/verify", body=body)
     shared.show(result, lambda: _verify_lines(result))
     if result["bad"]:
@@ -118,12 +117,7 @@ def verify_command(
         )
 
 
-def _named(name: tuple[str, ...], cid: str | None) -> str:
-    (given,) = positionals(name, cid=cid)
-    return required(given, "the task", "-i CID")
-
-
-def _set_pin(shared: Shared, method: str, cid: str, query: dict[str, Any]) -> None:
+def _set_pin(shared: Shared, method: str, cid: str, query: dict[str, object]) -> None:
     result = shared.client().call(method, task_path(cid, "pin"), query=query)
     state = "pinned" if result["pinned"] else "not pinned"
     shared.show(result, lambda: [f"{result['cid']}: {state}"])

@@ -16,11 +16,13 @@ from gossipcache.cli.context import (
     DURATION,
     Shared,
     cid_option,
+    named_task,
     no_start_option,
     pass_shared,
     positionals,
     required,
     shared_options,
+    task_fields,
     task_options,
     tell,
 )
@@ -107,9 +109,8 @@ def stat_command(
     name: tuple[str, ...],
 ) -> None:
     """Show a task: exit 0 if it can be had, 3 if not."""
-    (given,) = positionals(name, cid=cid)
-    cid = required(given, "the task", "-i CID")
-    query = _task(tag, digest, publisher) | {"local": local, "timeout_s": timeout}
+    cid = named_task(name, cid)
+    query = task_fields(tag, digest, publisher) | {"local": local, "timeout_s": timeout}
     client = shared.client(may_start=not no_start)
     found = client.call("GET", task_path(cid), query=query, timeout_s=timeout or None)
     if local and not found["local"]["complete"]:
@@ -149,7 +150,7 @@ def export_command(
     given, target = positionals(name, cid=cid, target=target)
     cid = required(given, "the task", "-i CID")
     target = required(target, "the output", "-O PATH")
-    wanted = _task(tag, digest, publisher) | {"local": local, "timeout_s": timeout}
+    wanted = task_fields(tag, digest, publisher) | {"local": local, "timeout_s": timeout}
     client = shared.client(may_start=not no_start)
     with ProgressBar("export", enabled=shared.shows_progress) as bar:
         if target == "-":
@@ -188,9 +189,8 @@ def delete_command(
     name: tuple[str, ...],
 ) -> None:
     """Delete a task everywhere; it does not come back by itself."""
-    (given,) = positionals(name, cid=cid)
-    cid = required(given, "the task", "-i CID")
-    query = _task(tag, digest, publisher)
+    cid = named_task(name, cid)
+    query = task_fields(tag, digest, publisher)
     query |= {"local": local, "force": force, "timeout_s": timeout}
     client = shared.client(may_start=not no_start)
     wait_s = timeout + timeout if timeout else None
@@ -199,10 +199,6 @@ def delete_command(
     shared.show(result, lambda: [f"deleted {cid}", *(f"pending on {node}" for node in pending)])
     if pending:
         raise PartlyDone(f"{len(pending)} holder(s) did not confirm the deletion in time")
-
-
-def _task(tag: str, digest: str | None, publisher: str | None) -> dict[str, object]:
-    return {"tag": tag, "digest": digest, "publisher": publisher}
 
 
 def _stdin_parts(bar: ProgressBar) -> Iterator[bytes]:

@@ -140,22 +140,17 @@ async def _delete_here(services: Services, request: DeleteRequest) -> DeleteResu
             f"this is the last complete copy of {request.task.cid!r} in the cluster",
             "export it elsewhere first, or use --force",
         )
-    await drop_here(services, stored.signed.task_id)
+    await _drop_here(services, stored.signed.task_id)
     with suppress(TimedOut):
         await services.announcer.flush(stored.signed.task_id, HOLDERS_TIMEOUT_S)
     return DeleteResult(confirmed=(services.me.hex(),), pending=(), record_copies=0)
 
 
 async def may_drop(services: Services, task_id: TaskId) -> bool:
-    """Asks the task's owner for leave to drop a complete copy.
-
-    The owner grants it to one holder at a time, and only while another complete copy is left.
-    """
+    """Asks the task's keepers for leave to drop a complete copy (`AnnounceService.release`)."""
     return await services.announcer.release(task_id, HOLDERS_TIMEOUT_S)
 
 
-async def drop_here(services: Services, task_id: TaskId) -> int:
-    """Removes this node's copy; returns the bytes it took."""
-    freed_bytes = await services.env.workers.run(lambda: services.store.remove(task_id))
+async def _drop_here(services: Services, task_id: TaskId) -> None:
+    await services.env.workers.run(lambda: services.store.remove(task_id))
     services.announcer.drop(task_id)
-    return freed_bytes

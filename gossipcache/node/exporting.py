@@ -21,6 +21,7 @@ from gossipcache.transfer.files.local_export import export_file, export_link, ex
 from gossipcache.transfer.files.output import OutputFile
 from gossipcache.transfer.pieces import PieceSet
 from gossipcache.transfer.store.index import StoredTask
+from gossipcache.transfer.store.scrub import read_piece
 
 FIND_TIMEOUT_S = 30.0
 TOKEN_BYTES = 8
@@ -43,7 +44,7 @@ async def export(
             path=str(request.path),
             size=signed.manifest.size,
             seconds=trio.current_time() - started,
-            bytes_by_source={node.hex(): count for node, count in outcome.bytes_by_source.items()},
+            bytes_by_source={source.node: source.size_bytes for source in sources},
             resumed_bytes=outcome.resumed_bytes,
             digest=signed.manifest.digest,
         )
@@ -173,11 +174,4 @@ def _copy_pieces(
     manifest, tree = signed.manifest, services.store.tree(signed.task_id)
     with closing(services.store.open_data(signed.task_id)) as data:
         for index in pieces:
-            offset = index * manifest.piece_size
-            piece = data.read_at(offset, manifest.piece_length(index))
-            if not tree.matches(index, piece):
-                raise IntegrityError(
-                    f"piece {index} of {manifest.cid!r} is damaged in this node's store",
-                    "run `gossipcache verify`, then export again",
-                )
-            output.write(offset, piece)
+            output.write(index * manifest.piece_size, read_piece(data, manifest, tree, index))

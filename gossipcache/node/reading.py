@@ -10,8 +10,8 @@ from typing import Literal
 import trio
 
 from gossipcache.env import DiskFile
-from gossipcache.errors import IntegrityError, TimedOut
-from gossipcache.manifest import Manifest, SignedManifest
+from gossipcache.errors import TimedOut
+from gossipcache.manifest import SignedManifest
 from gossipcache.node.fetching import joined
 from gossipcache.node.looking import find_local, find_manifest
 from gossipcache.node.services import Services, not_found
@@ -19,6 +19,7 @@ from gossipcache.requests import TaskQuery
 from gossipcache.transfer.digest_tree import DigestTree
 from gossipcache.transfer.files.tree import Listing, checked_listing
 from gossipcache.transfer.files.tree_output import ContentRange, tar_parts, tar_size
+from gossipcache.transfer.store.scrub import read_piece
 
 FIND_TIMEOUT_S = 30.0
 CHUNK_BYTES = 256 * 1024
@@ -109,14 +110,7 @@ class Reader:
         if self._file is None or self._tree is None:
             self._file = self._services.store.open_data(self._signed.task_id)
             self._tree = self._services.store.tree(self._signed.task_id)
-        manifest: Manifest = self._manifest
-        piece = self._file.read_at(index * manifest.piece_size, manifest.piece_length(index))
-        if not self._tree.matches(index, piece):
-            raise IntegrityError(
-                f"piece {index} of {manifest.cid!r} is damaged in this node's store",
-                "run `gossipcache verify`, then try again",
-            )
-        return piece
+        return read_piece(self._file, self._manifest, self._tree, index)
 
     async def open(self) -> None:
         """Reads a tree's listing, so that the size of its tar is known."""

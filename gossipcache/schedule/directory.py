@@ -136,11 +136,6 @@ class Directory:
             self._releases.move_to_end((task_id, sender))
         return granted
 
-    def tasks_of(self, node_id: NodeId) -> tuple[TaskId, ...]:
-        """The tasks that a node has announced."""
-        announcer = self._announcers.get(node_id)
-        return tuple(announcer.held) if announcer is not None else ()
-
     def forget(self, node_id: NodeId) -> None:
         """Drops all that a node announced; its sequence number stays known."""
         announcer = self._announcers.pop(node_id, None)

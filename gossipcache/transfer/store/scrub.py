@@ -40,6 +40,17 @@ def bad_pieces(
     return tuple(bad)
 
 
+def read_piece(file: DiskFile, manifest: Manifest, tree: DigestTree, index: int) -> bytes:
+    """Piece `index` out of `file`. Raises `IntegrityError` unless it is the one in `tree`."""
+    piece = file.read_at(index * manifest.piece_size, manifest.piece_length(index))
+    if not tree.matches(index, piece):
+        raise IntegrityError(
+            f"piece {index} of {manifest.cid!r} is damaged in this node's store",
+            "run `gossipcache verify`, then try again",
+        )
+    return piece
+
+
 def check_whole(file: DiskFile, manifest: Manifest, progress: OnProgress = ignore_progress) -> None:
     """Checks the content in `file` against the manifest's digest of the whole.
 
