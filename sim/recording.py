@@ -17,7 +17,7 @@ import msgspec
 
 from gossipcache.errors import UsageError
 from sim.faults import AnyFault
-from sim.scenario import Report, find, run
+from sim.registry import Report, find, run
 
 FOLDER = "sim-failures"
 """Where runs that fail are recorded, unless told otherwise."""

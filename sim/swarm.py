@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from sim.scenario import Report, find, run
+from sim.registry import Report, find, run
 
 RUNS_PER_PROCESS = 50
 """A process is replaced after as many runs: each leaves the litter of a torn-down world."""

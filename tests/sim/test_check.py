@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
@@ -14,12 +13,16 @@ from gossipcache.schedule.announcement import Statement, Verifier
 from sim import tree
 from sim.faults import DiskFull, ForgedAnnouncements, Kill, Restart
 from sim.machine import DATA
-from sim.scenario import Report, Scenario, Stage, run
+from sim.registry import Drive, Report
+from sim.scenario import Body, Stage
+from sim.scenario import play as play_body
 from sim.world import HOME
 
 
-def play(body: Callable[[Stage], Awaitable[None]]) -> Report:
-    return run(Scenario("test", "", 3, 300.0, body), seed=1)
+def play(body: Body) -> Report:
+    report = Report("test", seed=1, nodes=3)
+    play_body(body, Drive(report), limit_s=300.0)
+    return report
 
 
 def test_a_lost_task_is_a_violation() -> None:

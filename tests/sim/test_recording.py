@@ -12,7 +12,7 @@ from gossipcache.errors import UsageError
 from sim.__main__ import main
 from sim.faults import Kill
 from sim.recording import Recording, again, read_recording, record, replay
-from sim.scenario import Report, find, run
+from sim.registry import Report, find, run
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from sim.__main__ import main
-from sim.scenario import find, run, scenarios
+from sim.registry import find, run, scenarios
 
 NAMED_IN_THE_CONTRACT = {
     "owner-death",

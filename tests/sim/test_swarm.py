@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sim.scenario import Report, find, run
+from sim.registry import Report, find, run
 from sim.swarm import Summary
 
 
