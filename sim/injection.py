@@ -55,21 +55,21 @@ class Injector:
     """All the faults of one run.
 
     With a `plan` (the faults of an earlier run, in the order in which they were asked for; None
-    for one that is left out) each fault that a scenario asks for is replaced by the next of the
-    plan, and waits for its instant.
+    for one that is left out, as are all beyond the last) each fault that a scenario asks for is
+    replaced by the next of the plan, and waits for its instant.
     """
 
-    def __init__(self, world: World, plan: Iterable[AnyFault | None] = ()) -> None:
+    def __init__(self, world: World, plan: Iterable[AnyFault | None] | None = None) -> None:
         self._world = world
-        self._plan = deque(plan)
+        self._plan = None if plan is None else deque(plan)
         self._armed: list[_Armed] = []
 
     async def inject(self, fault: AnyFault) -> float:
         """Applies `fault` now; returns when it stands, with the instant at which it struck.
         What it undoes after a while, it undoes by itself."""
         clock = self._world.clock
-        if self._plan:
-            planned = self._plan.popleft()
+        if self._plan is not None:
+            planned = self._plan.popleft() if self._plan else None
             if planned is None:
                 self._armed.append(_Armed(None))
                 return clock.now

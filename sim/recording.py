@@ -5,7 +5,8 @@
 
 The faults stand in the order in which the scenario asks for them. One can be changed, moved to
 another instant (`at_s`; it strikes then, or when it is asked for if that is later), or left out
-(`null` in its place).
+(`null` in its place; what is asked for beyond the last is left out too). Without `faults` the
+scenario plays its own.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     nodes: Annotated[int, msgspec.Meta(ge=3, le=500)]
     digest: str = ""
     violations: list[str] = []
-    faults: list[AnyFault | None] = []
+    faults: list[AnyFault | None] | None = None
 
 
 def record(report: Report, folder: Path) -> Path:

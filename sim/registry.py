@@ -6,6 +6,7 @@ whole nodes on Trio; `sim.bare.scenario` drives cores as callbacks, for thousand
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,14 +36,34 @@ class Report:
     schedule: list[Any] = field(default_factory=list)
 
 
+Plan = Sequence[AnyFault | None]
+"""The faults of a run in the order in which the scenario asks for them. One that is None, and
+all that the scenario asks for beyond the last, are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a run that is only played for one violation may end."""
+
+    at: Callable[[str], bool] = lambda violation: False
+    """Told each violation, without its instant; the run ends when this is true."""
+    after_s: float = math.inf
+    """Virtual seconds after which it ends in any case, as at the scenario's own limit."""
+
+
+WHOLE = Cut()
+"""Not cut short."""
+
+
 @dataclass(slots=True)
 class Drive:
-    """One run to be driven: its report to fill, where to log events, and the faults to play
-    instead of the scenario's own (None: as the scenario says)."""
+    """One run to be driven: its report to fill, where to log events, the faults to play instead
+    of the scenario's own (None: as the scenario says), and where to stop."""
 
     report: Report
     log: TextIO | None = None
-    plan: Sequence[AnyFault | None] = ()
+    plan: Plan | None = None
+    cut: Cut = WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +107,12 @@ def run(
     seed: int,
     nodes: int | None = None,
     log: TextIO | None = None,
-    plan: Sequence[AnyFault | None] = (),
+    plan: Plan | None = None,
+    cut: Cut = WHOLE,
 ) -> Report:
     """Runs a scenario from a seed; with a `plan` on its faults instead of the scenario's own."""
     report = Report(played.name, seed, nodes or played.nodes)
     started = time.perf_counter()
-    played.drive(Drive(report, log, plan))
+    played.drive(Drive(report, log, plan, cut))
     report.wall_s = round(time.perf_counter() - started, 3)
     return report

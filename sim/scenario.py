@@ -16,7 +16,7 @@ from sim.entropy import Streams
 from sim.faults import AnyFault
 from sim.injection import Injector
 from sim.machine import NodeKilled
-from sim.registry import DEFAULT_LIMIT_S, Drive, Report, register
+from sim.registry import DEFAULT_LIMIT_S, Cut, Drive, Report, register
 from sim.trace import Trace
 from sim.world import World, told
 
@@ -56,19 +56,25 @@ def play(body: Body, drive: Drive, limit_s: float = DEFAULT_LIMIT_S) -> None:
             world = World(clock, streams, trace, nursery)
             injector = Injector(world, drive.plan)
             try:
-                await _play(body, Stage(world, injector, report.nodes))
+                await _play(body, Stage(world, injector, report.nodes), drive.cut)
             finally:
                 _fill(report, world, injector, trace)
 
     try:
-        engine.run(main, seed=report.seed, limit_s=limit_s)
+        engine.run(main, seed=report.seed, limit_s=min(limit_s, drive.cut.after_s))
     except engine.WorldStopped as stopped:
         report.violations.append(str(stopped))
 
 
-async def _play(body: Body, stage: Stage) -> None:
+async def _play(body: Body, stage: Stage, cut: Cut) -> None:
     try:
         async with trio.open_nursery() as nursery:
+
+            def look(violation: str) -> None:
+                if cut.at(violation):
+                    nursery.cancel_scope.cancel()
+
+            stage.world.on_wrong = look
             nursery.start_soon(check.watch, stage.world)
             await body(stage)
             await check.at_the_end(stage.world)

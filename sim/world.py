@@ -65,6 +65,8 @@ class World:
         self.fabric = Fabric(clock, streams, trace, profile)
         self.machines: dict[str, Machine] = {}
         self.wrong: list[Wrong] = []
+        self.on_wrong: Callable[[str], None] = lambda what: None
+        """Told each violation as it is noted."""
         self.metrics: dict[str, float] = {}
         self.witness = Witness(self.report)
         self._nursery = nursery
@@ -322,6 +324,7 @@ class World:
     def report(self, what: str) -> None:
         """Notes a violation."""
         self.wrong.append(Wrong(self.clock.now, what))
+        self.on_wrong(what)
 
     def end(self) -> str:
         """Closes the trace, then lets the world fall apart; the run's digest."""
