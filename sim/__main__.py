@@ -7,6 +7,7 @@ import click
 
 from sim.commands.determinism import check_determinism
 from sim.commands.many import swarm
+from sim.commands.ring import ring
 from sim.commands.single import list_scenarios, replay, run
 
 
@@ -15,7 +16,7 @@ def main() -> None:
     """Runs clusters of real nodes on virtual time, from a seed; see docs/simulator.md."""
 
 
-for command in (list_scenarios, run, replay, swarm, check_determinism):
+for command in (list_scenarios, run, replay, swarm, check_determinism, ring):
     main.add_command(command)
 
 if __name__ == "__main__":
