@@ -12,8 +12,10 @@ from pathlib import Path
 
 import click
 
+from bench.keepers import keepers_killed, owner_killed
 from bench.latency import stat
 from bench.local import import_file, local_export
+from bench.membership import crash_noticed, join_storm, long_partition
 from bench.one_to_one import one_to_one
 from bench.report import Findings, Job
 
@@ -25,6 +27,11 @@ BENCHMARKS: dict[str, Callable[[Job], Findings]] = {
     "import": import_file,
     "local-export": local_export,
     "stat": stat,
+    "crash-noticed": crash_noticed,
+    "join-storm": join_storm,
+    "long-partition": long_partition,
+    "owner-killed": owner_killed,
+    "keepers-killed": keepers_killed,
 }
 
 

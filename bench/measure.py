@@ -71,6 +71,10 @@ class Process:
         """Makes the present resident memory the new peak, so that one run is measured."""
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
+    def kill(self) -> None:
+        """SIGKILL: no goodbye."""
+        os.kill(self.pid, signal.SIGKILL)
+
     def stop(self) -> None:
         """Ends the process, in order if it can, and reaps it."""
         if self._popen.poll() is None:

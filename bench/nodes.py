@@ -20,6 +20,7 @@ class Node:
     home: Path
     process: Process
     address: str
+    node_id: str
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def running_node(home: Path, *, join: str | None = None) -> Iterator[Node]:
     try:
         process.read_line()
         status = call(home, "node", "status")
-        yield Node(home, process, str(status["listen"]))
+        yield Node(home, process, str(status["listen"]), str(status["id"]))
     finally:
         process.stop()
 

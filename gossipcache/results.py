@@ -193,6 +193,8 @@ class NodeStatus:
     uptime_s: float
     pid: int
     metrics: dict[str, int] = field(default_factory=dict)
+    records: int = 0
+    """Tasks whose record this node keeps."""
 
 
 @dataclass(frozen=True, slots=True)

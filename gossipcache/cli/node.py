@@ -127,5 +127,6 @@ def _status_lines(status: dict[str, Any]) -> list[str]:
         f"listens  {status['listen'] or 'on no network port'} ({', '.join(status['roles'])})",
         f"members  {status['members_alive']} alive",
         f"store    {status['tasks']} tasks, {format_size(status['store_bytes'])}",
+        f"keeps    {status['records']} records of tasks",
         f"up       {int(status['uptime_s'] // 86400)} d {since}",
     ]

@@ -216,4 +216,5 @@ class Node:
             uptime_s=trio.current_time() - self._started_at,
             pid=0,
             metrics=self.metrics.snapshot(),
+            records=services.records.record_count,
         )
