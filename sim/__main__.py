@@ -1,5 +1,5 @@
-"""`python -m sim`: runs scenarios, many at once, again from a file, and checks that a seed is
-one run."""
+"""`python -m sim`: runs scenarios, many at once, again from a file, makes a failing run
+smaller, and checks that a seed is one run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,19 @@ import click
 
 from sim.commands.determinism import check_determinism
 from sim.commands.many import swarm
+from sim.commands.narrowing import shrink
 from sim.commands.ring import ring
 from sim.commands.single import list_scenarios, replay, run
+
+COMMANDS = (
+    list_scenarios,
+    run,
+    swarm,
+    replay,
+    shrink,
+    check_determinism,
+    ring,
+)
 
 
 @click.group()
@@ -16,7 +27,7 @@ def main() -> None:
     """Runs clusters of real nodes on virtual time, from a seed; see docs/simulator.md."""
 
 
-for command in (list_scenarios, run, replay, swarm, check_determinism, ring):
+for command in COMMANDS:
     main.add_command(command)
 
 if __name__ == "__main__":

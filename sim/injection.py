@@ -68,17 +68,16 @@ class Injector:
         """Applies `fault` now; returns when it stands, with the instant at which it struck.
         What it undoes after a while, it undoes by itself."""
         clock = self._world.clock
+        armed = _Armed(None)
+        self._armed.append(armed)
         if self._plan is not None:
             planned = self._plan.popleft() if self._plan else None
             if planned is None:
-                self._armed.append(_Armed(None))
                 return clock.now
             fault = planned
             if fault.at_s > clock.now:
                 await trio.sleep_until(fault.at_s)
-        applied = msgspec.structs.replace(fault, at_s=clock.now)
-        armed = _Armed(applied)
-        self._armed.append(armed)
+        armed.fault = applied = msgspec.structs.replace(fault, at_s=clock.now)
         armed.bites = await self._apply(applied)
         return applied.at_s
 

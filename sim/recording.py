@@ -48,8 +48,13 @@ def record(report: Report, folder: Path) -> Path:
     )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{report.scenario}-{report.nodes}-nodes-seed-{report.seed}.json"
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(recording), indent=2) + b"\n")
+    write(recording, path)
     return path
+
+
+def write(recording: Recording, path: Path) -> None:
+    """Writes a run's file."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(recording), indent=2) + b"\n")
 
 
 def read_recording(path: Path) -> Recording:
@@ -72,3 +77,8 @@ def replay(recording: Recording) -> Report:
 def again(path: Path) -> str:
     """The line that replays a run's file."""
     return f"python -m sim replay {path}"
+
+
+def smaller(path: Path) -> str:
+    """The line that makes a failing run smaller."""
+    return f"python -m sim shrink {path}"

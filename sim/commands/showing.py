@@ -8,14 +8,16 @@ from pathlib import Path
 
 import click
 
-from sim.recording import again, record
+from sim.recording import again, record, smaller
 from sim.registry import Report
 
 
 def keep(report: Report, folder: Path) -> None:
-    """Records a run that failed, and says how to play it again."""
+    """Records a run that failed, and says how to play it again and how to look into it."""
     if report.violations:
-        click.echo(f"run it again: {again(record(report, folder))}", err=True)
+        path = record(report, folder)
+        click.echo(f"run it again: {again(path)}", err=True)
+        click.echo(f"make it smaller: {smaller(path)}", err=True)
 
 
 def print_report(report: Report, as_json: bool) -> None:
