@@ -10,6 +10,7 @@ one thread hop covers a whole step of work, not one system call.
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -148,14 +149,26 @@ class ByteStream(trio.abc.HalfCloseableStream):
         raise NotImplementedError
 
 
+class DatagramRefused(ConnectionRefusedError):
+    """The host of `address` reported that nobody listens there."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(errno.ECONNREFUSED, "nobody listens", str(address))
+        self.address = address
+
+
 class Datagrams(Protocol):
     """An unreliable datagram socket."""
 
     async def send_to(self, data: bytes, address: Address) -> None:
-        """Sends one datagram. May raise `OSError` (such as a refusal reported by the host)."""
+        """Sends one datagram. May raise `OSError`, never for a datagram to another address."""
 
     async def receive(self) -> tuple[bytes, Address]:
-        """The next datagram and its source."""
+        """The next datagram and its source.
+
+        Raises `DatagramRefused` as soon as a host reports that a datagram sent before found
+        nobody; the socket works on.
+        """
 
 
 class Port(Protocol):

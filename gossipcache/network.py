@@ -8,12 +8,13 @@ import ipaddress
 import os
 import socket
 import struct
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import trio
 
-from gossipcache.env import ByteStream, Datagrams, DiskFile
+from gossipcache.env import ByteStream, DatagramRefused, Datagrams, DiskFile
 from gossipcache.ids import Address, is_numeric
 
 SEND_CHUNK_BYTES = 1 << 20
@@ -152,14 +153,15 @@ class UdpDatagrams(Datagrams):
     """A UDP socket that says which destination refused a datagram.
 
     By IP_RECVERR (ip(7)) the kernel queues the ICMP errors of an unconnected socket with the
-    destination they are about. An error is raised by the next `send_to` to that same
-    destination, never by one to another.
+    destination they are about, and wakes whoever receives. A refusal is raised there at once;
+    any other error by the next `send_to` to that same destination.
     """
 
     def __init__(self, bound: socket.socket) -> None:
         self._plain = bound
         self._socket = trio.socket.from_stdlib_socket(bound)
         self._failures: dict[Address, int] = {}
+        self._refusals: deque[Address] = deque(maxlen=_MAX_REFUSALS)
 
     async def send_to(self, data: bytes, address: Address) -> None:
         """Sends one datagram. Raises the error an earlier one to `address` met, or `OSError`."""
@@ -167,7 +169,7 @@ class UdpDatagrams(Datagrams):
         code = self._failures.pop(address, None)
         if code is not None:
             await trio.lowlevel.checkpoint()
-            raise OSError(code, os.strerror(code))  # ECONNREFUSED: ConnectionRefusedError
+            raise OSError(code, os.strerror(code))
         target = _datagram_target(address, self._plain.family)
         for last_attempt in (False, True):
             try:
@@ -180,8 +182,11 @@ class UdpDatagrams(Datagrams):
                     raise
 
     async def receive(self) -> tuple[bytes, Address]:
-        """The next datagram and its source."""
+        """The next datagram and its source. Raises `DatagramRefused`, or `OSError`."""
         while True:
+            if self._refusals:
+                await trio.lowlevel.checkpoint()
+                raise DatagramRefused(self._refusals.popleft())
             try:
                 with _closed_as_trio_error():
                     data, source = await self._socket.recvfrom(_MAX_DATAGRAM_BYTES)
@@ -196,7 +201,7 @@ class UdpDatagrams(Datagrams):
         self._socket.close()
 
     def _collect_failures(self) -> bool:
-        """Moves the kernel's error queue into `_failures`; False if nothing was queued."""
+        """Empties the kernel's error queue; False if nothing was queued."""
         found = False
         while True:
             try:
@@ -207,7 +212,11 @@ class UdpDatagrams(Datagrams):
                 return found
             found = True
             code = _icmp_error(control)
-            if code and destination and len(self._failures) < _MAX_REFUSALS:
+            if not code or not destination:
+                continue
+            if code == errno.ECONNREFUSED:
+                self._refusals.append(_address(destination))
+            elif len(self._failures) < _MAX_REFUSALS:
                 self._failures[_address(destination)] = code
 
 

@@ -12,6 +12,7 @@ lost, delayed and overtaken.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 
 import trio
 
-from gossipcache.env import ByteStream, Datagrams, DiskFile
+from gossipcache.env import ByteStream, DatagramRefused, Datagrams, DiskFile
 from gossipcache.ids import Address
 from sim.clock import SimClock
 from sim.entropy import Streams
@@ -325,24 +326,18 @@ class SimDatagrams(Datagrams):
         self._host = host
         self._fabric = host.fabric
         self._address = address
-        self._refused: dict[Address, None] = {}
-        self._arrived, self._inbox = trio.open_memory_channel[tuple[bytes, Address]](
-            _INBOX_DATAGRAMS
-        )
+        self._arrived, self._inbox = trio.open_memory_channel[
+            tuple[bytes, Address] | DatagramRefused
+        ](_INBOX_DATAGRAMS)
 
     async def send_to(self, data: bytes, address: Address) -> None:
-        """Sends one datagram; raises the refusal that an earlier one to `address` met."""
+        """Sends one datagram."""
         await trio.lowlevel.checkpoint()
         self._host.check_alive()
         if self._host.ports.get(self._address.port) is None:
             raise trio.ClosedResourceError("this socket is closed")
         if len(data) > MAX_DATAGRAM_BYTES:
             raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
-        if address in self._refused:
-            del self._refused[address]
-            raise ConnectionRefusedError(
-                errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED), str(address)
-            )
         source, target = self._host.ip, address.host
         if self._fabric.is_cut(source, target):
             return
@@ -354,8 +349,11 @@ class SimDatagrams(Datagrams):
                 self._fabric.clock.call_at(arrives, self._arrive, bytes(data), address)
 
     async def receive(self) -> tuple[bytes, Address]:
-        """The next datagram and its source."""
-        return await self._inbox.receive()
+        """The next datagram and its source. Raises `DatagramRefused`."""
+        arrived = await self._inbox.receive()
+        if isinstance(arrived, DatagramRefused):
+            raise arrived
+        return arrived
 
     def close(self) -> None:
         """Releases the socket."""
@@ -377,4 +375,7 @@ class SimDatagrams(Datagrams):
             self._fabric.trace.record("overflow", str(address))
 
     def _refuse(self, address: Address) -> None:
-        self._refused[address] = None
+        with contextlib.suppress(
+            trio.WouldBlock, trio.ClosedResourceError, trio.BrokenResourceError
+        ):
+            self._arrived.send_nowait(DatagramRefused(address))

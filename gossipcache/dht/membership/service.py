@@ -23,7 +23,7 @@ from gossipcache.dht.membership.effects import (
 from gossipcache.dht.membership.member import Member, Profile, Verifier, boot_incarnation
 from gossipcache.dht.membership.swim import SwimCore
 from gossipcache.dht.ring import Ring
-from gossipcache.env import Datagrams, Env
+from gossipcache.env import DatagramRefused, Datagrams, Env
 from gossipcache.errors import (
     GossipcacheError,
     IntegrityError,
@@ -266,6 +266,9 @@ class MembershipService:
         while True:
             try:
                 data, source = await datagrams.receive()
+            except DatagramRefused as refusal:
+                self._act(core.address_refused(refusal.address, trio.current_time()))
+                continue
             except OSError:
                 self._metrics.count("datagram_errors")
                 await trio.sleep(_RECEIVE_RETRY_S)
@@ -290,8 +293,6 @@ class MembershipService:
             self._metrics.count("datagram_bytes_sent", len(data))
             try:
                 await datagrams.send_to(data, effect.address)
-            except ConnectionRefusedError:
-                self._act(core.address_refused(effect.address, trio.current_time()))
             except OSError:
                 self._metrics.count("datagram_errors")
             if core.me.phase == "left" and core.is_flushed and not self._waits_to_be_sent:

@@ -15,7 +15,7 @@ import trio.testing
 from gossipcache.cluster import Cluster, cluster_from_secret
 from gossipcache.config import NodeConfig
 from gossipcache.dht.membership.service import MembershipService
-from gossipcache.env import Env
+from gossipcache.env import DatagramRefused, Env
 from gossipcache.errors import NodeUnreachable
 from gossipcache.identity import Identity
 from gossipcache.ids import Address, NodeId
@@ -42,16 +42,22 @@ class FakeNetwork:
 class FakeDatagrams:
     def __init__(self, network: FakeNetwork, own: Address) -> None:
         self._network, self._own = network, own
-        self.deliver, self._inbound = trio.open_memory_channel[tuple[bytes, Address]](1000)
+        self.deliver, self._inbound = trio.open_memory_channel[
+            tuple[bytes, Address] | DatagramRefused
+        ](1000)
 
     async def send_to(self, data: bytes, address: Address) -> None:
         await trio.lowlevel.checkpoint()
         if (peer := self._network.nodes.get(address)) is None:
-            raise ConnectionRefusedError
-        peer.datagrams.deliver.send_nowait((data, self._own))
+            self.deliver.send_nowait(DatagramRefused(address))
+        else:
+            peer.datagrams.deliver.send_nowait((data, self._own))
 
     async def receive(self) -> tuple[bytes, Address]:
-        return await self._inbound.receive()
+        arrived = await self._inbound.receive()
+        if isinstance(arrived, DatagramRefused):
+            raise arrived
+        return arrived
 
 
 class FakeLinks:
