@@ -79,13 +79,30 @@ class Prober:
             self._timers.cancel(("direct", sequence))
             self.widen(sequence)
 
-    def widen(self, sequence: int) -> None:
-        """The direct ping was not answered in time: asks helpers, and tries a link."""
+    def refused(self, target: Member, now: float) -> None:
+        """The host of `target` refused a datagram: tries a link at once. The first to see it
+        asks helpers too; if they are refused as well, there are several accusers at once."""
+        helping = [
+            sequence for sequence, relay in self._relays.items() if relay.target == target.node_id
+        ]
+        for sequence in helping:
+            self._timers.cancel(("relay", sequence))
+            self.give_up(sequence)
+        self.start(target, now)
+        sequence = self._sequences[target.node_id]
+        if ("direct", sequence) in self._timers:
+            self._timers.cancel(("direct", sequence))
+            self.widen(sequence, alone=bool(helping) or target.state != "alive")
+
+    def widen(self, sequence: int, *, alone: bool = False) -> None:
+        """The direct ping was not answered in time: tries a link, and unless `alone` asks
+        helpers."""
         probe = self._probes[sequence]
         target = self._table.get(probe.target)
         if target is None:
             return
-        helpers = self._table.sample(self._config.indirect_probes, exclude=(probe.target,))
+        count = 0 if alone else self._config.indirect_probes
+        helpers = self._table.sample(count, exclude=(probe.target,))
         probe.helpers = tuple(helper.node_id for helper in helpers)
         for helper in helpers:
             self._courier.post(

@@ -11,6 +11,9 @@ from gossipcache.messages.gossip import Accusation
 DEATH_QUORUM = 2
 """Distinct accusers, one of them with the verdict dead, that end a suspicion before its time:
 no single member can declare another one dead in the eyes of a third."""
+MAX_REFUSAL_WITNESSES = 3
+"""Others who accuse a member that refused this node's connection, each of whom shortens the
+time in which it may still answer."""
 
 
 class Suspicion:
@@ -72,7 +75,8 @@ class Suspicion:
             length_s = self._maximum_s - share * (self._maximum_s - self._minimum_s)
         deadline = self._started + max(length_s, self._minimum_s)
         if self._refused_at is not None:
-            deadline = min(deadline, self._refused_at + self._refused_s)
+            share = 1 / (1 + min(confirmed, MAX_REFUSAL_WITNESSES))
+            deadline = min(deadline, self._refused_at + self._refused_s * share)
         return deadline
 
     def is_proven(self, me: NodeId) -> bool:

@@ -42,6 +42,9 @@ _RESYNC_INTERVALS = 1
 _FLOOD = 24
 """So much news at once (a mass join, a healed partition) goes faster by push/pull, which sends
 only what the other side lacks, than by gossip, which repeats everything."""
+_BEHIND = 4
+"""A push/pull that brings more records shows that this node is behind: there may be more news
+soon, so that it asks again."""
 
 
 class SwimCore:
@@ -68,6 +71,7 @@ class SwimCore:
         self._seeds = seeds
         self._seed_nodes: dict[Address, NodeId] = {}
         self._effects: list[Effect] = []
+        self._probes_successor = False
         self._timers = Timers()
         self._health = LocalHealth(config.max_local_health)
         emit = self._emit
@@ -149,6 +153,9 @@ class SwimCore:
         a flood spreads by further push/pulls."""
         records = tuple(records)
         self._take_in(records, accusations, now, spread=spread and len(records) <= _FLOOD)
+        if len(records) > _BEHIND and ("catch-up", 0) not in self._timers:
+            wait_s = self._config.probe_interval_s * (0.25 + self._rng.random() / 2)
+            self._timers.set(("catch-up", 0), now + wait_s)
         return self._finish(now)
 
     def handle_timeout(self, now: float) -> list[Effect]:
@@ -171,14 +178,16 @@ class SwimCore:
         self._timers.set(("refused", node), now + 5 * self._config.probe_interval_s)
         self.view.suspect(node, now, refused=True)
         self._start_probe(node, now, urgent=True)
+        # What is sure is told at once.
+        self._timers.set(("gossip-tick", 0), now)
         return self._finish(now)
 
     def address_refused(self, address: Address, now: float) -> list[Effect]:
         """The host reported that a datagram to `address` was refused. Which datagram it was is
         not certain, so that this is a reason to look at once, not yet an accusation."""
         held = self.table.at(address)
-        if held is not None and held.is_live:
-            self._start_probe(held.node_id, now, urgent=True)
+        if held is not None and held.is_live and ("refused", held.node_id) not in self._timers:
+            self._prober.refused(held, now)
         return self._finish(now)
 
     def link_answered(self, sequence: int, now: float) -> list[Effect]:
@@ -280,6 +289,8 @@ class SwimCore:
                 self._probe_tick(now)
             case "gossip-tick", _:
                 self._gossip_tick()
+            case "catch-up", _:
+                self._catch_up()
             case "sync-tick", _:
                 self._sync_tick(now)
             case "reconnect-tick", _:
@@ -288,7 +299,10 @@ class SwimCore:
     def _probe_tick(self, now: float) -> None:
         interval_s = self._config.probe_interval_s * self._health.factor
         self._timers.set(("probe-tick", 0), now + interval_s)
-        target = self.table.next_probe()
+        # Every other probe goes to the successor, so that none waits long for its first probe,
+        # as one may that is only met by chance; the rotation finds what a neighbour misses.
+        self._probes_successor = not self._probes_successor
+        target = self.table.successor() if self._probes_successor else self.table.next_probe()
         if target is not None:
             self._prober.start(target, now)
 
@@ -302,6 +316,16 @@ class SwimCore:
         self._timers.set(("sync-tick", 0), now + self._config.sync_interval_s)
         for member in self.table.sample(1):
             self._emit(RequestSync(member.node_id))
+
+    def _catch_up(self) -> None:
+        """Asks a seed, which hears of everybody who joins, or somebody else: they share the
+        load of a mass join."""
+        seeds = [node for node in self._seed_nodes.values() if self._is_other(node)]
+        if seeds and self._rng.random() < 0.5:
+            self._emit(RequestSync(self._rng.choice(seeds)))
+        else:
+            for member in self.table.sample(1):
+                self._emit(RequestSync(member.node_id))
 
     def _reconnect_tick(self, now: float) -> None:
         """Tries the dead and the seeds again, so that partitions heal by themselves."""
@@ -319,6 +343,10 @@ class SwimCore:
             missing = [self._rng.choice(missing)]
         for seed in missing:
             self._emit(RequestJoin(seed))
+
+    def _is_other(self, node: NodeId) -> bool:
+        held = self.table.get(node)
+        return held is not None and held.is_live and node != self.me.node_id
 
     def _is_known(self, seed: Address) -> bool:
         node = self._seed_nodes.get(seed)

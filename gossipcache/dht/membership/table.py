@@ -103,6 +103,15 @@ class MemberTable:
         """One of the dead (not of those that left)."""
         return self._members[self._rng.choice(self._down)] if self._down else None
 
+    def successor(self) -> Member | None:
+        """The next live member in the order of ids, the last one's is the first."""
+        place = bisect_left(self._sorted, self._me)
+        for step in range(1, len(self._sorted)):
+            node = self._sorted[(place + step) % len(self._sorted)]
+            if node in self._live_place:
+                return self._members[node]
+        return None
+
     def next_probe(self) -> Member | None:
         """The next in a random rotation in which each live member stands once (SWIM, 4.3)."""
         for _turn in range(2):

@@ -41,7 +41,7 @@ def node_id(number: int) -> NodeId:
 
 
 def profile(number: int, port: int | None = None) -> Profile:
-    address = Address(f"10.0.0.{number}", port or 7000)
+    address = Address(f"10.0.{number // 256}.{number % 256}", port or 7000)
     return Profile(CLUSTER_ID, f"node-{number}", address, ALL_ROLES)
 
 
@@ -54,6 +54,8 @@ class VirtualCluster:
         self.loss = loss
         self.now = 0.0
         self.cut: Callable[[int, int], bool] = lambda _one, _other: False
+        self.firewalled: set[int] = set()
+        """Nodes whose host refuses datagrams and lets links through."""
         self.cores: dict[int, SwimCore] = {}
         self.metrics = Metrics()
         self.largest_datagram = 0
@@ -169,11 +171,15 @@ class VirtualCluster:
         peer = self._numbers.get(address)
         if peer is None or self.cut(number, peer) or self.rng.random() < self.loss:
             return
-        source = self.cores[number].me.address
+        if number in self.firewalled:
+            return
+        sender = self.cores[number]
+        source = sender.me.address
 
         def deliver() -> None:
             core = self.cores.get(peer)
-            if core is None or core.me.address != address:
+            if core is None or core.me.address != address or peer in self.firewalled:
+                self._at(self.now + LATENCY_S, lambda: self._bounced(number, sender, address))
                 return
             if peer in self._paused:
                 self._at(self.now + 0.1, deliver)
@@ -209,6 +215,10 @@ class VirtualCluster:
     def _answered(self, number: int, core: SwimCore, sequence: int) -> None:
         if self.cores.get(number) is core:
             self._act(number, core.link_answered(sequence, self.now))
+
+    def _bounced(self, number: int, core: SwimCore, address: Address) -> None:
+        if self.cores.get(number) is core:
+            self._act(number, core.address_refused(address, self.now))
 
     def _refused(self, number: int, core: SwimCore, node: NodeId) -> None:
         if self.cores.get(number) is core:

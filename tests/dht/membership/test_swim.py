@@ -45,6 +45,13 @@ def test_everybody_sees_everybody() -> None:
     assert cluster.run_until(lambda: cluster.agree(range(20)), limit_s=5) < 2
 
 
+def test_a_mass_join_through_one_seed_takes_seconds() -> None:
+    cluster = VirtualCluster()
+    for number in range(60):
+        cluster.start(number, join=[0] if number else [])
+    assert cluster.run_until(lambda: cluster.agree(range(60)), limit_s=5) < 3
+
+
 def test_a_chain_of_seeds_is_enough_and_a_late_seed_is_awaited() -> None:
     cluster = VirtualCluster()
     for number in range(1, 6):
@@ -109,6 +116,43 @@ def test_a_refused_datagram_is_a_reason_to_look_not_an_accusation() -> None:
     effects = cluster.cores[0].address_refused(profile(3).address, cluster.now)
     assert any(isinstance(effect, SendDatagram) for effect in effects)
     assert cluster.state(0, 3) == "alive"
+
+
+def test_helpers_that_are_refused_too_accuse_at_once() -> None:
+    cluster = VirtualCluster()
+    cluster.grow(8)
+    cluster.crash(3)
+    cluster.act(0, cluster.cores[0].address_refused(profile(3).address, cluster.now))
+    cluster.run(0.1)
+    accusers = {one.accuser for one in cluster.cores[0].view.proofs(node_id(3))}
+    assert node_id(0) in accusers
+    assert len(accusers) >= 3
+    cluster.run(1.5)
+    assert cluster.agree(set(range(8)) - {3})
+
+
+def test_a_node_with_only_its_datagrams_blocked_survives() -> None:
+    cluster = VirtualCluster()
+    cluster.grow(8)
+    cluster.firewalled = {3}
+    cluster.log.clear()
+    cluster.run(120)
+    dead = [e for _, _, e in cluster.log if isinstance(e, MemberChanged) and not e.member.is_live]
+    assert dead == []
+
+
+def test_a_process_that_is_back_within_the_grace_is_never_called_dead() -> None:
+    cluster = VirtualCluster()
+    cluster.grow(8)
+    cluster.log.clear()
+    cluster.crash(3)
+    cluster.act(0, cluster.cores[0].address_refused(profile(3).address, cluster.now))
+    cluster.run(0.05)
+    cluster.start(3, join=[1])
+    cluster.run(30)
+    assert cluster.agree(range(8))
+    dead = [e for _, _, e in cluster.log if isinstance(e, MemberChanged) and not e.member.is_live]
+    assert dead == []
 
 
 def test_a_paused_node_neither_dies_for_good_nor_buries_the_others() -> None:

@@ -86,6 +86,7 @@ def test_the_dead_come_with_their_proofs_and_strangers_never_hear_of_them() -> N
     cluster.grow(5)
     cluster.crash(4)
     cluster.run_until(lambda: cluster.agree(range(4)), limit_s=20)
+    cluster.run(1)
     whole = SyncRange(start=b"", end=b"", entries=())
     assert len(sync.diff(cluster.cores[0].view, whole).records) == 4
     stale = VirtualCluster()
