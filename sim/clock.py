@@ -8,12 +8,13 @@ is one step, and only the `Clock` interface is used.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import trio
+
+from sim.heap import EventHeap, Timer
 
 
 class Runner(Protocol):
@@ -24,35 +25,13 @@ class Runner(Protocol):
     waiting_for_idle: Any
 
 
-class Timer:
-    """An event on the heap."""
-
-    __slots__ = ("_args", "_work", "when")
-
-    def __init__(self, when: float, work: Callable[..., None], args: tuple[Any, ...]) -> None:
-        self.when = when
-        self._work: Callable[..., None] | None = work
-        self._args = args
-
-    def cancel(self) -> None:
-        """The event will not happen."""
-        self._work = None
-
-    def fire(self) -> None:
-        """Lets the event happen, unless it was cancelled."""
-        work, self._work = self._work, None
-        if work is not None:
-            work(*self._args)
-
-
 class SimClock(trio.abc.Clock):
     """Seconds of virtual time from 0."""
 
     def __init__(self, limit_s: float = math.inf) -> None:
         self._limit_s = limit_s
         self._now = 0.0
-        self._heap: list[tuple[float, int, Timer]] = []
-        self._scheduled = 0
+        self._heap = EventHeap()
         self._runner: Runner | None = None
         self._root: trio.CancelScope | None = None
         self._on_stop: Callable[[], None] = lambda: None
@@ -74,10 +53,7 @@ class SimClock(trio.abc.Clock):
     def call_at(self, when: float, work: Callable[..., None], *args: Any) -> Timer:
         """Calls `work` at virtual time `when`, outside any task; events of one instant in the
         order in which they were made."""
-        timer = Timer(max(when, self._now), work, args)
-        self._scheduled += 1
-        heapq.heappush(self._heap, (timer.when, self._scheduled, timer))
-        return timer
+        return self._heap.timer(max(when, self._now), work, *args)
 
     def call_later(self, delay_s: float, work: Callable[..., None], *args: Any) -> Timer:
         """Calls `work` in `delay_s` seconds."""
@@ -105,12 +81,13 @@ class SimClock(trio.abc.Clock):
         # wake-up: a world that always has another event would starve them.
         if runner.entry_queue.size():
             return 0.0
-        while self._heap and self._heap[0][0] <= deadline:
-            when, _, timer = heapq.heappop(self._heap)
+        events = self._heap.events
+        while events and events[0][0] <= deadline:
+            when, work, args = self._heap.pop()
             if self._passes_limit(when):
                 return 0.0
             self._now = when
-            timer.fire()
+            work(*args)
             if runner.runq:
                 return 0.0
         if deadline < math.inf:

@@ -1,5 +1,5 @@
 """The scenarios, one module a theme; importing this registers them all."""
 
-from sim.scenarios import content, deaths, disks, forms, hostile, membership
+from sim.scenarios import content, deaths, disks, forms, hostile, membership, thousand
 
-__all__ = ["content", "deaths", "disks", "forms", "hostile", "membership"]
+__all__ = ["content", "deaths", "disks", "forms", "hostile", "membership", "thousand"]

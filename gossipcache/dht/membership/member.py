@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from gossipcache.errors import IntegrityError
 from gossipcache.identity import Identity, Signed
@@ -18,6 +19,8 @@ from gossipcache.messages.gossip import (
     Verdict,
 )
 from gossipcache.wire import PROTOCOL_MAX, PROTOCOL_MIN, decode, encode, encode_plain
+
+T = TypeVar("T")
 
 COUNTER_BITS = 32
 EPOCH_ORIGIN_S = 1_704_067_200
@@ -100,14 +103,19 @@ class Profile:
 class Verifier:
     """Checks signatures of records and accusations for one cluster.
 
-    `remembered` good ones (by their exact bytes) are not computed again; one verifier can serve
-    many cores of a simulation.
+    `remembered` good ones (by their exact bytes) are not computed again, nor are their records
+    read again; one verifier can serve many cores of a simulation.
     """
 
     def __init__(self, cluster_id: bytes, remembered: int = 4096) -> None:
         self.cluster_id = cluster_id
-        self._good: dict[tuple[Signed, bytes], None] = {}
+        self._good: dict[Signed, None] = {}
+        self._members: dict[Signed, Member] = {}
         self._remembered = remembered
+
+    def verify(self, signed: Signed, domain: bytes) -> None:
+        """Computes one signature. Raises `IntegrityError` unless it holds."""
+        verify_signature(signed, domain)
 
     def member(self, signed: Signed) -> Member:
         """The member whose record `signed` is, alive (or left, if it says so).
@@ -115,7 +123,14 @@ class Verifier:
         Raises `IntegrityError` if the signature, the cluster or the address does not hold, and
         `ProtocolError` if the payload does not decode.
         """
-        self._check(signed, MEMBER_DOMAIN)
+        member = self._members.get(signed)
+        if member is None:
+            member = self._read(signed)
+            _remember(self._members, signed, member, self._remembered)
+        return member
+
+    def _read(self, signed: Signed) -> Member:
+        self.verify(signed, MEMBER_DOMAIN)
         payload = decode(signed.payload, MemberRecord, MAX_PAYLOAD_BYTES)
         if payload.cluster_id != self.cluster_id:
             raise IntegrityError("a member record of another cluster")
@@ -130,15 +145,16 @@ class Verifier:
         payload = _accused(
             self.cluster_id, accusation.subject, accusation.incarnation, accusation.verdict
         )
-        self._check(Signed(payload, accuser_key, accusation.signature), ACCUSATION_DOMAIN)
+        signed = Signed(payload, accuser_key, accusation.signature)
+        if signed not in self._good:
+            self.verify(signed, ACCUSATION_DOMAIN)
+            _remember(self._good, signed, None, self._remembered)
 
-    def _check(self, signed: Signed, domain: bytes) -> None:
-        if (signed, domain) in self._good:
-            return
-        verify_signature(signed, domain)
-        if len(self._good) >= self._remembered:
-            del self._good[next(iter(self._good))]
-        self._good[(signed, domain)] = None
+
+def _remember(known: dict[Signed, T], key: Signed, value: T, limit: int) -> None:
+    if len(known) >= limit:
+        del known[next(iter(known))]
+    known[key] = value
 
 
 def accuse(

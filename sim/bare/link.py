@@ -1,0 +1,408 @@
+"""Control connections between bare nodes: dialled on demand, kept while they are used.
+
+What is modelled is what membership and records can tell: round trips and bytes, refusals and
+resets as evidence, half-open connections found by keep-alives, the limits of time. Frames,
+handshakes and windows are not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import msgspec
+
+from gossipcache.errors import GossipcacheError, NodeUnreachable, TimedOut
+from gossipcache.ids import Address, NodeId
+from gossipcache.link.connection import HANDSHAKE_TIMEOUT_S
+from gossipcache.link.control import IDLE_S, KEEPALIVE_S, PONG_TIMEOUT_S
+from gossipcache.messages.link import Notice, Reply, Request
+from gossipcache.wire import Message, encode
+from sim.bare.network import BareHost, BareNetwork
+from sim.bare.outcome import Outcome
+
+DIAL_ROUND_TRIPS = 4
+"""TCP, the websocket's upgrade, and the two of the signed handshake."""
+_SYN_RETRY_S = (0.0, 1.0, 3.0)
+_FRAME_BYTES = 8
+_ENVELOPE_BYTES: dict[type[Message], int] = {
+    kind: _FRAME_BYTES + len(encode(kind(**fields))) - 1
+    for kind, fields in (
+        (Request, {"id": 1, "body": {}}),
+        (Reply, {"id": 1, "body": {}}),
+        (Notice, {"body": {}}),
+    )
+}
+
+
+class End(Protocol):
+    """A process, as its links see it."""
+
+    host: BareHost
+    node_id: NodeId
+    is_dead: bool
+    is_paused: bool
+    links: Links
+
+    def step(self, work: Callable[..., None], *args: Any) -> None:
+        """Runs `work` as a step of the process, as soon as it runs."""
+
+    def resolve(self, node: NodeId) -> Address | None:
+        """Where it would dial a member."""
+
+    def answer(self, peer: NodeId, message: Message) -> Message | None:
+        """Handles a request or a notice. Raises `GossipcacheError`."""
+
+    def report_refused(self, node: NodeId) -> None:
+        """Hears of evidence that a node died."""
+
+    def length(self, message: msgspec.Struct) -> int:
+        """Of a message on the wire."""
+
+    def told(self, target: BareHost, message: msgspec.Struct, size: int) -> None:
+        """Its link carries `message`."""
+
+
+_Sent = tuple[End, Callable[..., None], tuple[Any, ...]]
+
+
+class Link:
+    """One open connection between two processes."""
+
+    def __init__(self, network: BareNetwork, dialler: End, acceptor: End) -> None:
+        self._network = network
+        self._ends = (dialler, acceptor)
+        self._opened_at = self._used_at = network.timeline.now
+        self._sent: tuple[deque[_Sent], deque[_Sent]] = (deque(), deque())
+        self._stalled: list[tuple[End, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._waiting: dict[Outcome[Any], End] = {}
+        self._broken = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used; an idle one was closed in order."""
+        idle_at = self._used_at + IDLE_S
+        return not self._broken and self._network.timeline.now < self._tick_after(idle_at)
+
+    def other(self, end: End) -> End:
+        """The process at the other end."""
+        return self._ends[self._ends[0] is end]
+
+    def ask(self, end: End, message: Message, answered: Outcome[Any]) -> None:
+        """Sends a request of `end`; the answer settles `answered`."""
+        self._waiting[answered] = end
+        self._carry(end, Request, message, self._asked, end, message, answered)
+
+    def tell(self, end: End, message: Message) -> None:
+        """Sends a notice of `end`."""
+        self._carry(end, Notice, message, self._told, end, message)
+
+    def close(self) -> None:
+        """Ends in order: no evidence for anybody."""
+        self._end(None)
+
+    def reset(self, dead: End) -> None:
+        """The process at one end died; its kernel tells the other end, if that can be reached."""
+        other = self.other(dead)
+        self._network.control(dead.host, other.host, other.step, self.broke, other)
+
+    def broke(self, end: End) -> None:
+        """`end` learns that the connection broke off."""
+        if not self._broken:
+            node = self.other(end).node_id
+            self._end(NodeUnreachable("the connection broke"))
+            end.report_refused(node)
+
+    def suspect(self) -> None:
+        """Something may have cut the ends off from each other: keep-alives will tell."""
+        for end in self._ends:
+            if self.is_open and not end.is_dead:
+                self._network.timeline.push(
+                    self._tick_after(self._network.timeline.now), self._keep_alive, end
+                )
+
+    def _asked(self, end: End, message: Message, answered: Outcome[Any]) -> None:
+        peer = self.other(end)
+        try:
+            reply = peer.answer(end.node_id, message)
+        except GossipcacheError as error:
+            self._carry(peer, Reply, None, self._failed, end, answered, error)
+        else:
+            self._carry(peer, Reply, reply, self._answered, end, answered, reply)
+
+    def _told(self, end: End, message: Message) -> None:
+        try:
+            self.other(end).answer(end.node_id, message)
+        except GossipcacheError:
+            pass  # a notice that is refused is only logged
+
+    def _answered(self, _end: End, answered: Outcome[Any], reply: Message) -> None:
+        self._waiting.pop(answered, None)
+        answered.set(reply)
+
+    def _failed(self, _end: End, answered: Outcome[Any], error: GossipcacheError) -> None:
+        self._waiting.pop(answered, None)
+        answered.fail(error)
+
+    def _carry(
+        self,
+        sender: End,
+        envelope: type[Message],
+        message: Message | None,
+        work: Callable[..., None],
+        *args: Any,
+    ) -> None:
+        size = _ENVELOPE_BYTES[envelope] + (0 if message is None else sender.length(message))
+        sender.host.link_bytes_sent += size
+        if message is not None:
+            sender.told(self.other(sender).host, message, size)
+        self._used_at = self._network.timeline.now
+        self._send(sender, size, work, args)
+
+    def _send(
+        self, sender: End, size: int, work: Callable[..., None], args: tuple[Any, ...]
+    ) -> None:
+        network, side = self._network, int(self._ends[0] is not sender)
+        source, target = sender.host, self.other(sender).host
+        if self._stalled or network.is_cut(source.address.host, target.address.host):
+            if not self._stalled:
+                self._retry_later(sender)
+            self._stalled.append((sender, size, work, args))
+            return
+        sent = (sender, work, args)
+        self._sent[side].append(sent)
+        network.reliable(source, target, size, self._arrive, side)
+
+    def _retry_later(self, sender: End) -> None:
+        wait_s = self._network.profile.retransmission_s * (1 + 4 * sender.host.rng.random())
+        self._network.timeline.push(self._network.timeline.now + wait_s, self._retry)
+
+    def _retry(self) -> None:
+        stalled, self._stalled = self._stalled, []
+        if not self._broken:
+            for sender, size, work, args in stalled:
+                self._send(sender, size, work, args)
+
+    def _arrive(self, side: int) -> None:
+        # Whatever overtook what, a stream gives its messages in the order of their sending.
+        sender, work, args = self._sent[side].popleft()
+        receiver = self.other(sender)
+        if self._broken:
+            return
+        if not receiver.is_dead:
+            receiver.step(work, *args)
+        elif receiver.host.is_silent:
+            receiver.host.missed += 1
+        else:
+            self.reset(receiver)
+
+    def _keep_alive(self, end: End) -> None:
+        if self.is_open and not end.is_dead and self._is_cut_off():
+            until = self._network.timeline.now + PONG_TIMEOUT_S
+            self._network.timeline.push(until, self._give_up, end)
+
+    def _give_up(self, end: End) -> None:
+        if not end.is_dead and self._is_cut_off():
+            end.step(self._lost, end)
+
+    def _lost(self, end: End) -> None:
+        node = self.other(end).node_id
+        if not self._broken:
+            self._end(NodeUnreachable("the other end does not answer any more"))
+        end.report_refused(node)
+
+    def _is_cut_off(self) -> bool:
+        one, other = self._ends
+        there, here = one.host.address.host, other.host.address.host
+        return (
+            any(end.is_dead or end.is_paused for end in self._ends)
+            or self._network.is_cut(there, here)
+            or self._network.is_cut(here, there)
+        )
+
+    def _tick_after(self, when: float) -> float:
+        return self._opened_at + KEEPALIVE_S * math.ceil((when - self._opened_at) / KEEPALIVE_S)
+
+    def _end(self, error: GossipcacheError | None) -> None:
+        self._broken = True
+        for end in self._ends:
+            end.links.forget(self)
+        waiting, self._waiting = self._waiting, {}
+        for outcome, end in waiting.items():
+            end.step(outcome.fail, error or NodeUnreachable("the connection was closed"))
+
+
+class Links:
+    """The links of one process."""
+
+    def __init__(self, network: BareNetwork, end: End) -> None:
+        self._network = network
+        self._end = end
+        self._open: dict[NodeId, Link] = {}
+        self._seeds: dict[Address, Link] = {}
+        self._dials: dict[NodeId | Address, list[Outcome[Link]]] = {}
+
+    def all(self) -> list[Link]:
+        """Those that are open."""
+        return [link for link in self._open.values() if link.is_open]
+
+    def request(self, node: NodeId, message: Message, timeout_s: float) -> Outcome[Any]:
+        """The answer of `node`; fails by its error, `NodeUnreachable` or `TimedOut`."""
+        answered = self._limited(timeout_s)
+        self._with_link(node, node, partial(self._ask, message, answered), answered)
+        return answered
+
+    def request_address(
+        self, address: Address, message: Message, timeout_s: float
+    ) -> Outcome[tuple[NodeId, Any]]:
+        """The same of whoever listens at `address`, with its id."""
+        answered: Outcome[tuple[NodeId, Any]] = self._limited(timeout_s)
+
+        def ask(link: Link) -> None:
+            node = link.other(self._end).node_id
+            inner: Outcome[Any] = Outcome()
+            inner.then(lambda reply: answered.set((node, reply)), answered.fail)
+            self._ask(message, inner, link)
+
+        self._with_link(address, None, ask, answered)
+        return answered
+
+    def notify(self, node: NodeId, message: Message) -> Outcome[None]:
+        """Tells `node`; settled when the message is on its way."""
+        sent: Outcome[None] = Outcome()
+
+        def tell(link: Link) -> None:
+            link.tell(self._end, message)
+            sent.set(None)
+
+        self._with_link(node, node, tell, sent)
+        return sent
+
+    def keep(self, link: Link) -> None:
+        """A connection was opened, by either side."""
+        self._open = {node: held for node, held in self._open.items() if held.is_open}
+        self._open[link.other(self._end).node_id] = link
+
+    def forget(self, link: Link) -> None:
+        """A connection has ended."""
+        node = link.other(self._end).node_id
+        if self._open.get(node) is link:
+            del self._open[node]
+        self._seeds = {at: held for at, held in self._seeds.items() if held is not link}
+
+    def _limited(self, timeout_s: float) -> Outcome[Any]:
+        answered: Outcome[Any] = Outcome()
+        late = TimedOut(f"no answer within {timeout_s:g} s")
+        timeline = self._network.timeline
+        timeline.push(timeline.now + timeout_s, self._end.step, answered.fail, late)
+        return answered
+
+    def _ask(self, message: Message, answered: Outcome[Any], link: Link) -> None:
+        if not answered.is_settled:
+            link.ask(self._end, message, answered)
+
+    def _with_link(
+        self,
+        key: NodeId | Address,
+        expected: NodeId | None,
+        work: Callable[[Link], None],
+        failed: Outcome[Any],
+    ) -> None:
+        link = self._seeds.get(key) if isinstance(key, Address) else self._open.get(key)
+        if link is not None and link.is_open:
+            work(link)
+            return
+        address = key if isinstance(key, Address) else self._end.resolve(key)
+        if address is None:
+            failed.fail(NodeUnreachable("no address of the node is known"))
+            return
+        dialled: Outcome[Link] = Outcome()
+        dialled.then(work, failed.fail)
+        waiting = self._dials.setdefault(key, [])
+        waiting.append(dialled)
+        if len(waiting) == 1:
+            _Dial(self._network, self._end, address, expected, partial(self._dialled, key))
+
+    def _dialled(self, key: NodeId | Address, outcome: Link | GossipcacheError) -> None:
+        if isinstance(outcome, Link) and isinstance(key, Address):
+            self._seeds[key] = outcome
+        for waiting in self._dials.pop(key):
+            if isinstance(outcome, Link):
+                waiting.set(outcome)
+            else:
+                waiting.fail(outcome)
+
+
+class _Dial:
+    """One attempt to connect, over in 5 s."""
+
+    def __init__(
+        self,
+        network: BareNetwork,
+        end: End,
+        address: Address,
+        expected: NodeId | None,
+        done: Callable[[Link | GossipcacheError], None],
+    ) -> None:
+        self._network, self._end = network, end
+        self._address, self._expected = address, expected
+        self._done: Callable[[Link | GossipcacheError], None] | None = done
+        self._answered = False
+        timeline = network.timeline
+        for wait_s in _SYN_RETRY_S:
+            timeline.push(timeline.now + wait_s, self._send_syn)
+        late = NodeUnreachable(f"{address} cannot be reached within 5 s")
+        timeline.push(timeline.now + HANDSHAKE_TIMEOUT_S, end.step, self._finish, late)
+
+    def _send_syn(self) -> None:
+        target = self._network.hosts.get(self._address.host)
+        if target is not None and not self._answered and not self._end.is_dead:
+            self._network.control(self._end.host, target, self._syn_arrives, target)
+
+    def _syn_arrives(self, target: BareHost) -> None:
+        if target.is_silent:
+            target.missed += 1
+        elif target.process is None or target.address.port != self._address.port:
+            target.missed += 1
+            self._network.control(target, self._end.host, self._end.step, self._refused)
+        else:
+            self._network.control(target, self._end.host, self._shake_hands, target.process, 1)
+
+    def _shake_hands(self, peer: Any, trips: int) -> None:
+        """Each further round trip is a step of both processes."""
+        self._answered = True
+        if self._done is None or self._end.is_dead:
+            return
+        if trips == DIAL_ROUND_TRIPS:
+            self._end.step(self._established, peer)
+            return
+        here, there = self._end.host, peer.host
+        back = partial(self._network.reliable, there, here, 256, self._shake_hands, peer, trips + 1)
+        self._network.reliable(here, there, 256, peer.step, back)
+
+    def _established(self, peer: Any) -> None:
+        if self._done is None:
+            return
+        if peer.is_dead:
+            self._refused()
+        elif self._expected is not None and peer.node_id != self._expected:
+            self._finish(NodeUnreachable("another node answered"))
+        else:
+            link = Link(self._network, self._end, peer)
+            self._end.links.keep(link)
+            peer.links.keep(link)
+            self._finish(link)
+
+    def _refused(self) -> None:
+        if self._done is not None:
+            if self._expected is not None:
+                self._end.report_refused(self._expected)
+            self._finish(NodeUnreachable(f"{self._address} cannot be reached"))
+
+    def _finish(self, outcome: Link | GossipcacheError) -> None:
+        done, self._done = self._done, None
+        if done is not None:
+            done(outcome)
