@@ -30,7 +30,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     version: Literal[1] = 1
     scenario: str
     seed: int
-    nodes: Annotated[int, msgspec.Meta(ge=3, le=500)]
+    nodes: Annotated[int, msgspec.Meta(ge=3, le=10_000)]
     digest: str = ""
     violations: list[str] = []
     faults: list[AnyFault | None] | None = None

@@ -35,27 +35,27 @@ class _Armed:
 
 
 class BareInjector:
-    """All the faults of one bare run; a `plan` replaces the scenario's own in their order."""
+    """All the faults of one bare run; a `plan` replaces the scenario's own in their order, and
+    leaves out what is None in it and all beyond the last."""
 
-    def __init__(self, world: BareWorld, plan: Iterable[AnyFault | None] = ()) -> None:
+    def __init__(self, world: BareWorld, plan: Iterable[AnyFault | None] | None = None) -> None:
         self._world = world
-        self._plan = deque(plan)
+        self._plan = None if plan is None else deque(plan)
         self._armed: list[_Armed] = []
 
     def inject(self, fault: AnyFault) -> float:
         """Applies `fault` now, or what the plan says at its instant; returns when it struck.
         What it undoes after a while, it undoes by itself."""
         timeline = self._world.timeline
-        if self._plan:
-            planned = self._plan.popleft()
+        armed = _Armed(None)
+        self._armed.append(armed)
+        if self._plan is not None:
+            planned = self._plan.popleft() if self._plan else None
             if planned is None:
-                self._armed.append(_Armed(None))
                 return timeline.now
             fault = planned
             timeline.run_to(fault.at_s)
-        applied = msgspec.structs.replace(fault, at_s=timeline.now)
-        armed = _Armed(applied)
-        self._armed.append(armed)
+        armed.fault = applied = msgspec.structs.replace(fault, at_s=timeline.now)
         armed.bites = self._apply(applied)
         return applied.at_s
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import heapq
+import math
 
 from sim.heap import EventHeap
+
+
+class TimeLimit(Exception):
+    """The run takes longer than it may."""
 
 
 class Timeline(EventHeap):
@@ -13,14 +18,19 @@ class Timeline(EventHeap):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self.limit_s = math.inf
         self.steps = 0
         """How many events have happened."""
 
     def run_to(self, end: float) -> None:
-        """Lets everything up to `end` happen; it is then `end`."""
+        """Lets everything up to `end` happen; it is then `end`. Raises `TimeLimit`."""
         events, pop = self.events, heapq.heappop
-        while events and events[0][0] <= end:
+        until = min(end, self.limit_s)
+        while events and events[0][0] <= until:
             self.now, _, work, args = pop(events)
             self.steps += 1
             work(*args)
-        self.now = max(self.now, end)
+        self.now = max(self.now, until)
+        if until < end:
+            self.limit_s = math.inf
+            raise TimeLimit(f"time limit at {self.now:.3f} virtual seconds")

@@ -58,6 +58,8 @@ class BareWorld:
         self.network = BareNetwork(self.timeline, self._arrived)
         self.machines: dict[str, BareMachine] = {}
         self.wrong: list[Wrong] = []
+        self.on_wrong: Callable[[str], None] = lambda what: None
+        """Told each violation as it is noted."""
         self.metrics = Metrics()
         """The counters of all nodes together."""
         self.witness = BareWitness(self.report)
@@ -201,6 +203,7 @@ class BareWorld:
     def report(self, violation: str) -> None:
         """Notes what is wrong; the run goes on."""
         self.wrong.append(Wrong(self.timeline.now, violation))
+        self.on_wrong(violation)
 
     # What is seen of everything.
 

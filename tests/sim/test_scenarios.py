@@ -17,8 +17,8 @@ NAMED_IN_THE_CONTRACT = {
     "broadcast",
 }
 
-SMALLER = {"broadcast": 5}
-WITHOUT_FAULTS = {"broadcast", "delete-last-copies", "scheduler-join"}
+SMALLER = {"broadcast": 5, "thousand-churn": 100, "thousand-idle": 100}
+WITHOUT_FAULTS = {"broadcast", "delete-last-copies", "scheduler-join", "thousand-idle"}
 
 
 def test_the_contracts_scenarios_are_there() -> None:
