@@ -127,7 +127,7 @@ def test_the_verifier_remembers_a_limited_number() -> None:
     records: list[Signed] = [profile(n).sign(identity(n), 1, "active").record for n in range(4)]
     for record in records * 2:
         verifier.member(record)
-    assert len(verifier._good) == 2
+    assert len(verifier._members) == 2
 
 
 def test_incarnations_grow_with_every_boot() -> None:
