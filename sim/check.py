@@ -58,6 +58,8 @@ async def _watch_view(world: World, life: Incarnation, claimed: dict[str, int]) 
 def _check_view(world: World, life: Incarnation, claimed: dict[str, int]) -> None:
     viewer = life.process.name
     for view in life.node.members():
+        if world.chronicle is not None:
+            world.chronicle.viewed(world.clock.now, viewer, view.name, view.state)
         news = world.witness.sees(life, viewer, view.id, view.name, view.incarnation)
         if not news or view.incarnation <= claimed.get(view.id, 0):
             continue

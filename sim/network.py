@@ -341,12 +341,13 @@ class SimDatagrams(Datagrams):
         source, target = self._host.ip, address.host
         if self._fabric.is_cut(source, target):
             return
+        now = self._fabric.clock.now
         copies = 2 if self._fabric.is_duplicated(source, target) else 1
         for _ in range(copies):
             size = len(data) + _DATAGRAM_OVERHEAD_BYTES
             arrives = self._fabric.arrival(self._host, target, size)
             if not self._fabric.is_lost(source, target):
-                self._fabric.clock.call_at(arrives, self._arrive, bytes(data), address)
+                self._fabric.clock.call_at(arrives, self._arrive, bytes(data), address, now)
 
     async def receive(self) -> tuple[bytes, Address]:
         """The next datagram and its source. Raises `DatagramRefused`."""
@@ -359,11 +360,11 @@ class SimDatagrams(Datagrams):
         """Releases the socket."""
         self._inbox.close()
 
-    def _arrive(self, data: bytes, address: Address) -> None:
+    def _arrive(self, data: bytes, address: Address, sent_s: float) -> None:
         target = self._fabric.reachable(address.host)
         if target is None:
             return
-        self._fabric.trace.record("datagram", f"{self._address}>{address}", data)
+        self._fabric.trace.carried("datagram", f"{self._address}>{address}", data, sent_s)
         port = target.ports.get(address.port)
         if port is None:
             target.missed += 1

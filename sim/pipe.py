@@ -27,6 +27,7 @@ class Pipe:
         self._label = label
         self._arrived: deque[memoryview] = deque()
         self._stalled: deque[bytes | None] = deque()
+        self._sent_s: deque[float] = deque()
         self._outstanding_bytes = 0
         self._last_arrival = 0.0
         self._ended = False
@@ -107,6 +108,7 @@ class Pipe:
             self._arrive(segment)
 
     def _transmit(self, segment: bytes | None) -> None:
+        self._sent_s.append(self._fabric.clock.now)
         arrives = self._fabric.arrival(self.source, self.target_ip, len(segment or b"") + 40)
         if self._fabric.is_lost(self.source.ip, self.target_ip):
             arrives += self._fabric.profile.retransmission_s
@@ -127,7 +129,8 @@ class Pipe:
             self._deliver(segment)
 
     def _deliver(self, segment: bytes | None) -> None:
-        self._fabric.trace.record("stream" if segment else "end", self._label, segment or b"")
+        kind, sent_s = "stream" if segment else "end", self._sent_s.popleft()
+        self._fabric.trace.carried(kind, self._label, segment or b"", sent_s)
         if segment is None:
             self._ended = True
         else:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from gossipcache.errors import UsageError
+from sim.chronicle import Chronicle
 from sim.faults import AnyFault
 
 DEFAULT_LIMIT_S = 900.0
@@ -64,6 +65,8 @@ class Drive:
     log: TextIO | None = None
     plan: Plan | None = None
     cut: Cut = WHOLE
+    chronicle: Chronicle | None = None
+    """Told what happens, if a report is made of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +112,11 @@ def run(
     log: TextIO | None = None,
     plan: Plan | None = None,
     cut: Cut = WHOLE,
+    chronicle: Chronicle | None = None,
 ) -> Report:
     """Runs a scenario from a seed; with a `plan` on its faults instead of the scenario's own."""
     report = Report(played.name, seed, nodes or played.nodes)
     started = time.perf_counter()
-    played.drive(Drive(report, log, plan, cut))
+    played.drive(Drive(report, log, plan, cut, chronicle))
     report.wall_s = round(time.perf_counter() - started, 3)
     return report

@@ -53,7 +53,7 @@ def play(body: Body, drive: Drive, limit_s: float = DEFAULT_LIMIT_S) -> None:
     async def main(clock: SimClock, streams: Streams) -> None:
         trace = Trace(clock, drive.log)
         async with trio.open_nursery() as nursery:
-            world = World(clock, streams, trace, nursery)
+            world = World(clock, streams, trace, nursery, chronicle=drive.chronicle)
             injector = Injector(world, drive.plan)
             try:
                 await _play(body, Stage(world, injector, report.nodes), drive.cut)

@@ -6,9 +6,16 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from sim.clock import SimClock
+
+
+class Tap(Protocol):
+    """Somebody who listens on the wires; no run depends on it."""
+
+    def arrived(self, kind: str, where: str, data: bytes, sent_s: float, now: float) -> None:
+        """`data` arrived, which left at `sent_s`; `where` is `source>target`."""
 
 
 class Trace:
@@ -18,9 +25,16 @@ class Trace:
     def __init__(self, clock: SimClock, log: TextIO | None = None) -> None:
         self._clock = clock
         self._log = log
+        self.tap: Tap | None = None
         self._state = hashlib.blake2b(digest_size=16)
         self._closed = False
         self.events = 0
+
+    def carried(self, kind: str, where: str, data: bytes, sent_s: float) -> None:
+        """Adds the arrival of `data`, which left at `sent_s`."""
+        self.record(kind, where, data)
+        if self.tap is not None and not self._closed:
+            self.tap.arrived(kind, where, data, sent_s, self._clock.now)
 
     def record(self, kind: str, where: str, data: bytes = b"") -> None:
         """Adds one event: what happened, where, and the bytes."""

@@ -19,6 +19,7 @@ from gossipcache.ids import Address, task_id_of
 from gossipcache.node.node import Node
 from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
 from gossipcache.results import DeleteResult, ExportResult, ImportResult, Progress, StatResult
+from sim.chronicle import Chronicle, Verb
 from sim.clock import SimClock
 from sim.disk import SimDisk
 from sim.entropy import Streams
@@ -26,6 +27,7 @@ from sim.machine import DATA, Machine
 from sim.medium import DiskTiming
 from sim.network import Fabric, LinkProfile
 from sim.trace import Trace
+from sim.wiretap import Wiretap
 from sim.witness import Task, Tree, Witness, put_tree
 
 R = TypeVar("R")
@@ -58,6 +60,7 @@ class World:
         trace: Trace,
         nursery: trio.Nursery,
         profile: LinkProfile | None = None,
+        chronicle: Chronicle | None = None,
     ) -> None:
         self.clock = clock
         self.streams = streams
@@ -71,6 +74,9 @@ class World:
         self.witness = Witness(self.report)
         self._nursery = nursery
         self._cluster = cluster_from_secret(streams.named("cluster").randbytes(32))
+        self.chronicle = chronicle
+        if chronicle is not None:
+            trace.tap = Wiretap(chronicle, self._cluster, self.name_of)
         self._exports = 0
         self.zombies: list[Machine] = []
 
@@ -113,10 +119,9 @@ class World:
         host = self.fabric.host(machine.ip)
         host.on_serve = partial(self.witness.serving, name)
         life = machine.boot(host, self.clock)
+        self._note_life(name, is_up=True)
         with life.context():
-            self._nursery.start_soon(
-                life.live, lambda error: self.report(f"{name} failed: {told(error)}")
-            )
+            self._nursery.start_soon(life.live, partial(self._failed, name))
         await life.started.wait()
 
     async def start_cluster(self, count: int, **changes: object) -> None:
@@ -147,6 +152,7 @@ class World:
                 rng = self.streams.named(f"disk/{name}") if power_loss else None
                 machine.disk = machine.disk.crash(power_loss=power_loss, rng=rng)
                 self.trace.record("kill", name)
+                self._note_life(name, is_up=False)
             struck.set()
 
         self.clock.call_at(self.clock.now, strike)
@@ -160,6 +166,15 @@ class World:
         life.cancel()
         await life.ended.wait()
         life.host.kill(silent=False)
+        self._note_life(name, is_up=False)
+
+    def _failed(self, name: str, error: BaseException) -> None:
+        self._note_life(name, is_up=False)
+        self.report(f"{name} failed: {told(error)}")
+
+    def _note_life(self, name: str, *, is_up: bool) -> None:
+        if self.chronicle is not None:
+            self.chronicle.lived(self.clock.now, name, is_up=is_up)
 
     def wipe(self, name: str) -> None:
         """Gives a dead node an empty disk; it keeps its key."""
@@ -184,9 +199,9 @@ class World:
         return self.witness.model.contents
 
     def name_of(self, node: str | None) -> str:
-        """The machine of a node, by its name or its id in hex."""
+        """The machine of a node, by its name, its id in hex or its host."""
         for name, machine in self.machines.items():
-            if node in (name, machine.identity.node_id.hex()):
+            if node in (name, machine.identity.node_id.hex(), machine.ip):
                 return name
         raise KeyError(f"no machine has the node {node}")
 
@@ -198,6 +213,20 @@ class World:
         assert life is not None, f"{name} was never started"
         return await life.call(work)
 
+    async def _verb(
+        self, name: str, verb: str, cid: str, work: Callable[[Node], Awaitable[R]]
+    ) -> R:
+        started, failure = self.clock.now, ""
+        try:
+            return await self.on(name, work)
+        except BaseException as error:
+            failure = told(error)
+            raise
+        finally:
+            if self.chronicle is not None:
+                done = Verb(name, verb, cid, started, self.clock.now, failure)
+                self.chronicle.worked(done)
+
     async def import_content(
         self, name: str, cid: str, size: int, *, tag: str = "", **options: object
     ) -> ImportResult:
@@ -206,7 +235,7 @@ class World:
         path = self.machines[name].put_file("import", content)
         request = ImportRequest(path=path, cid=cid, tag=tag, **options)  # type: ignore[arg-type]
         self.witness.expect((cid, tag), content)
-        result = await self.on(name, lambda node: node.import_file(request))
+        result = await self._verb(name, "import", cid, lambda node: node.import_file(request))
         self.witness.acknowledge((cid, tag))
         return result
 
@@ -226,7 +255,7 @@ class World:
                 return await node.import_file(ImportRequest(path=None, cid=cid), stream=stream)
 
         self.witness.expect((cid, ""), content)
-        result = await self.on(name, work)
+        result = await self._verb(name, "import", cid, work)
         self.witness.acknowledge((cid, ""))
         return result
 
@@ -235,14 +264,17 @@ class World:
         path = DATA / "import-tree"
         put_tree(self.machines[name].disk, path, tree)
         request = ImportRequest(path=path, cid=cid)
-        result = await self.on(name, lambda node: node.import_file(request))
+        result = await self._verb(name, "import", cid, lambda node: node.import_file(request))
         self.witness.expect_tree((cid, ""), tree, *await self.on(name, partial(_read_tree, cid)))
         self.witness.acknowledge((cid, ""))
         return result
 
     async def stat(self, name: str, cid: str, *, timeout_s: float = 10.0) -> StatResult:
         """`stat` on a node."""
-        return await self.on(name, lambda node: node.stat(TaskQuery(cid), timeout_s=timeout_s))
+        query = TaskQuery(cid)
+        return await self._verb(
+            name, "stat", cid, lambda node: node.stat(query, timeout_s=timeout_s)
+        )
 
     async def export(
         self,
@@ -260,7 +292,9 @@ class World:
         request = ExportRequest(task=TaskQuery(cid), path=path, timeout_s=timeout_s)
         with self.witness.output(name, path, (cid, "")) as output:
             try:
-                result = await self.on(name, lambda node: node.export(request, progress=progress))
+                result = await self._verb(
+                    name, "export", cid, lambda node: node.export(request, progress=progress)
+                )
             except GossipcacheError:
                 if self.witness.is_whole(output, machine.disk):
                     self.report(f"the export of {cid} on {name} failed and left its output")
@@ -274,9 +308,9 @@ class World:
         """`delete` on a node."""
         request = DeleteRequest(task=TaskQuery(cid), **options)  # type: ignore[arg-type]
         if request.local:
-            return await self.on(name, lambda node: node.delete(request))
+            return await self._verb(name, "drop", cid, lambda node: node.delete(request))
         self.witness.deleting((cid, ""))
-        result = await self.on(name, lambda node: node.delete(request))
+        result = await self._verb(name, "delete", cid, lambda node: node.delete(request))
         self.witness.deleted((cid, ""), {self.name_of(node) for node in result.confirmed})
         return result
 
