@@ -17,6 +17,7 @@ from types import ModuleType
 import msgspec.inspect as types
 from msgspec import Struct
 
+import gossipcache.charter
 import gossipcache.manifest
 import gossipcache.messages
 from gossipcache.wire import Message
@@ -26,7 +27,7 @@ DOCS = Path(__file__).resolve().parent
 
 def protocol() -> str:
     """The whole text of the protocol document."""
-    modules = [gossipcache.manifest] + [
+    modules = [gossipcache.manifest, gossipcache.charter] + [
         importlib.import_module(f"gossipcache.messages.{found.name}")
         for found in pkgutil.iter_modules(gossipcache.messages.__path__)
     ]

@@ -1,4 +1,4 @@
-"""What admits a node to a cluster: the cluster's id and its shared secret.
+"""What admits a node to a cluster: its id, its shared secret, and who its operator is.
 
 The keyring holds one key, or two while a rotation is under way: everything is sealed with the
 first and opened with either. Without a secret (loopback only) datagrams are not sealed and
@@ -25,11 +25,12 @@ SEAL_OVERHEAD_BYTES = 24 + 16
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster's id (8 bytes) and its secrets (32 bytes each, the one in use first; none on
-    loopback)."""
+    """A cluster's id (8 bytes), its secrets (32 bytes each, the one in use first; none on
+    loopback), and the public key of its operator (none: nobody needs tickets)."""
 
     cluster_id: bytes
     secrets: tuple[bytes, ...] = ()
+    operator_key: bytes = b""
 
     @property
     def has_secret(self) -> bool:

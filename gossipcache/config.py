@@ -15,6 +15,7 @@ from gossipcache.ids import Address
 Role = Literal["peer", "scheduler"]
 ALL_ROLES: frozenset[Role] = frozenset(("peer", "scheduler"))
 DeletePolicy = Literal["any", "publisher"]
+AdmissionPolicy = Literal["secret", "ticket"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,10 @@ class NodeConfig:
     """What others dial, if it differs from `listen`."""
     roles: frozenset[Role] = ALL_ROLES
     delete_policy: DeletePolicy = "any"
+    admission: AdmissionPolicy = "secret"
+    """This and `delete_policy` hold until the operator's charter says otherwise."""
+    ticket: bytes = b""
+    """The operator's ticket for this node; empty: none."""
     plaintext: bool = False
     """Leave out TLS beyond loopback; the handshake and the sealing stay."""
     swim: SwimConfig = field(default_factory=SwimConfig)

@@ -10,6 +10,7 @@ import errno
 import platform
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import trio
 
@@ -45,12 +46,14 @@ async def running_node(
     `networked=False`: it opens no network port. The caller holds the home's lock.
     """
     cluster_file = check_home(home, settings)
-    config = settings.node_config(
-        home.path,
-        host_name=platform.node(),
-        networked=networked,
-        delete_policy=cluster_file.delete_policy if cluster_file else "any",
-    )
+    config = settings.node_config(home.path, host_name=platform.node(), networked=networked)
+    if cluster_file is not None:
+        config = replace(
+            config,
+            delete_policy=cluster_file.delete_policy,
+            admission=cluster_file.admission,
+            ticket=home.ticket() if cluster_file.operator_key else b"",
+        )
     node = Node(real_env(), config, Identity(home.node_seed()), cluster_of(cluster_file))
     async with trio.open_nursery() as nursery:
         try:
@@ -67,7 +70,7 @@ async def running_node(
 
 def cluster_of(file: ClusterFile | None) -> Cluster:
     """What admits this node: the cluster in `file`, or without one the loopback cluster."""
-    return LOOPBACK if file is None else Cluster(file.cluster_id, file.secrets)
+    return LOOPBACK if file is None else Cluster(file.cluster_id, file.secrets, file.operator_key)
 
 
 def only_error(error: BaseException) -> BaseException:

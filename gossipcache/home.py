@@ -10,9 +10,9 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,10 +26,14 @@ from gossipcache.errors import (
 )
 
 HOME_VERSION = 1
-CLUSTER_FILE_VERSION = 1
+CLUSTER_FILE_VERSION = 2
+"""Version 2 names an operator, without whom version 1 is still written: who cannot judge
+tickets shall not take part where they count."""
+TICKET_FILE_VERSION = 1
 SEED_BYTES = 32
 SECRET_BYTES = 32
 CLUSTER_ID_BYTES = 8
+PUBLIC_KEY_BYTES = 32
 MAX_SOCKET_PATH_BYTES = 100
 PROBE_GRACE_S = 0.2
 """Asking who holds a home takes its lock for an instant; a starting node waits that out."""
@@ -50,11 +54,15 @@ class ClusterFile:
 
     `secrets`: the first seals and proves, each is accepted. Two while a rotation is under way:
     nodes are restarted one by one, so all must accept a secret before the first one uses it.
+    `operator_key` is the public half of the operator's key; empty: there is none. Whether a
+    ticket is needed, and who may delete, holds until the operator's charter says otherwise.
     """
 
     cluster_id: bytes
     secrets: tuple[bytes, ...]
     delete_policy: Literal["any", "publisher"] = "any"
+    operator_key: bytes = b""
+    admission: Literal["secret", "ticket"] = "secret"
 
     def rotated(self, step: RotationStep) -> ClusterFile:
         """The same cluster one step further: a new secret accepted, used, or the only one.
@@ -67,7 +75,7 @@ class ClusterFile:
             secrets = (*self.secrets, os.urandom(SECRET_BYTES))
         else:
             secrets = self.secrets[::-1] if step == "switch" else self.secrets[:1]
-        return ClusterFile(self.cluster_id, secrets, self.delete_policy)
+        return replace(self, secrets=secrets)
 
 
 def new_cluster(delete_policy: Literal["any", "publisher"] = "any") -> ClusterFile:
@@ -93,6 +101,7 @@ class Home:
         self.config_path = self.path / "config.toml"
         self.key_path = self.path / "node.key"
         self.cluster_path = self.path / "cluster.key"
+        self.ticket_path = self.path / "ticket"
         self.control_path = self.path / "control.sock"
         self.log_path = self.path / "node.log"
         self.token_path = self.path / "http.token"
@@ -161,13 +170,9 @@ class Home:
         """
         if not self.key_path.exists():
             write_private(self.key_path, os.urandom(SEED_BYTES).hex().encode() + b"\n")
-        seed = _from_hex(read_private(self.key_path).decode("ascii", "replace").strip())
-        if seed is None or len(seed) != SEED_BYTES:
-            raise IntegrityError(
-                f"{self.key_path} is not a node key",
-                "put it back from a backup, or remove it to become a new node",
-            )
-        return seed
+        return read_seed(
+            self.key_path, "put it back from a backup, or remove it to become a new node"
+        )
 
     def cluster(self) -> ClusterFile | None:
         """The cluster this node belongs to; None if it was never given one."""
@@ -183,6 +188,12 @@ class Home:
                 "use `gossipcache cluster key rotate`, or `import --replace` to leave that cluster",
             )
         write_private(self.cluster_path, encode_cluster(cluster))
+
+    def ticket(self) -> bytes:
+        """The operator's ticket for this node; empty if it has none."""
+        if not self.ticket_path.exists():
+            return b""
+        return decode_ticket(read_private(self.ticket_path), str(self.ticket_path))
 
     def http_token(self) -> str:
         """The token that the HTTP port on TCP asks for, made on the first call."""
@@ -273,14 +284,49 @@ def read_private(path: Path) -> bytes:
         return file.read(64 * 1024)
 
 
+def read_seed(path: Path, hint: str) -> bytes:
+    """The secret half of a key (32 bytes). Raises `NotPermitted`, `IntegrityError`."""
+    seed = _from_hex(read_private(path).decode("ascii", "replace").strip())
+    if seed is None or len(seed) != SEED_BYTES:
+        raise IntegrityError(f"{path} is not a key", hint)
+    return seed
+
+
+def encode_ticket(ticket: bytes, shown: Mapping[str, object]) -> bytes:
+    """The text of a ticket file (JSON); `shown` says to people what is in the ticket."""
+    fields = {"version": TICKET_FILE_VERSION, **shown, "ticket": ticket.hex()}
+    return json.dumps(fields, indent=1).encode() + b"\n"
+
+
+def decode_ticket(data: bytes, where: str) -> bytes:
+    """The ticket in `data`. Raises `VersionUnsupported` or `UsageError`."""
+    try:
+        fields: Any = json.loads(data)
+        version = int(fields["version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{where} is not a ticket", "ask the operator for it again") from error
+    if version > TICKET_FILE_VERSION:
+        raise VersionUnsupported(f"{where} has version {version}, newer than this program knows")
+    ticket = _from_hex(fields.get("ticket"))
+    if not ticket:
+        raise UsageError(f"{where} is a damaged ticket", "ask the operator for it again")
+    return ticket
+
+
 def encode_cluster(cluster: ClusterFile) -> bytes:
     """The text of a cluster file (JSON)."""
-    fields = {
-        "version": CLUSTER_FILE_VERSION,
+    fields: dict[str, object] = {
+        "version": 1,
         "cluster_id": cluster.cluster_id.hex(),
         "secrets": [secret.hex() for secret in cluster.secrets],
         "delete_policy": cluster.delete_policy,
     }
+    if cluster.operator_key:
+        fields |= {
+            "version": CLUSTER_FILE_VERSION,
+            "operator_key": cluster.operator_key.hex(),
+            "admission": cluster.admission,
+        }
     return json.dumps(fields, indent=1).encode() + b"\n"
 
 
@@ -296,6 +342,8 @@ def decode_cluster(data: bytes, where: str) -> ClusterFile:
     cluster_id = _from_hex(fields.get("cluster_id"))
     keys = [_from_hex(text) for text in fields.get("secrets") or ()]
     policy = fields.get("delete_policy", "any")
+    operator_key = _from_hex(fields.get("operator_key", ""))
+    admission = fields.get("admission", "secret")
     sized = [key for key in keys if key is not None and len(key) == SECRET_BYTES]
     if (
         cluster_id is None
@@ -303,9 +351,12 @@ def decode_cluster(data: bytes, where: str) -> ClusterFile:
         or len(sized) != len(keys)
         or not 1 <= len(sized) <= 2
         or policy not in ("any", "publisher")
+        or operator_key is None
+        or len(operator_key) not in (0, PUBLIC_KEY_BYTES)
+        or admission not in ("secret", "ticket")
     ):
         raise UsageError(f"{where} is a damaged cluster key", "copy it again")
-    return ClusterFile(cluster_id, tuple(sized), policy)
+    return ClusterFile(cluster_id, tuple(sized), policy, operator_key, admission)
 
 
 def _from_hex(text: object) -> bytes | None:

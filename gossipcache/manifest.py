@@ -113,7 +113,7 @@ class Tombstone(Record, frozen=True, kw_only=True):
     """The generation it kills, with all before it."""
     manifest_name: Digest
     policy_number: Count
-    """Number of the `delete_policy` setting that the signer knew."""
+    """Number of the charter that the signer knew; 0: none."""
     deleted_at: Count
 
 

@@ -26,6 +26,22 @@ class ImportResult:
 
 
 @dataclass(frozen=True, slots=True)
+class CharterView:
+    """What the operator has decided for the cluster; `number` 0: nothing yet."""
+
+    number: int
+    admission: str
+    delete_policy: str
+    revoked_nodes: tuple[str, ...]
+    revoked_serials: tuple[int, ...]
+    cluster_id: str
+    operator_key: str
+    """Empty: the cluster has no operator."""
+    signed: str
+    """The charter's exact bytes with the operator's signature, in hex."""
+
+
+@dataclass(frozen=True, slots=True)
 class Holder:
     """A node that has pieces of a task."""
 

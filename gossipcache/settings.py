@@ -16,7 +16,6 @@ from typing import Any, Literal, cast
 
 from gossipcache.config import (
     ALL_ROLES,
-    DeletePolicy,
     NodeConfig,
     RecordConfig,
     Role,
@@ -87,7 +86,6 @@ class Settings:
         *,
         host_name: str,
         networked: bool,
-        delete_policy: DeletePolicy = "any",
     ) -> NodeConfig:
         """The configuration of the node. `networked=False`: without any network port."""
         return NodeConfig(
@@ -97,7 +95,6 @@ class Settings:
             join=self["join"] if networked else (),
             advertise=self["advertise"] if networked else None,
             roles=self["roles"],
-            delete_policy=delete_policy,
             plaintext=self["insecure_plaintext"],
             **{table: self._group(table, kind) for table, kind in _GROUPS.items()},
         )

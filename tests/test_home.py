@@ -148,7 +148,7 @@ def test_damaged_cluster_files_are_refused(data: bytes) -> None:
 
 
 def test_a_newer_cluster_file_is_refused() -> None:
-    newer = encode_cluster(new_cluster()).replace(b'"version": 1', b'"version": 2')
+    newer = encode_cluster(new_cluster()).replace(b'"version": 1', b'"version": 3')
     with pytest.raises(Newer):
         decode_cluster(newer, "FILE")
 

@@ -20,6 +20,8 @@ LAYERS: list[set[str]] = [
     {"wire", "config", "home"},
     {"identity", "cluster", "metrics", "env", "requests", "results", "settings", "log"},
     {"manifest", "journal", "swarm"},
+    {"charter"},
+    {"admission"},
     {"messages"},
     {"link.interface"},
     {"dht", "schedule", "transfer", "link"},
@@ -37,7 +39,7 @@ FEATURE_EDGES = {("schedule", "dht.ring")}
 FEATURES = {"dht", "schedule", "transfer", "link"}
 # All other modules of the features are cores, plain values or synchronous work.
 SHELLS = {
-    "dht.membership.service",
+    "dht.membership.charters", "dht.membership.service",
     "dht.records.client", "dht.records.coordinator", "dht.records.exchange", "dht.records.keeper",
     "dht.records.log", "dht.records.quorum", "dht.records.service", "dht.records.upkeep",
     "schedule.alarm", "schedule.scheduling", "schedule.service", "schedule.session",

@@ -69,6 +69,8 @@ class ControlApi:
             ("v1", "members"): {"GET": self._members},
             ("v1", "clocks"): {"GET": self._clocks},
             ("v1", "ring"): {"GET": self._ring},
+            ("v1", "charter"): {"GET": self._charter, "PUT": self._enact},
+            ("v1", "ticket"): {"PUT": self._take_ticket},
             ("v1", "tasks"): {"GET": self._list, "POST": self._import},
             ("v1", "gc"): {"POST": self._gc},
             ("v1", "verify"): {"POST": self._verify},
@@ -146,6 +148,23 @@ class ControlApi:
         task = optional_task(fields)
         fields.done()
         await _reply(exchange, asdict(self._node.ring(task)))
+
+    async def _charter(self, exchange: Exchange) -> None:
+        Fields(exchange.request.query).done()
+        await _reply(exchange, asdict(self._node.charter()))
+
+    async def _enact(self, exchange: Exchange) -> None:
+        fields = json_fields(await exchange.read_body())
+        signed = fields.text("signed") or ""
+        fields.done()
+        await _reply(exchange, asdict(await self._node.enact(signed)))
+
+    async def _take_ticket(self, exchange: Exchange) -> None:
+        fields = json_fields(await exchange.read_body())
+        ticket = fields.bytes_of("ticket")
+        fields.done()
+        self._node.take_ticket(ticket)
+        await _reply(exchange, {"ticket": ticket.hex()})
 
     async def _list(self, exchange: Exchange) -> None:
         await _reply(exchange, {"tasks": [asdict(task) for task in self._node.list_tasks()]})

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from gossipcache.metrics import Metrics
 from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
 from gossipcache.results import (
+    CharterView,
     ClockView,
     DeleteResult,
     ExportResult,
@@ -93,6 +94,15 @@ class Backend(Protocol):
 
     async def verify(self, task: TaskQuery | None) -> VerifyResult:
         """Re-hashes one task or all."""
+
+    def charter(self) -> CharterView:
+        """The cluster's settings and revocations."""
+
+    async def enact(self, signed: str) -> CharterView:
+        """Takes a charter of the operator."""
+
+    def take_ticket(self, ticket: bytes) -> None:
+        """Uses another ticket of the operator from now on."""
 
     def members(self) -> tuple[MemberView, ...]:
         """All members known, this node among them."""

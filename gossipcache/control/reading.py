@@ -28,6 +28,13 @@ class Fields:
             return value
         raise _unfit(name, "text")
 
+    def bytes_of(self, name: str) -> bytes:
+        """A value in hex, which must be there."""
+        try:
+            return bytes.fromhex(self.text(name) or "")
+        except ValueError as error:
+            raise _unfit(name, "hex digits") from error
+
     def flag(self, name: str) -> bool:
         """A truth value, false if it is not there."""
         value = self._left.pop(name, False)

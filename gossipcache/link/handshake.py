@@ -20,6 +20,7 @@ import hmac
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
+from gossipcache.admission import Admission
 from gossipcache.cluster import Cluster
 from gossipcache.errors import (
     GossipcacheError,
@@ -56,6 +57,9 @@ class Credentials:
     identity: Identity
     cluster: Cluster
     roles: frozenset[str]
+    admission: Admission
+    """Says which roles the other side gets."""
+    ticket: bytes = b""
     protocol_min: int = PROTOCOL_MIN
     protocol_max: int = PROTOCOL_MAX
 
@@ -69,7 +73,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Established:
-    """The other side is who it says."""
+    """The other side is who it says; `roles` are those that it may have."""
 
     public_key: bytes
     roles: frozenset[str]
@@ -112,6 +116,7 @@ class Handshake:
         self._their_hello = b""
         self._their: Hello | None = None
         self._their_proof = False
+        self._roles: frozenset[str] = frozenset()
         self._version = 0
         self._ended = False
 
@@ -193,13 +198,16 @@ class Handshake:
                 "the nodes are not admitted to one cluster",
                 "check that both have the same cluster secret",
             )
+        self._roles = self._credentials.admission.grant(
+            node_id_of(their.key), frozenset(their.roles), their.ticket
+        )
         self._their_proof = True
         if self._side == "dialler":
             return [self._send_proof()]
         return [Send(encode(Welcome())), self._established(their)]
 
     def _established(self, their: Hello) -> Established:
-        return Established(their.key, frozenset(their.roles), self._version, self._purpose)
+        return Established(their.key, self._roles, self._version, self._purpose)
 
     def _send_hello(self) -> Send:
         credentials = self._credentials
@@ -212,6 +220,7 @@ class Handshake:
                 nonce=self._nonce,
                 roles=tuple(sorted(credentials.roles)),
                 purpose=self._purpose,
+                ticket=credentials.ticket,
             )
         )
         return Send(self._own_hello)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import trio
 
+from gossipcache.admission import Admission
 from gossipcache.cluster import Cluster
 from gossipcache.config import NodeConfig
 from gossipcache.env import ByteStream, Env, Port
-from gossipcache.errors import Busy, GossipcacheError, NodeUnreachable, ProtocolError, TimedOut
+from gossipcache.errors import (
+    Busy,
+    GossipcacheError,
+    NodeUnreachable,
+    NotPermitted,
+    ProtocolError,
+    TimedOut,
+)
 from gossipcache.identity import Identity
 from gossipcache.ids import Address, NodeId
 from gossipcache.link.admission import Antechamber, Stranger
@@ -54,12 +64,17 @@ class LinkPool:
         metrics: Metrics,
         resolve: Callable[[NodeId], Address | None],
         on_refused: Callable[[NodeId], None],
+        admission: Admission | None = None,
     ) -> None:
         """`resolve` gives a member's address. `on_refused` hears of evidence that a node died:
-        its host refused or reset a dial, or an open connection to it broke off."""
+        its host refused or reset a dial, or an open connection to it broke off. `admission`
+        judges who connects; without it the secret alone does."""
         self._env, self._metrics = env, metrics
+        self._admission = admission or Admission(cluster, env.wall_time)
         self._terms = Terms(
-            credentials=Credentials(identity, cluster, frozenset(config.roles)),
+            credentials=Credentials(
+                identity, cluster, frozenset(config.roles), self._admission, config.ticket
+            ),
             tls=None if config.plaintext else Tls(env.workers, env.entropy),
             entropy=env.entropy,
             metrics=metrics,
@@ -73,6 +88,7 @@ class LinkPool:
         self._dials: dict[NodeId | Address, _Dial] = {}
         self._channels: dict[NodeId, int] = {}
         self._strangers = Antechamber()
+        self._open: dict[trio.CancelScope, Connection] = {}
 
     def handle(self, kind: type[M], handler: Handler[M]) -> None:
         """Names who answers messages of `kind`."""
@@ -130,6 +146,35 @@ class LinkPool:
         address = self._address_of(node)
         channel: Channel = await self._running().start(self._run_channel, node, address)
         return channel
+
+    # --- admission
+
+    def reconsider(self) -> None:
+        """Closes the connections of those who may not have their roles any more."""
+        for scope, connection in list(self._open.items()):
+            if not self._admission.admits(connection.peer.node_id, connection.peer.roles):
+                self._metrics.count("link_revoked")
+                scope.cancel()
+
+    def show_ticket(self, ticket: bytes) -> None:
+        """This node has a new ticket: whoever is connected shall see it."""
+        self._terms = replace(
+            self._terms, credentials=replace(self._terms.credentials, ticket=ticket)
+        )
+        for scope, connection in list(self._open.items()):
+            if connection.purpose == "control":
+                scope.cancel()
+
+    @contextmanager
+    def _revocable(self, connection: Connection) -> Iterator[None]:
+        if not self._admission.admits(connection.peer.node_id, connection.peer.roles):
+            raise NotPermitted("the node was revoked while it connected")
+        with trio.CancelScope() as scope:
+            self._open[scope] = connection
+            try:
+                yield
+            finally:
+                del self._open[scope]
 
     # --- dialling
 
@@ -200,10 +245,11 @@ class LinkPool:
             link = self._link_over(connection)
             if expected is None:
                 self._seeds[address] = link
-            started = True
-            task_status.started(link)
             try:
-                await self._run_link(link)
+                with self._revocable(connection):
+                    started = True
+                    task_status.started(link)
+                    await self._run_link(link)
             finally:
                 if self._seeds.get(address) is link:
                     del self._seeds[address]
@@ -227,9 +273,10 @@ class LinkPool:
         async def body(connection: Connection) -> None:
             nonlocal started
             channel = Channel(connection)
-            started = True
-            task_status.started(channel)
-            await channel.wait_ended()
+            with self._revocable(connection):
+                started = True
+                task_status.started(channel)
+                await channel.wait_ended()
 
         stream = await self._connect(address, node)
         try:
@@ -255,10 +302,11 @@ class LinkPool:
 
             async def body(connection: Connection) -> None:
                 self._strangers.leave(stranger)
-                if connection.purpose == "control":
-                    await self._run_link(self._link_over(connection))
-                else:
-                    await self._serve_channel(connection)
+                with self._revocable(connection):
+                    if connection.purpose == "control":
+                        await self._run_link(self._link_over(connection))
+                    else:
+                        await self._serve_channel(connection)
 
             try:
                 await run_connection(stream, "acceptor", self._terms, body)

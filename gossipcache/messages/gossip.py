@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
+from gossipcache.charter import SealedTicket
 from gossipcache.identity import Signature, Signed
 from gossipcache.manifest import ClusterIdBytes, Count, NodeIdBytes
 from gossipcache.wire import CompactRecord, Message
@@ -32,7 +33,7 @@ Cursor = Annotated[bytes, Meta(max_length=16)]
 class MemberRecord(CompactRecord, frozen=True):
     """What a node says of itself; the payload that it signs. `incarnation` is its version:
     the boot epoch in the upper 31 bits, a counter in the lower 32. `host` is a numeric address:
-    nobody resolves a name on a member's word. `name` is printable."""
+    nobody resolves a name on a member's word. `name` is printable. `ticket` is the operator's."""
 
     cluster_id: ClusterIdBytes
     incarnation: Count
@@ -43,6 +44,7 @@ class MemberRecord(CompactRecord, frozen=True):
     roles: Annotated[tuple[Literal["peer", "scheduler"], ...], Meta(max_length=2)]
     protocol_min: Annotated[int, Meta(ge=1, le=2**16)]
     protocol_max: Annotated[int, Meta(ge=1, le=2**16)]
+    ticket: SealedTicket
 
 
 class Accusation(CompactRecord, frozen=True):
@@ -118,18 +120,21 @@ class LinkPong(Message, frozen=True, kw_only=True, tag="link-pong"):
 
 class SyncOpen(Message, frozen=True, kw_only=True, tag="sync-open"):
     """Opens a push/pull, and is how a node joins: the digest of the sender's view of live
-    members, and its own record. Answered by `SyncOpened`."""
+    members, its own record, and the number of its charter. Answered by `SyncOpened`."""
 
     cluster_id: ClusterIdBytes
     digest: Annotated[bytes, Meta(min_length=16, max_length=16)]
     record: Signed
+    charter: Count = 0
 
 
 class SyncOpened(Message, frozen=True, kw_only=True, tag="sync-opened"):
-    """Whether the views are equal, in which case all is done; and the answerer's own record."""
+    """Whether the views are equal, in which case all is done; the answerer's own record, and
+    the number of its charter."""
 
     equal: bool
     record: Signed
+    charter: Count = 0
 
 
 class SyncEntry(CompactRecord, frozen=True):
@@ -164,3 +169,20 @@ class SyncPush(Message, frozen=True, kw_only=True, tag="sync-push"):
 
     records: Records
     accusations: Accusations
+
+
+class AskCharter(Message, frozen=True, kw_only=True, tag="ask-charter"):
+    """Anyone to any member: give me the operator's charter. Answered by `CharterHeld`."""
+
+
+class CharterHeld(Message, frozen=True, kw_only=True, tag="charter-held"):
+    """The newest charter that the sender knows; nothing if there is none."""
+
+    charter: Signed | None
+
+
+class CharterNews(Message, frozen=True, kw_only=True, tag="charter-news"):
+    """To a few random members by who has just learned of it, and in a push/pull to whoever is
+    behind; not answered."""
+
+    charter: Signed

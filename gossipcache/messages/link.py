@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from gossipcache.charter import SealedTicket
 from gossipcache.identity import PublicKey, Signature
 from gossipcache.wire import Message
 
@@ -31,8 +32,9 @@ Body = dict[str, Any]
 class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """Who one side claims to be; sent once by each side, the dialler first.
 
-    `purpose` is the dialler's; the acceptor repeats it. A later protocol may add fields, but
-    `protocol_min` and `protocol_max` keep their names and meaning for ever.
+    `purpose` is the dialler's; the acceptor repeats it. `ticket` is the operator's, in a cluster
+    that has one; it is no secret, since it counts for its node only. A later protocol may add
+    fields, but `protocol_min` and `protocol_max` keep their names and meaning for ever.
     """
 
     protocol_min: ProtocolVersion
@@ -42,6 +44,7 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     nonce: Annotated[bytes, Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
     roles: Annotated[tuple[RoleName, ...], Meta(max_length=8)]
     purpose: Purpose
+    ticket: SealedTicket = b""
 
 
 class Proof(Message, frozen=True, kw_only=True, tag="proof"):

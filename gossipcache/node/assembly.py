@@ -6,8 +6,10 @@ from functools import partial
 
 import trio
 
+from gossipcache.admission import Admission
 from gossipcache.cluster import Cluster
 from gossipcache.config import NodeConfig
+from gossipcache.dht.membership.charters import Charters
 from gossipcache.dht.membership.service import MembershipService
 from gossipcache.dht.records.service import RecordService
 from gossipcache.env import Env, Port
@@ -51,7 +53,10 @@ class Assembly:
         store: Store,
     ) -> None:
         self._config = config
-        pool = LinkPool(env, config, identity, cluster, metrics, self._resolve, self._on_refused)
+        admission = Admission(cluster, env.wall_time, config.admission, config.delete_policy)
+        pool = LinkPool(
+            env, config, identity, cluster, metrics, self._resolve, self._on_refused, admission
+        )
         me = Peer(
             identity.node_id,
             identity.public_key,
@@ -61,7 +66,18 @@ class Assembly:
         )
         links = LoopbackLinks(pool, me)
         self._pool = pool
-        self._membership = MembershipService(env, config, identity, cluster, links, metrics)
+        self._charters = Charters(
+            env,
+            admission,
+            links,
+            metrics,
+            config.home / "charter",
+            others=self._others,
+            on_change=self._reconsider,
+        )
+        self._membership = MembershipService(
+            env, config, identity, cluster, links, metrics, admission, self._charters.meet
+        )
         self._records = RecordService(
             env,
             config.records,
@@ -73,7 +89,8 @@ class Assembly:
             ring=lambda: self._membership.ring,
             is_alive=self._membership.is_alive,
             is_scheduler="scheduler" in config.roles,
-            delete_policy=config.delete_policy,
+            deletion=lambda: admission.deletion,
+            reach_charter=self._charters.reach,
             on_deleted=lambda task_id: self._scheduler.task_deleted(task_id),
         )
         self._scheduler = SchedulerService(
@@ -112,12 +129,14 @@ class Assembly:
             metrics=metrics,
             links=links,
             membership=self._membership,
+            charters=self._charters,
             records=self._records,
             announcer=announcer,
             store=store,
             downloads=Downloads(
                 downloader, announcer.session, lambda signed: check_reach(self.services, signed)
             ),
+            show_ticket=self._show_ticket,
         )
         links.handle(DropTask, partial(handle_drop, self.services))
         links.handle(AskClock, partial(handle_ask_clock, self.services))
@@ -132,6 +151,7 @@ class Assembly:
         """Serves until cancelled; `started` when the verbs may be called."""
         services = self.services
         async with trio.open_nursery() as nursery:
+            await nursery.start(self._charters.run)
             await nursery.start(self._pool.serve, port)
             datagrams = None if port is None else port.datagrams
             await nursery.start(self._membership.run, datagrams, address)
@@ -156,6 +176,17 @@ class Assembly:
 
     def _resolve(self, node: NodeId) -> Address | None:
         return self._membership.resolve(node)
+
+    def _others(self) -> list[NodeId]:
+        return [node for node in self._live() if node != self.services.me]
+
+    def _reconsider(self) -> None:
+        self._membership.reconsider()
+        self._pool.reconsider()
+
+    def _show_ticket(self, ticket: bytes) -> None:
+        self._membership.show_ticket(ticket)
+        self._pool.show_ticket(ticket)
 
     def _on_refused(self, node: NodeId) -> None:
         self._membership.report_refused(node)

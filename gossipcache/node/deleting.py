@@ -31,12 +31,16 @@ async def delete(services: Services, request: DeleteRequest) -> DeleteResult:
         return await _delete_here(services, request)
     deadline = trio.current_time() + request.timeout_s
     found = await find_manifest(services, request.task, request.timeout_s)
-    _check_policy(services, found, services.me)
+    if not _may_delete(services, found, services.me):
+        raise NotPermitted(
+            f"only its publisher {found.publisher.hex()} may delete {found.manifest.cid!r}",
+            "run the delete on the publisher's node",
+        )
     holders = (await services.announcer.holders(found.task_id, HOLDERS_TIMEOUT_S)).known
     tombstone = sign_tombstone(
         found,
         services.identity,
-        policy_number=0,
+        policy_number=services.charters.admission.number,
         deleted_at=int(services.env.wall_time()),
     )
     copies = await services.records.bury(
@@ -90,12 +94,12 @@ async def accept_tombstone(services: Services, tombstone: Signed, manifest: Sign
     A node that holds nothing of the task has nothing to do: its keepers remember the deletion.
     """
     checked = open_tombstone(tombstone, manifest, services.cluster.cluster_id)
+    await services.charters.reach(checked.tombstone.policy_number)
     stored = services.store.find(checked.task_id)
     if stored is None:
         return
-    if stored.manifest_name == checked.manifest.name:
-        _check_policy(services, checked.manifest, checked.signer)
-    else:
+    is_of_this = stored.manifest_name == checked.manifest.name
+    if not is_of_this or not _may_delete(services, checked.manifest, checked.signer):
         checked = await _as_recorded(services, checked)
     await bury_here(services, checked)
 
@@ -104,7 +108,8 @@ async def _as_recorded(services: Services, checked: SignedTombstone) -> SignedTo
     """The deletion that the task's keepers agree on.
 
     Whoever deletes can make up a manifest, sign both, and be its publisher: for another one than
-    is held here, nothing but the record tells whether it ever stood.
+    is held here, nothing but the record tells whether it ever stood. The same goes for one that
+    the present policy forbids: only the record tells whether it was made under an earlier one.
     """
     record = await services.records.read(checked.task_id, timeout_s=RECORD_TIMEOUT_S)
     if record is None or record.tombstone is None:
@@ -119,12 +124,9 @@ async def bury_here(services: Services, tombstone: SignedTombstone) -> None:
         services.announcer.drop(tombstone.task_id)
 
 
-def _check_policy(services: Services, dead: SignedManifest, signer: NodeId) -> None:
-    if services.config.delete_policy == "publisher" and signer != dead.publisher:
-        raise NotPermitted(
-            f"only its publisher {dead.publisher.hex()} may delete {dead.manifest.cid!r}",
-            "run the delete on the publisher's node",
-        )
+def _may_delete(services: Services, dead: SignedManifest, signer: NodeId) -> bool:
+    policy = services.charters.admission.deletion.policy
+    return policy == "any" or signer == dead.publisher
 
 
 async def _delete_here(services: Services, request: DeleteRequest) -> DeleteResult:

@@ -15,12 +15,22 @@ from gossipcache.errors import TimedOut
 from gossipcache.identity import Identity
 from gossipcache.ids import Address, task_id_of
 from gossipcache.metrics import Metrics
-from gossipcache.node import clocks, deleting, exporting, housekeeping, importing, looking, reading
+from gossipcache.node import (
+    clocks,
+    deleting,
+    exporting,
+    housekeeping,
+    importing,
+    looking,
+    operating,
+    reading,
+)
 from gossipcache.node.assembly import Assembly
 from gossipcache.node.progress import ReportProgress
 from gossipcache.node.services import Services
 from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
 from gossipcache.results import (
+    CharterView,
     ClockView,
     DeleteResult,
     ExportResult,
@@ -143,6 +153,20 @@ class Node:
     async def verify(self, task: TaskQuery | None) -> VerifyResult:
         """Re-hashes one task, or all, and repairs what is bad from peers."""
         return await housekeeping.verify(self.services, task)
+
+    # What the operator brings.
+
+    def charter(self) -> CharterView:
+        """The cluster's settings and revocations."""
+        return operating.charter(self.services)
+
+    async def enact(self, signed: str) -> CharterView:
+        """Takes a charter of the operator; see `node.operating`."""
+        return await operating.enact(self.services, signed)
+
+    def take_ticket(self, ticket: bytes) -> None:
+        """Uses another ticket from now on; see `node.operating`."""
+        operating.take_ticket(self.services, ticket)
 
     # The view.
 

@@ -10,6 +10,7 @@ import trio
 
 from gossipcache.cluster import Cluster
 from gossipcache.config import NodeConfig
+from gossipcache.dht.membership.charters import Charters
 from gossipcache.dht.membership.service import MembershipService
 from gossipcache.dht.records.service import RecordService
 from gossipcache.env import Env
@@ -39,10 +40,13 @@ class Services:
     metrics: Metrics
     links: Links
     membership: MembershipService
+    charters: Charters
     records: RecordService
     announcer: AnnounceService
     store: Store
     downloads: Downloads
+    show_ticket: Callable[[bytes], None]
+    """Has this node present another ticket of the operator."""
     unsettled: dict[TaskId, None] = field(default_factory=dict)
     """Tasks whose import ended before it was known whether their record stands."""
 

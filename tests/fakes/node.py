@@ -16,6 +16,7 @@ from gossipcache.ids import task_id_of
 from gossipcache.metrics import Metrics
 from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
 from gossipcache.results import (
+    CharterView,
     ClockView,
     DeleteResult,
     ExportResult,
@@ -83,6 +84,9 @@ class FakeNode:
         self.requests: list[object] = []
         self.hang = False
         self.importing = trio.Event()
+        self.charter_view = CharterView(0, "secret", "any", (), (), "63" * 8, "", "")
+        self.enacted: list[str] = []
+        self.tickets: list[bytes] = []
         self.hanging = trio.Event()
         self.cancelled = trio.Event()
         self.fail_after: int | None = None
@@ -201,6 +205,16 @@ class FakeNode:
 
     async def clocks(self) -> tuple[ClockView, ...]:
         return tuple(ClockView(NODE_ID, "far", skew_s, 0.01) for skew_s in self.skews_s)
+
+    def charter(self) -> CharterView:
+        return self.charter_view
+
+    async def enact(self, signed: str) -> CharterView:
+        self.enacted.append(signed)
+        return self.charter_view
+
+    def take_ticket(self, ticket: bytes) -> None:
+        self.tickets.append(ticket)
 
     def ring(self, task: TaskQuery | None) -> RingResult:
         owner = None if task is None else NODE_ID

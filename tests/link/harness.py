@@ -10,6 +10,7 @@ from pathlib import PurePath
 
 import trio
 
+from gossipcache.admission import Admission
 from gossipcache.cluster import LOOPBACK, Cluster
 from gossipcache.config import NodeConfig
 from gossipcache.env import ByteStream, Env, Network
@@ -36,6 +37,11 @@ class Answer(Message, frozen=True, kw_only=True, tag="test_answer"):
     """Its answer."""
 
     text: str
+
+
+def open_to_all(cluster: Cluster) -> Admission:
+    """Who judges nodes in a cluster without an operator: nobody."""
+    return Admission(cluster, lambda: 0.0)
 
 
 @dataclass

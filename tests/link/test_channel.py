@@ -23,7 +23,7 @@ from gossipcache.link.tls import TlsStream
 from gossipcache.messages.pieces import Have, RequestPiece, TaskOpened
 from gossipcache.network import TrioNetwork
 from gossipcache.wire import encode
-from tests.link.harness import LOCALHOST, LinkNode, dial, env_over, make_node, serving
+from tests.link.harness import LOCALHOST, LinkNode, dial, env_over, make_node, open_to_all, serving
 from tests.link.memory import MemoryNetwork
 
 PIECE = 300_000
@@ -299,7 +299,9 @@ async def authenticate(socket: WebSocketConnection, handshake: Handshake) -> Non
 
 
 def stock(number: int) -> Credentials:
-    return Credentials(Identity(bytes([number]) * 32), LOOPBACK, frozenset(("peer",)))
+    return Credentials(
+        Identity(bytes([number]) * 32), LOOPBACK, frozenset(("peer",)), open_to_all(LOOPBACK)
+    )
 
 
 async def test_a_stock_child_reads_our_pieces(file: DiskFile) -> None:

@@ -24,12 +24,15 @@ from gossipcache.link.handshake import (
     Send,
 )
 from gossipcache.wire import encode_plain
+from tests.link.harness import open_to_all
 
 SECRET = b"s" * 32
 
 
 def credentials(number: int, cluster: Cluster = LOOPBACK) -> Credentials:
-    return Credentials(Identity(bytes([number]) * 32), cluster, frozenset(("peer",)))
+    return Credentials(
+        Identity(bytes([number]) * 32), cluster, frozenset(("peer",)), open_to_all(cluster)
+    )
 
 
 def dialler(own: Credentials | None = None, nonce: bytes = b"d" * 32, **more: object) -> Handshake:

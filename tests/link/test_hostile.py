@@ -22,7 +22,7 @@ from gossipcache.link.interface import Peer
 from gossipcache.link.rpc import MAX_CALLS
 from gossipcache.messages.link import Purpose
 from gossipcache.wire import Message
-from tests.link.harness import Answer, LinkNode, dial, env_over, make_node, serving
+from tests.link.harness import Answer, LinkNode, dial, env_over, make_node, open_to_all, serving
 from tests.link.memory import MemoryNetwork
 from tests.link.test_frames import frame
 
@@ -174,7 +174,7 @@ async def member(
     node: LinkNode, purpose: Purpose = "control", cluster: Cluster = LOOPBACK
 ) -> AsyncIterator[WebSocketConnection]:
     """A websocket whose handshake the node has accepted."""
-    credentials = Credentials(Identity(b"m" * 32), cluster, frozenset())
+    credentials = Credentials(Identity(b"m" * 32), cluster, frozenset(), open_to_all(cluster))
     handshake = Handshake("dialler", credentials, b"n" * 32, purpose=purpose)
     async with trio.open_nursery() as nursery:
         stream = cast(Any, await dial(node))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from gossipcache.errors import IntegrityError
+from gossipcache.errors import IntegrityError, NotPermitted, ProtocolError
 from gossipcache.identity import Identity, Signed
 from gossipcache.identity import verify as verify_signature
 from gossipcache.ids import Address, NodeId, is_unicast
@@ -21,6 +22,9 @@ from gossipcache.messages.gossip import (
 from gossipcache.wire import PROTOCOL_MAX, PROTOCOL_MIN, decode, encode, encode_plain
 
 T = TypeVar("T")
+Grant = Callable[[NodeId, frozenset[str], bytes], frozenset[str]]
+"""The roles that a node may have, of those it claims, with the ticket that it shows. Raises
+`NotPermitted` if it may not be here, `IntegrityError` or `ProtocolError` for a bad ticket."""
 
 COUNTER_BITS = 32
 EPOCH_ORIGIN_S = 1_704_067_200
@@ -52,11 +56,16 @@ class Member:
     name: str
     address: Address
     roles: frozenset[str]
+    """Those that it claims and may have."""
     incarnation: int
     phase: Phase
     protocol_min: int
     protocol_max: int
     record: Signed
+    claimed: frozenset[str]
+    """The roles that it claims."""
+    ticket: bytes
+    """The operator's, if it shows one."""
     state: State = "alive"
 
     @property
@@ -83,6 +92,7 @@ class Profile:
     address: Address
     """What others dial; port 0 for a node without a network port."""
     roles: frozenset[str]
+    ticket: bytes = b""
 
     def sign(self, identity: Identity, incarnation: int, phase: Phase) -> Member:
         """The node's own member at `incarnation`."""
@@ -96,6 +106,7 @@ class Profile:
             roles=tuple(role for role in ("peer", "scheduler") if role in self.roles),
             protocol_min=PROTOCOL_MIN,
             protocol_max=PROTOCOL_MAX,
+            ticket=self.ticket,
         )
         return _member_of(identity.sign(MEMBER_DOMAIN, encode(payload)), payload)
 
@@ -107,8 +118,12 @@ class Verifier:
     read again; one verifier can serve many cores of a simulation.
     """
 
-    def __init__(self, cluster_id: bytes, remembered: int = 4096) -> None:
+    def __init__(
+        self, cluster_id: bytes, remembered: int = 4096, grant: Grant | None = None
+    ) -> None:
+        """Without `grant` every node has the roles that it claims."""
         self.cluster_id = cluster_id
+        self._grant = grant
         self._good: dict[Signed, None] = {}
         self._members: dict[Signed, Member] = {}
         self._remembered = remembered
@@ -120,14 +135,14 @@ class Verifier:
     def member(self, signed: Signed) -> Member:
         """The member whose record `signed` is, alive (or left, if it says so).
 
-        Raises `IntegrityError` if the signature, the cluster or the address does not hold, and
-        `ProtocolError` if the payload does not decode.
+        Raises `IntegrityError` if the signature, the cluster or the address does not hold,
+        `ProtocolError` if the payload does not decode, `NotPermitted` if it may not be a member.
         """
         member = self._members.get(signed)
         if member is None:
             member = self._read(signed)
             _remember(self._members, signed, member, self._remembered)
-        return member
+        return self.judged(member)
 
     def _read(self, signed: Signed) -> Member:
         self.verify(signed, MEMBER_DOMAIN)
@@ -139,6 +154,23 @@ class Verifier:
         if not payload.name.isprintable():
             raise IntegrityError("a member record with a name that cannot be printed")
         return _member_of(signed, payload)
+
+    def judged(self, member: Member) -> Member:
+        """`member` with those of the roles it claims that it may have now.
+
+        Raises `NotPermitted`, and for a bad ticket `IntegrityError` or `ProtocolError`.
+        """
+        if self._grant is None:
+            return member
+        roles = self._grant(member.node_id, member.claimed, member.ticket)
+        return member if roles == member.roles else replace(member, roles=roles)
+
+    def own(self, me: Member) -> Member:
+        """The same of this node, which may have to learn that it has no place any more."""
+        try:
+            return self.judged(me)
+        except (NotPermitted, IntegrityError, ProtocolError):
+            return replace(me, roles=frozenset())
 
     def accusation(self, accusation: Accusation, accuser_key: bytes) -> None:
         """Raises `IntegrityError` unless the accusation was signed with `accuser_key`."""
@@ -176,10 +208,12 @@ def _member_of(signed: Signed, payload: MemberRecord) -> Member:
         name=payload.name,
         address=Address(payload.host, payload.port),
         roles=frozenset(payload.roles),
+        claimed=frozenset(payload.roles),
         incarnation=payload.incarnation,
         phase=payload.phase,
         protocol_min=payload.protocol_min,
         protocol_max=payload.protocol_max,
         record=signed,
+        ticket=payload.ticket,
         state="left" if payload.phase == "left" else "alive",
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from gossipcache.admission import Admission
 from gossipcache.cluster import Cluster
 from gossipcache.config import NodeConfig
 from gossipcache.dht.membership import sync
@@ -71,7 +72,13 @@ class MembershipService:
         cluster: Cluster,
         links: Links,
         metrics: Metrics,
+        admission: Admission | None = None,
+        on_charter: Callable[[NodeId, int], Awaitable[None]] | None = None,
     ) -> None:
+        """`admission` judges members; without it all may be what they claim. `on_charter` hears
+        which charter a node holds."""
+        self._admission = admission or Admission(cluster, env.wall_time)
+        self._on_charter = on_charter
         self._env = env
         self._config = config
         self._identity = identity
@@ -117,13 +124,17 @@ class MembershipService:
             self._config.name,
             advertise or Address("localhost", 0),
             frozenset(self._config.roles),
+            self._config.ticket,
         )
         seeds = self._config.join if datagrams is not None else ()
         core = self._core = SwimCore(
             self._config.swim,
             self._identity,
             profile,
-            verifier=Verifier(self._cluster.cluster_id),
+            verifier=Verifier(
+                self._cluster.cluster_id,
+                grant=self._admission.grant if self._admission.has_operator else None,
+            ),
             metrics=self._metrics,
             rng=self._env.rng,
             now=trio.current_time(),
@@ -147,6 +158,16 @@ class MembershipService:
     def set_active(self) -> None:
         """This node can serve: a scheduler now owns its keys."""
         self._enter("active")
+
+    def reconsider(self) -> None:
+        """What nodes may be has changed: who may not be here is no member any more."""
+        if self._core is not None:
+            self._act(self._core.reconsider(trio.current_time()))
+
+    def show_ticket(self, ticket: bytes) -> None:
+        """This node has a new ticket."""
+        if self._core is not None:
+            self._act(self._core.show_ticket(ticket, trio.current_time()))
 
     async def leave(self) -> None:
         """Says goodbye; returns when enough members were told, or after 1.5 s."""
@@ -320,7 +341,7 @@ class MembershipService:
             return
         self._syncing.add(node)
         try:
-            opening = sync.open_sync(core.view, self._cluster.cluster_id)
+            opening = self._opening(core)
             opened = await self._links.request(node, opening, SyncOpened, SYNC_TIMEOUT_S)
             await self._exchange(core, node, opened, spread=True)
         except GossipcacheError:
@@ -335,7 +356,7 @@ class MembershipService:
         self._syncing.add(seed)
         try:
             spread = core.table.live_count > 1
-            opening = sync.open_sync(core.view, self._cluster.cluster_id)
+            opening = self._opening(core)
             peer, opened = await self._links.request_address(
                 seed, opening, SyncOpened, SYNC_TIMEOUT_S
             )
@@ -350,6 +371,9 @@ class MembershipService:
         finally:
             self._syncing.discard(seed)
 
+    def _opening(self, core: SwimCore) -> SyncOpen:
+        return sync.open_sync(core.view, self._cluster.cluster_id, self._admission.number)
+
     def _warn(self, seed: Address, error: GossipcacheError) -> None:
         failures = self._seed_failures[seed] = self._seed_failures.get(seed, 0) + 1
         if failures == 1 or failures % 30 == 0:
@@ -361,6 +385,8 @@ class MembershipService:
     async def _exchange(
         self, core: SwimCore, node: NodeId, opened: SyncOpened, *, spread: bool
     ) -> None:
+        if self._on_charter is not None:
+            await self._on_charter(node, opened.charter)
         self._absorb([opened.record], (), spread=spread)
         start: bytes | None = None if opened.equal else b""
         while start is not None:
@@ -388,7 +414,8 @@ class MembershipService:
             raise NotPermitted("the nodes belong to different clusters", "check the secrets")
         if message.record.signer != peer.node_id:
             raise ProtocolError("a member record that is not of the node that sent it")
-        return sync.answer_open(self._absorb([message.record], ()).view, message)
+        view = self._absorb([message.record], ()).view
+        return sync.answer_open(view, message, self._admission.number)
 
     async def _answer_range(self, _peer: Peer, message: SyncRange) -> SyncDiff:
         if self._core is None:

@@ -206,6 +206,16 @@ class SwimCore:
             self.view.enter(phase)
         return self._finish(now)
 
+    def reconsider(self, now: float) -> list[Effect]:
+        """What members may do or be has changed."""
+        self.view.reconsider()
+        return self._finish(now)
+
+    def show_ticket(self, ticket: bytes, now: float) -> list[Effect]:
+        """This node has a new ticket."""
+        self.view.show_ticket(ticket)
+        return self._finish(now)
+
     @property
     def is_flushed(self) -> bool:
         """Whether this node's newest record was sent as often as it should be."""

@@ -29,14 +29,17 @@ from gossipcache.messages.gossip import (
 _PAST_ALL = b"\xff" * 17
 
 
-def open_sync(view: View, cluster_id: bytes) -> SyncOpen:
-    """The first message of a push/pull."""
-    return SyncOpen(cluster_id=cluster_id, digest=view.table.digest(), record=view.me.record)
+def open_sync(view: View, cluster_id: bytes, charter: int = 0) -> SyncOpen:
+    """The first message of a push/pull; `charter` is the number of this node's."""
+    return SyncOpen(
+        cluster_id=cluster_id, digest=view.table.digest(), record=view.me.record, charter=charter
+    )
 
 
-def answer_open(view: View, message: SyncOpen) -> SyncOpened:
+def answer_open(view: View, message: SyncOpen, charter: int = 0) -> SyncOpened:
     """The answer, once the asker's record has been taken in."""
-    return SyncOpened(equal=message.digest == view.table.digest(), record=view.me.record)
+    equal = message.digest == view.table.digest()
+    return SyncOpened(equal=equal, record=view.me.record, charter=charter)
 
 
 def range_from(view: View, start: bytes) -> SyncRange:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 from gossipcache.config import SwimConfig
 from gossipcache.dht.membership.broadcast import BroadcastQueue
@@ -24,7 +25,7 @@ from gossipcache.dht.membership.member import (
 from gossipcache.dht.membership.suspicion import Suspicion
 from gossipcache.dht.membership.table import MemberTable
 from gossipcache.dht.membership.timers import Timers
-from gossipcache.errors import IntegrityError, ProtocolError
+from gossipcache.errors import IntegrityError, NotPermitted, ProtocolError
 from gossipcache.identity import Identity, Signed
 from gossipcache.ids import NodeId, node_id_of
 from gossipcache.messages.gossip import Accusation, Phase, Verdict
@@ -63,7 +64,7 @@ class View:
         self._claimed = 0
         self.on_hearsay: Callable[[Member, float], None] = lambda _member, _now: None
         """Called when others made this node suspect a member, so that it may look itself."""
-        self.table = MemberTable(profile.sign(identity, incarnation, "joining"), rng)
+        self.table = MemberTable(verifier.own(profile.sign(identity, incarnation, "joining")), rng)
         self.queue = BroadcastQueue()
         self.queue.add_record(self.me.node_id, self.me.record)
 
@@ -87,6 +88,9 @@ class View:
             member = self._verifier.member(record)
         except (IntegrityError, ProtocolError):
             self._metrics.count("gossip_forged")
+            return
+        except NotPermitted:
+            self._metrics.count("members_unadmitted")
             return
         if held is None:
             self._welcome(member, now, spread)
@@ -158,6 +162,35 @@ class View:
         self._suspicions.pop(node, None)
         self.table.forget(node)
         self._emit(MemberForgotten(node))
+
+    def reconsider(self) -> None:
+        """What members may do or be has changed: judges each of them anew."""
+        for held in list(self.table):
+            try:
+                if held.node_id == self.me.node_id:
+                    judged = self._verifier.own(held)
+                else:
+                    judged = self._verifier.judged(held)
+            except NotPermitted:
+                self._expel(held)
+                continue
+            if judged.roles != held.roles:
+                self._put(judged)
+
+    def _expel(self, held: Member) -> None:
+        node = held.node_id
+        self._metrics.count("members_expelled")
+        self._timers.cancel(("suspicion", node))
+        self._timers.cancel(("forget", node))
+        self.queue.drop(node)
+        if held.is_live:
+            self._put(held.in_state("left"))
+        self.forget(node)
+
+    def show_ticket(self, ticket: bytes) -> None:
+        """This node has a new ticket, and tells everybody."""
+        self._profile = replace(self._profile, ticket=ticket)
+        self.enter(self.me.phase)
 
     def enter(self, phase: Phase) -> None:
         """This node joins, becomes active, or leaves, and says so."""
@@ -250,7 +283,7 @@ class View:
             self._timers.set(("refute", 0), self._refutable_at)
 
     def _sign_anew(self, incarnation: int, phase: Phase) -> None:
-        self._put(self._profile.sign(self._identity, incarnation, phase))
+        self._put(self._verifier.own(self._profile.sign(self._identity, incarnation, phase)))
         self.queue.add_record(self.me.node_id, self.me.record)
 
     def _put(self, member: Member) -> None:

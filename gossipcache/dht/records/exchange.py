@@ -7,7 +7,8 @@ periodic anti-entropy alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import reduce
 from typing import TypeVar
 
@@ -61,6 +62,7 @@ class Exchange:
         log: RecordLog,
         links: Links,
         config: RecordConfig,
+        reach_charter: Callable[[int], Awaitable[None]],
         opener: Opener,
         metrics: Metrics,
     ) -> None:
@@ -69,6 +71,7 @@ class Exchange:
         self._log = log
         self._links = links
         self._config = config
+        self._reach_charter = reach_charter
         self._opener = opener
         self._metrics = metrics
         self._filling = trio.Lock()
@@ -164,6 +167,7 @@ class Exchange:
         held = [standing for standing in answers.values() if standing is not None]
         if not held:
             return
+        await self.reach_charters(held)
         newest = reduce(merge, held)
         supporters = sum(standing.version == newest.version for standing in held)
         vouched = supporters >= 2 or supporters == len(answers)
@@ -177,12 +181,22 @@ class Exchange:
         elif isinstance(absorbed, Absorbed):
             await self._log.write(absorbed.changes)
 
+    async def reach_charters(self, candidates: Iterable[Standing]) -> None:
+        """Before deletions are judged: looks for the charters that they name. One that nobody
+        has leaves its deletion without effect."""
+        lacking = [one.tombstone for one in candidates if self._core.lacks_charter(one)]
+        numbers = [one.tombstone.policy_number for one in lacking if one is not None]
+        if numbers:
+            with suppress(GossipcacheError):
+                await self._reach_charter(max(numbers))
+
     # What others ask
 
     async def take(self, entries: tuple[RecordEntry, ...]) -> int:
         """Absorbs entries of another keeper; how many of them now stand or are outdone."""
         opened = await self._env.workers.run(lambda: self._opener.open_all(entries))
         self._metrics.count("record_entries_invalid", len(entries) - len(opened))
+        await self.reach_charters(opened)
         changes: list[Change] = []
         contested: list[Standing] = []
         taken = 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
-from gossipcache.config import DeletePolicy, RecordConfig
+from gossipcache.charter import Deletion
+from gossipcache.config import RecordConfig
 from gossipcache.dht.records.coordinator import Coordinator
 from gossipcache.dht.records.exchange import Exchange
 from gossipcache.dht.records.log import RecordLog
@@ -49,6 +50,7 @@ class Keeper:
         log: RecordLog,
         links: Links,
         config: RecordConfig,
+        reach_charter: Callable[[int], Awaitable[None]],
         opener: Opener,
         metrics: Metrics,
         is_alive: Callable[[NodeId], bool],
@@ -58,7 +60,7 @@ class Keeper:
         self._log = log
         self._opener = opener
         self._metrics = metrics
-        self._exchange = Exchange(env, core, log, links, config, opener, metrics)
+        self._exchange = Exchange(env, core, log, links, config, reach_charter, opener, metrics)
         self._upkeep = Upkeep(env, core, log, self._exchange, config, is_alive)
         self._coordinator = Coordinator(
             core,
@@ -79,16 +81,17 @@ class Keeper:
         log: RecordLog,
         links: Links,
         config: RecordConfig,
-        delete_policy: DeletePolicy,
+        deletion: Callable[[], Deletion],
+        reach_charter: Callable[[int], Awaitable[None]],
         opener: Opener,
         metrics: Metrics,
         is_alive: Callable[[NodeId], bool],
     ) -> Keeper:
         """A keeper with what its journal holds."""
         now = trio.current_time()
-        core = ReplicationCore(me, ring, config, delete_policy, now)
+        core = ReplicationCore(me, ring, config, deletion, now)
         await log.open(lambda key, value: core.load(key, value, now))
-        return cls(env, core, log, links, config, opener, metrics, is_alive)
+        return cls(env, core, log, links, config, reach_charter, opener, metrics, is_alive)
 
     async def run(self, synced: trio.Event) -> None:
         """Keeps the entries in step with the other keepers until cancelled."""
@@ -132,6 +135,7 @@ class Keeper:
         keepers = self._core.keepers(candidate.task_id)
         if self._core.me not in keepers:
             return RecordWritten(outcome="not_keeper", keepers=keepers)
+        await self._exchange.reach_charters([candidate])
         return await self._coordinator.write(candidate, restore=message.restore)
 
     # What other keepers ask
@@ -139,8 +143,10 @@ class Keeper:
     async def prepare(self, peer: Peer, message: PrepareRecord) -> RecordPrepared:
         """Answers `PrepareRecord`."""
         _check_scheduler(peer)
+        candidate = self._opener.open(message.entry)
+        await self._exchange.reach_charters([candidate])
         verdict = self._core.prepare(
-            self._opener.open(message.entry),
+            candidate,
             peer.node_id,
             restore=message.restore,
             now=trio.current_time(),

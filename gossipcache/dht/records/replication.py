@@ -11,10 +11,11 @@ comes back as journal changes, to be written before anyone is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from gossipcache.config import DeletePolicy, RecordConfig
+from gossipcache.charter import Deletion
+from gossipcache.config import RecordConfig
 from gossipcache.dht.records.antientropy import SharedView
 from gossipcache.dht.records.settling import Settling
 from gossipcache.dht.records.standing import Standing, merge, trusted_entry
@@ -99,12 +100,13 @@ class ReplicationCore:
         me: NodeId,
         ring: Ring,
         config: RecordConfig,
-        delete_policy: DeletePolicy,
+        deletion: Callable[[], Deletion],
         now: float,
     ) -> None:
+        """`deletion` gives what is known now of who may delete."""
         self.me = me
         self._config = config
-        self._delete_policy = delete_policy
+        self._deletion = deletion
         self._standing: dict[TaskId, Standing] = {}
         self._provisional: dict[TaskId, _Provisional] = {}
         self._views: dict[bytes, SharedView] = {}
@@ -188,6 +190,8 @@ class ReplicationCore:
 
     def _against_tombstone(self, candidate: Standing) -> Verdict | None:
         own = self._standing.get(candidate.task_id)
+        if self.lacks_charter(candidate):
+            return NotYet("this keeper has not got the charter that the deletion names")
         self._check_right(candidate, own)
         if own is None or own.generation < candidate.generation:
             return NotYet("this keeper has not got the manifest", behind=True)
@@ -196,12 +200,28 @@ class ReplicationCore:
         return None
 
     def _check_right(self, candidate: Standing, own: Standing | None) -> None:
-        if not self._may_bury(candidate, own):
+        if not self._may_bury(candidate, own, vouched=False):
             raise NotPermitted("only its publisher may delete this task (delete_policy)")
 
-    def _may_bury(self, candidate: Standing, own: Standing | None) -> bool:
+    def lacks_charter(self, candidate: Standing) -> bool:
+        """Whether this is a deletion under a charter that is not known here: it is not judged."""
         tombstone = candidate.tombstone
-        if self._delete_policy == "any" or tombstone is None:
+        return tombstone is not None and (
+            tombstone.tombstone.policy_number > self._deletion().number
+        )
+
+    def _may_bury(self, candidate: Standing, own: Standing | None, *, vouched: bool) -> bool:
+        """Whether a deletion's signer may delete: by the policy it names, and, unless other
+        keepers vouch that it is an old one, also by the present policy: who deletes now cannot
+        choose an earlier charter."""
+        tombstone = candidate.tombstone
+        if tombstone is None:
+            return True
+        deletion = self._deletion()
+        policies = {deletion.policy_at(tombstone.tombstone.policy_number)}
+        if not vouched:
+            policies.add(deletion.policy)
+        if "publisher" not in policies:
             return True
         if tombstone.signer != tombstone.manifest.publisher:
             return False
@@ -247,6 +267,8 @@ class ReplicationCore:
         own = self._standing.get(candidate.task_id)
         if _is_spent(candidate, wall_s):
             return Absorbed()
+        if self.lacks_charter(candidate) or not self._may_bury(candidate, own, vouched=True):
+            return Contested()
         if own is None:
             full = len(self._standing) >= self._config.max_records
             return Full() if full else Absorbed(self._merge(candidate))
@@ -260,7 +282,7 @@ class ReplicationCore:
         if candidate.tombstone is not None and candidate.generation == own.generation:
             named = candidate.tombstone.manifest.name
             known = own.tombstone is not None or named in [one.name for one in own.manifests]
-            return known and self._may_bury(candidate, own)
+            return known and self._may_bury(candidate, own, vouched=False)
         return not own.is_live(wall_s) and candidate.generation == own.generation + 1
 
     def _merge(self, candidate: Standing) -> tuple[Change, ...]:

@@ -14,8 +14,9 @@ from typing import TypeVar
 
 import trio
 
+from gossipcache.charter import Deletion
 from gossipcache.cluster import Cluster
-from gossipcache.config import DeletePolicy, RecordConfig
+from gossipcache.config import RecordConfig
 from gossipcache.dht.records.client import RecordClient
 from gossipcache.dht.records.keeper import Keeper
 from gossipcache.dht.records.log import RecordLog
@@ -51,6 +52,10 @@ M = TypeVar("M", bound=Message)
 RESTORE_TIMEOUT_S = 10.0
 
 
+async def _reach_none(number: int) -> None:
+    raise NotReady(f"there is no charter {number}")
+
+
 @dataclass(frozen=True)
 class Published:
     """The manifest that stands after `publish`, durable on `copies` keepers.
@@ -78,11 +83,13 @@ class RecordService:
         ring: Callable[[], Ring],
         is_alive: Callable[[NodeId], bool],
         is_scheduler: bool,
-        delete_policy: DeletePolicy = "any",
+        deletion: Callable[[], Deletion] = Deletion,
+        reach_charter: Callable[[int], Awaitable[None]] = _reach_none,
         on_deleted: Callable[[TaskId], None] = lambda _task_id: None,
     ) -> None:
         """To be made before `links` serves; `journal_path` is used by a scheduler only.
 
+        `deletion` gives who may delete; `reach_charter(number)` fetches that charter.
         `on_deleted` hears of each task whose deletion is durable here now.
         """
         self._on_deleted = on_deleted
@@ -95,7 +102,8 @@ class RecordService:
         self._ring = ring
         self._is_alive = is_alive
         self._is_scheduler = is_scheduler
-        self._delete_policy = delete_policy
+        self._deletion = deletion
+        self._reach_charter = reach_charter
         self._opener = Opener(cluster.cluster_id)
         self._keeper: Keeper | None = None
         self._client = RecordClient(
@@ -124,7 +132,8 @@ class RecordService:
                 log,
                 self._links,
                 self._config,
-                self._delete_policy,
+                self._deletion,
+                self._reach_charter,
                 self._opener,
                 self._metrics,
                 self._is_alive,

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import trio
 
+from gossipcache.charter import Deletion, PolicyChange
 from gossipcache.cluster import LOOPBACK
 from gossipcache.config import DeletePolicy, RecordConfig
 from gossipcache.dht.records.service import Published, RecordService
@@ -129,7 +130,7 @@ class Node:
             lambda: self.ring,
             lambda node: node not in self.cluster.dead,
             self.is_scheduler,
-            self.cluster.delete_policy,
+            who_may_delete(self.cluster.delete_policy),
         )
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -152,6 +153,11 @@ class Node:
             task_id=task_id_of(cid, ""),
             timeout_s=timeout_s,
         )
+
+
+def who_may_delete(policy: DeletePolicy, number: int = 0) -> Callable[[], Deletion]:
+    """What is known of who may delete, in a cluster whose charter `number` says `policy`."""
+    return lambda: Deletion(number, (PolicyChange(number, policy),))
 
 
 class RecordCluster:

@@ -25,7 +25,14 @@ from gossipcache.dht.ring import Ring
 from gossipcache.errors import Busy, NotPermitted, UsageError
 from gossipcache.ids import NodeId
 from gossipcache.manifest import SignedManifest
-from tests.dht.records.harness import EPOCH_S, identity, manifest, task, tombstone
+from tests.dht.records.harness import (
+    EPOCH_S,
+    identity,
+    manifest,
+    task,
+    tombstone,
+    who_may_delete,
+)
 
 CID = "a task"
 NODES = tuple(identity(number).node_id for number in range(3))
@@ -40,7 +47,7 @@ def keeper(
     config: RecordConfig | None = None,
     settled: bool = True,
 ) -> ReplicationCore:
-    core = ReplicationCore(me, RING, config or RecordConfig(), policy, 0.0)
+    core = ReplicationCore(me, RING, config or RecordConfig(), who_may_delete(policy), 0.0)
     if settled:
         core.settling.settle(RING.epoch)
     return core
