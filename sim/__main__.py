@@ -1,5 +1,5 @@
 """`python -m sim`: runs scenarios, many at once, again from a file, makes a failing run
-smaller, and checks that a seed is one run."""
+smaller, checks that a seed is one run, and that planted bugs are found."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import click
 
 from sim.commands.determinism import check_determinism
 from sim.commands.many import swarm
+from sim.commands.mutants import mutants
 from sim.commands.narrowing import shrink
 from sim.commands.ring import ring
 from sim.commands.single import list_scenarios, replay, run
@@ -18,6 +19,7 @@ COMMANDS = (
     replay,
     shrink,
     check_determinism,
+    mutants,
     ring,
 )
 

@@ -21,6 +21,8 @@ from sim.witness import Task
 from sim.world import World
 
 WATCH_INTERVAL_S = 0.1
+SAMPLE = tuple(task_id_of(f"sample {number}", "") for number in range(64))
+"""Tasks whose keepers are compared between nodes."""
 LAST_EXPORT_S = 60.0
 
 
@@ -47,12 +49,17 @@ def _running(world: World) -> list[Incarnation]:
 
 async def _watch_view(world: World, life: Incarnation, claimed: dict[str, int]) -> None:
     membership = life.node.services.membership
-    seen = -1
+    seen, epoch = -1, b""
     while True:
         seen = await membership.wait_change(seen)
         if life.is_ending:
             return
         _check_view(world, life, claimed)
+        ring = membership.ring
+        if ring.epoch != epoch:
+            epoch = ring.epoch
+            keepers = tuple(ring.keepers(task_id, 3) for task_id in SAMPLE)
+            world.witness.rings(life.process.name, epoch.hex(), keepers)
 
 
 def _check_view(world: World, life: Incarnation, claimed: dict[str, int]) -> None:

@@ -24,6 +24,8 @@ Tree = dict[str, bytes | str | None]
 """A folder: file contents, link targets (str) and empty folders (None) by relative path. Files
 whose name ends in `.sh` are executable."""
 Content = bytes | Tree
+Keepers = tuple[tuple[bytes, ...], ...]
+"""Of some tasks, owner first."""
 
 
 @dataclass(eq=False)
@@ -62,6 +64,7 @@ class Witness:
         self._report = report
         self._outputs: list[Output] = []
         self._incarnations: dict[tuple[object, str], int] = {}
+        self._keepers: dict[str, Keepers] = {}
 
     # Promises.
 
@@ -119,6 +122,11 @@ class Witness:
             self._report(f"on {viewer} the incarnation of {name} went back")
         self._incarnations[life, member] = incarnation
         return incarnation > before
+
+    def rings(self, viewer: str, epoch: str, keepers: Keepers) -> None:
+        """Whom a node names as keepers of some tasks: all that see this ring name the same."""
+        if self._keepers.setdefault(epoch, keepers) != keepers:
+            self._report(f"{viewer} names other keepers than another node on the same ring")
 
     @contextmanager
     def output(self, name: str, path: PurePath, task: Task) -> Iterator[Output]:

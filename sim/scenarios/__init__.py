@@ -1,5 +1,27 @@
 """The scenarios, one module a theme; importing this registers them all."""
 
-from sim.scenarios import content, deaths, disks, forms, hostile, membership, thousand
+from sim.scenarios import (
+    content,
+    deaths,
+    disks,
+    forms,
+    holders,
+    hostile,
+    keepers,
+    membership,
+    rumours,
+    thousand,
+)
 
-__all__ = ["content", "deaths", "disks", "forms", "hostile", "membership", "thousand"]
+__all__ = [
+    "content",
+    "deaths",
+    "disks",
+    "forms",
+    "holders",
+    "hostile",
+    "keepers",
+    "membership",
+    "rumours",
+    "thousand",
+]

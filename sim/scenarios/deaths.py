@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import trio
@@ -13,6 +12,7 @@ from sim import check
 from sim.faults import Kill, PowerLoss, Restart
 from sim.machine import NodeKilled
 from sim.scenario import Stage, scenario
+from sim.scenarios.midway import busiest, struck_midway
 from sim.world import PIECE_BYTES, World
 
 CID = "report.csv"
@@ -65,11 +65,11 @@ async def owner_death_during_export(stage: Stage) -> None:
     owner, replicas, holder = await _imported_away_from_its_keepers(stage, BIG)
     child = next(each for each in world.up() if each not in (owner, *replicas, holder))
 
-    async def strike() -> None:
+    async def strike(_sources: dict[str, int]) -> None:
         await stage.faults.inject(Kill(node=owner))
         await stage.faults.inject(Kill(node=replicas[0]))
 
-    result = await _export_with(stage, child, strike)
+    result = await struck_midway(world, child, CID, strike)
     check.each_byte_once(world, result, BIG)
 
 
@@ -82,13 +82,11 @@ async def parent_death(stage: Stage) -> None:
     others = [each for each in world.up() if each not in (owner, *replicas, holder)]
     second, child = others[0], others[1] if len(others) > 1 else replicas[-1]
     await world.export(second, CID)
-    sources: dict[str, int] = {}
 
-    async def strike() -> None:
-        busiest = max(sources, key=lambda node: (sources[node], node))
-        await stage.faults.inject(Kill(node=world.name_of(busiest)))
+    async def strike(sources: dict[str, int]) -> None:
+        await stage.faults.inject(Kill(node=busiest(world, sources)))
 
-    result = await _export_with(stage, child, strike, sources)
+    result = await struck_midway(world, child, CID, strike)
     check.each_byte_once(world, result, BIG)
     check.only_from(world, result, (holder, second))
 
@@ -228,33 +226,3 @@ async def _can_be_had(world: World, name: str, size: int) -> None:
     result = await world.export(name, CID)
     check.each_byte_once(world, result, size)
     world.metrics["export s"] = round(world.clock.now - started, 3)
-
-
-async def _export_with(
-    stage: Stage,
-    child: str,
-    strike: Callable[[], Awaitable[None]],
-    sources: dict[str, int] | None = None,
-) -> ExportResult:
-    """Exports on `child`; when a third of it is there, `strike()` is called."""
-    world = stage.world
-    third = trio.Event()
-    seen = sources if sources is not None else {}
-
-    def watch(progress: Progress) -> None:
-        seen.update(progress.sources)
-        if progress.done_bytes * 3 > progress.total_bytes > 0 and seen:
-            third.set()
-
-    outcome: list[ExportResult] = []
-
-    async def export() -> None:
-        outcome.append(await world.export(child, CID, progress=watch))
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(export)
-        await third.wait()
-        assert not outcome, "the export was over before the fault"
-        await strike()
-    world.metrics["resumed bytes"] = outcome[0].resumed_bytes
-    return outcome[0]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePath
 
 import trio
 
+from gossipcache.config import StoreConfig
 from gossipcache.errors import NoSpace
+from gossipcache.requests import ExportRequest, TaskQuery
 from sim import check
-from sim.faults import BitRot, DiskFull
-from sim.machine import Machine
+from sim.disk import SimDisk
+from sim.faults import BitRot, DiskFull, Kill, PowerLoss, Restart
+from sim.machine import DATA, Machine
 from sim.scenario import Stage, scenario
 from sim.world import HOME, PIECE_BYTES
 
@@ -49,13 +54,86 @@ async def disk_full(stage: Stage) -> None:
     await world.export("n1", CID)
 
 
+@scenario("child-power-loss")
+async def child_power_loss(stage: Stage) -> None:
+    """A child's machine goes off when its export has returned: output and copy are whole."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    await world.import_content("n0", CID, SIZE)
+    machine = world.machines["n1"]
+    machine.disk.make_folder(DATA)
+    machine.disk.sync_folder(DATA.parent)
+    path = DATA / "weights"
+    request = ExportRequest(task=TaskQuery(CID), path=path)
+    await world.on("n1", lambda node: node.export(request))
+    await stage.faults.inject(PowerLoss(node="n1"))
+    if machine.get_file(path) != world.contents[CID, ""]:
+        world.report("what n1 had exported is not whole after a power loss")
+    await stage.faults.inject(Restart(node="n1"))
+    await world.wait_views(stage.nodes)
+    await stage.faults.inject(Kill(node="n0"))
+    await check.stores_are_true(world, "n1")
+    check.only_from(world, await world.export("n2", CID), ("n1",))
+
+
+@scenario("rotten-index")
+async def rotten_index(stage: Stage) -> None:
+    """A byte of a node's index decays: it starts again, with all of its tasks."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    cids = [f"part-{number}" for number in range(4)]
+    for cid in cids:
+        await world.import_content("n0", cid, 3 * PIECE_BYTES)
+    await stage.faults.inject(Kill(node="n0"))
+    disk = world.machines["n0"].disk
+    index = next(path for path in _files(disk, HOME) if "index" in path.name)
+    stamp = disk.stamp(index)
+    assert stamp is not None
+    offset = world.streams.named("scenario").randrange(stamp.size)
+    await stage.faults.inject(BitRot(node="n0", path=str(index), offset=offset))
+    await stage.faults.inject(Restart(node="n0"))
+    await world.wait_views(stage.nodes)
+    for cid in cids:
+        await world.export("n1", cid)
+
+
+@scenario("quota-of-the-last-copy")
+async def quota_of_the_last_copy(stage: Stage) -> None:
+    """A node has far more than its quota: it drops what others have too, and nothing else."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    full = list(world.machines)[-1]
+    for cid in ("alone", "shared"):
+        await world.import_content(full, cid, SIZE)
+    await world.export("n1", "shared")
+    await stage.faults.inject(Kill(node=full))
+    machine = world.machines[full]
+    machine.config = replace(machine.config, store=StoreConfig(quota_bytes=1, gc_interval_s=5.0))
+    await stage.faults.inject(Restart(node=full))
+    await world.wait_views(stage.nodes)
+    node = world.node(full)
+    await world.wait_until(
+        "what others have is dropped", lambda: len(node.list_tasks()) <= 1, within_s=30.0
+    )
+    await trio.sleep(20.0)
+    for cid in ("alone", "shared"):
+        await world.export("n2", cid)
+
+
 def _data_file(machine: Machine, size: int) -> PurePath:
     """Where a node's store keeps content of `size` bytes."""
-    waiting = [HOME / "store"]
-    for path in waiting:  # grows while it is walked
+    for path in _files(machine.disk, HOME / "store"):
         stamp = machine.disk.stamp(path)
-        if stamp is not None and stamp.kind == "file" and stamp.size == size:
+        if stamp is not None and stamp.size == size:
             return path
-        if stamp is not None and stamp.kind == "directory":
-            waiting.extend(path / name for name in machine.disk.list_folder(path))
     raise AssertionError(f"no file of {size} bytes in the store of {machine.name}")
+
+
+def _files(disk: SimDisk, folder: PurePath) -> Iterator[PurePath]:
+    waiting = [folder]
+    for path in waiting:  # grows while it is walked
+        stamp = disk.stamp(path)
+        if stamp is not None and stamp.kind == "file":
+            yield path
+        if stamp is not None and stamp.kind == "directory":
+            waiting.extend(path / name for name in disk.list_folder(path))

@@ -18,7 +18,16 @@ NAMED_IN_THE_CONTRACT = {
 }
 
 SMALLER = {"broadcast": 5, "thousand-churn": 100, "thousand-idle": 100}
-WITHOUT_FAULTS = {"broadcast", "delete-last-copies", "scheduler-join", "thousand-idle"}
+WITHOUT_FAULTS = {
+    "broadcast",
+    "delete-last-copies",
+    "false-accuser",
+    "forged-records",
+    "rival-imports",
+    "scheduler-join",
+    "thousand-idle",
+    "two-parents",
+}
 
 
 def test_the_contracts_scenarios_are_there() -> None:

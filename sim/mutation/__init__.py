@@ -1,0 +1,1 @@
+"""Bugs planted in the production code one by one, to see that the simulator finds each."""

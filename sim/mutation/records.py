@@ -1,0 +1,86 @@
+"""Bugs in what a task is: writing, reading and repairing its record."""
+
+from __future__ import annotations
+
+from sim.mutation.mutant import Mutant
+
+_DHT = "gossipcache.dht.records"
+
+RECORDS = (
+    Mutant(
+        name="written-on-one-keeper",
+        breaks="an import is acknowledged that only one keeper knows of",
+        module=f"{_DHT}.coordinator",
+        old="task_id, me = candidate.task_id, self._core.me\n"
+        "        keepers = self._core.keepers(task_id)\n"
+        "        needed = min(self._config.write_quorum, len(keepers))",
+        new="task_id, me = candidate.task_id, self._core.me\n"
+        "        keepers = self._core.keepers(task_id)\n"
+        "        needed = 1",
+        scenarios=("import-cut-off",),
+    ),
+    Mutant(
+        name="commit-without-sync",
+        breaks="a deletion is forgotten when its keepers lose power",
+        module=f"{_DHT}.log",
+        old="journal.write(batch.changes)",
+        new="journal.write(batch.changes, sync=False)",
+        scenarios=("delete-power-loss",),
+    ),
+    Mutant(
+        name="tombstone-loses",
+        breaks="a deleted task stands again where a manifest of its generation comes by",
+        module=f"{_DHT}.standing",
+        old="    if buried:\n",
+        new="    if len(buried) == 2:\n",
+        scenarios=("delete-dead-holder",),
+    ),
+    Mutant(
+        name="absent-while-recovering",
+        breaks="tasks are not found for some seconds after keepers died",
+        module=f"{_DHT}.keeper",
+        old='"absent" if settled else "recovering"',
+        new='"absent"',
+        scenarios=("keepers-die",),
+    ),
+    Mutant(
+        name="hints-dropped",
+        breaks="a record lacks a copy for long after a keeper was away for a moment",
+        module=f"{_DHT}.upkeep",
+        old="        self._hints.setdefault(node, {})[task_id] = None\n",
+        new="",
+        scenarios=("keeper-away",),
+    ),
+    Mutant(
+        name="one-keeper-believed",
+        breaks="a keeper that was away for a moment brings a deleted task back",
+        module=f"{_DHT}.reading",
+        old="if len(holders & self._settled) < self._needed:",
+        new="if not holders & self._settled:",
+        scenarios=("stale-keeper",),
+    ),
+    Mutant(
+        name="generation-not-raised",
+        breaks="what was deleted once can never be imported again",
+        module=f"{_DHT}.coordinator",
+        old="generation=own.generation + 1, entry=own.entry",
+        new="generation=own.generation, entry=own.entry",
+        scenarios=("delete-dead-holder",),
+    ),
+    Mutant(
+        name="anti-entropy-skips-buckets",
+        breaks="a keeper that lost its disk never gets some of the deletions back",
+        module=f"{_DHT}.antientropy",
+        old="        for bucket in range(BUCKET_COUNT)\n        if _digest_at",
+        new="        for bucket in range(BUCKET_COUNT // 2)\n        if _digest_at",
+        scenarios=("wiped-keeper",),
+    ),
+    Mutant(
+        name="writers-not-in-turn",
+        breaks="two nodes import different content under one name, and both are told it stands",
+        module=f"{_DHT}.replication",
+        old="        if other and other.expires_at > now and",
+        new="        if False and other and other.expires_at > now and",
+        scenarios=("rival-imports",),
+    ),
+)

@@ -1,0 +1,74 @@
+"""Bugs in downloads."""
+
+from __future__ import annotations
+
+from sim.mutation.mutant import Mutant
+
+_DOWNLOAD = "gossipcache.transfer.download"
+
+TRANSFER = (
+    Mutant(
+        name="piece-not-verified",
+        breaks="a lying parent's bytes are stored and exported",
+        module=f"{_DOWNLOAD}.sink",
+        old="if not self._tree.matches(index, data):",
+        new="if False:",
+        scenarios=("lying-parent",),
+    ),
+    Mutant(
+        name="wrong-piece-counted",
+        breaks="a piece that was thrown away counts as there",
+        module=f"{_DOWNLOAD}.core",
+        old="        if valid:\n            self._picker.found",
+        new="        if True:\n            self._picker.found",
+        scenarios=("lying-parent",),
+    ),
+    Mutant(
+        name="lost-request-not-reassigned",
+        breaks="an export hangs when a parent dies",
+        module=f"{_DOWNLOAD}.core",
+        old="            self._release(request)\n        self._picker.remove(node)",
+        new="        self._picker.remove(node)",
+        scenarios=("parent-death",),
+    ),
+    Mutant(
+        name="stalled-parent-waited-for",
+        breaks="an export takes minutes because one of its parents hangs",
+        module=f"{_DOWNLOAD}.core",
+        old="        if now >= parent.progress_at + self._silence_s(parent):\n",
+        new="        if False:\n",
+        scenarios=("stalled-parent",),
+    ),
+    Mutant(
+        name="piece-asked-twice",
+        breaks="every parent sends every piece",
+        module=f"{_DOWNLOAD}.picker",
+        old="        index = self._choose(candidates)\n        self.unrequested &= ~(1 << index)\n",
+        new="        index = self._choose(candidates)\n",
+        scenarios=("two-parents",),
+    ),
+    Mutant(
+        name="partial-export-shown",
+        breaks="a program reads an exported file that is half written",
+        module="gossipcache.node.exporting",
+        old="    try:\n        async with joined(",
+        new="    try:\n        await run(output.commit)\n        async with joined(",
+        scenarios=("parent-death",),
+    ),
+    Mutant(
+        name="export-renamed-before-sync",
+        breaks="an exported file has holes after a power loss",
+        module="gossipcache.transfer.files.output",
+        old="            self._file.sync()\n            self._disk.set_mode",
+        new="            self._disk.set_mode",
+        scenarios=("child-power-loss",),
+    ),
+    Mutant(
+        name="new-holder-not-announced",
+        breaks="whoever fetched a task never becomes a parent of others",
+        module="gossipcache.node.fetching",
+        old="    finally:\n        announce(services, signed.task_id)",
+        new="    finally:\n        pass",
+        scenarios=("two-parents",),
+    ),
+)

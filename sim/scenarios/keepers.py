@@ -1,0 +1,184 @@
+"""Keepers of records that are away, cut off, wiped, or all dead at once."""
+
+from __future__ import annotations
+
+import trio
+
+from gossipcache.errors import Conflict, TaskNotFound
+from gossipcache.ids import task_id_of
+from gossipcache.requests import ImportRequest
+from gossipcache.results import ImportResult
+from sim import check
+from sim.faults import Kill, Partition, Pause, PowerLoss, Restart
+from sim.scenario import Stage, scenario
+from sim.world import PIECE_BYTES, World
+
+CID = "ledger.db"
+SIZE = 12 * PIECE_BYTES + 1
+SMALL = 500
+WRITE_QUORUM = 2
+
+
+@scenario("keepers-die", nodes=7)
+async def keepers_die(stage: Stage) -> None:
+    """All three keepers of a task die at once: the holder rebuilds the record at others."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    owner, replicas = await world.owner_of("n0", CID)
+    holder, child, *_ = [n for n in world.up() if n not in (owner, *replicas)]
+    await world.import_content(holder, CID, SIZE)
+    for keeper in (owner, *replicas):
+        await stage.faults.inject(Kill(node=keeper))
+    started = world.clock.now
+    check.each_byte_once(world, await world.export(child, CID), SIZE)
+    world.metrics["export after death s"] = round(world.clock.now - started, 3)
+
+
+@scenario("import-cut-off")
+async def import_cut_off(stage: Stage) -> None:
+    """Owner and importer are cut off when a write begins: it waits for a second keeper."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    owner, replicas = await world.owner_of("n0", CID)
+    importer = next(n for n in world.up() if n not in (owner, *replicas))
+    await stage.faults.inject(Partition(island=(owner, importer), for_s=2.0))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_is_not_shown, world, importer)
+        result = await world.import_content(importer, CID, SIZE)
+        nursery.cancel_scope.cancel()
+    if result.record_copies < WRITE_QUORUM:
+        world.report(f"an import was acknowledged with {result.record_copies} copy of its record")
+    await trio.sleep(5.0)
+    await world.export(replicas[-1], CID)
+
+
+async def _is_not_shown(world: World, name: str) -> None:
+    await trio.sleep(1.0)
+    if world.node(name).list_tasks():
+        world.report(f"{name} shows a task whose record does not stand yet")
+
+
+@scenario("keeper-away")
+async def keeper_away(stage: Stage) -> None:
+    """A replica stops while a record is written: it has its copy soon after it goes on."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    owner, replicas = await world.owner_of("n0", CID)
+    importer = next(n for n in world.up() if n not in (owner, *replicas))
+    away = replicas[-1]
+    struck = await stage.faults.inject(Pause(node=away, for_s=2.0))
+    await world.import_content(importer, CID, SIZE)
+    await trio.sleep_until(struck + 2.0)
+    await world.wait_until(
+        "the missing copy is there", lambda: _standing(world, away, CID) is not None, within_s=4.0
+    )
+
+
+@scenario("stale-keeper")
+async def stale_keeper(stage: Stage) -> None:
+    """The owner stops while a task is deleted: when it goes on, nobody believes it alone."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    owner, replicas = await world.owner_of("n0", CID)
+    importer, other, *_ = [n for n in world.up() if n not in (owner, *replicas)]
+    await world.import_content(importer, CID, SIZE)
+    struck = await stage.faults.inject(Pause(node=owner, for_s=15.0))
+    await world.delete(importer, CID)
+    await trio.sleep_until(struck + 15.0)
+    for _ in range(100):
+        try:
+            await world.stat(other, CID)
+        except TaskNotFound:
+            pass
+        else:
+            world.report(f"{other} found the task on the word of the keeper that was away")
+            return
+        await trio.sleep(0.05)
+
+
+@scenario("wiped-keeper")
+async def wiped_keeper(stage: Stage) -> None:
+    """A keeper comes back without its disk: it is given its records, and the deletions too."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    cids = [f"shard-{number}" for number in range(16)]
+    for cid in cids:
+        await world.import_content("n0", cid, SMALL)
+    for cid in cids[::2]:
+        await world.delete("n0", cid)
+    await stage.faults.inject(Kill(node="n1"))
+    await world.wait_views(stage.nodes - 1)
+    await stage.faults.inject(Restart(node="n1", wiped=True))
+    await world.wait_views(stage.nodes)
+    await world.wait_until(
+        "all keepers hold the same",
+        lambda: all(_is_kept(world, cid) for cid in cids),
+        within_s=30.0,
+    )
+
+
+@scenario("delete-power-loss")
+async def delete_power_loss(stage: Stage) -> None:
+    """All keepers lose power after a delete, then a dead holder returns: no resurrection."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    owner, replicas = await world.owner_of("n0", CID)
+    away = next(n for n in world.up() if n not in (owner, *replicas))
+    await world.import_content(away, CID, SIZE)
+    await stage.faults.inject(Kill(node=away))
+    await world.wait_views(stage.nodes - 1)
+    await world.delete(owner, CID)
+    keepers = world.up()
+    for name in keepers:
+        await stage.faults.inject(PowerLoss(node=name))
+    async with trio.open_nursery() as nursery:
+        for name in (*keepers, away):
+            nursery.start_soon(stage.faults.inject, Restart(node=name))
+    await world.wait_views(stage.nodes)
+    node = world.node(away)
+    await world.wait_until("the copy is dropped", lambda: not node.list_tasks(), within_s=30.0)
+
+
+@scenario("rival-imports")
+async def rival_imports(stage: Stage) -> None:
+    """Two nodes import different content under one name at once: one of them is refused."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    owner, replicas = await world.owner_of("n0", CID)
+    first, second, *_ = [n for n in world.up() if n not in (owner, *replicas)]
+    done: dict[str, ImportResult] = {}
+
+    async def rival(name: str, content: bytes) -> None:
+        path = world.machines[name].put_file("rival", content)
+        request = ImportRequest(path=path, cid=CID)
+        try:
+            done[name] = await world.on(name, lambda node: node.import_file(request))
+        except Conflict:
+            return
+        world.witness.expect((CID, ""), content)
+
+    rng = world.streams.named("scenario")
+    async with trio.open_nursery() as nursery:
+        for name in (first, second):
+            nursery.start_soon(rival, name, rng.randbytes(SIZE))
+    if len(done) != 1:
+        world.report(f"{sorted(done)} were told that theirs stands")
+
+
+def _standing(world: World, name: str, cid: str) -> bytes | None:
+    """What a node keeps of a task: a name for its value."""
+    held = world.node(name).services.records.local(task_id_of(cid, ""))
+    if held is None:
+        return None
+    stated = held.tombstone.signed if held.tombstone is not None else None
+    if stated is None and held.manifest is not None:
+        stated = held.manifest.signed
+    return b"" if stated is None else stated.payload
+
+
+def _is_kept(world: World, cid: str) -> bool:
+    """Whether all keepers of a task hold the same of it."""
+    ring = world.node("n0").services.membership.ring
+    names = [world.name_of(node.hex()) for node in ring.keepers(task_id_of(cid, ""), 3)]
+    held = [_standing(world, name, cid) for name in names]
+    return None not in held and len(set(held)) == 1
