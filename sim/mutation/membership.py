@@ -92,14 +92,6 @@ MEMBERSHIP = (
         scenarios=("moved-node",),
     ),
     Mutant(
-        name="pause-not-noticed",
-        breaks="a node that was stopped for a while declares all others dead",
-        module=f"{_DHT}.swim",
-        old="            self._timers.delay(now - due)\n",
-        new="",
-        scenarios=("pause",),
-    ),
-    Mutant(
         name="goodbye-not-heard",
         breaks="a node that left in order is missed as if it had crashed",
         module=f"{_DHT}.member",

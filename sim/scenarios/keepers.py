@@ -60,17 +60,17 @@ async def _is_not_shown(world: World, name: str) -> None:
 
 @scenario("keeper-away")
 async def keeper_away(stage: Stage) -> None:
-    """A replica stops while a record is written: it has its copy soon after it goes on."""
+    """A replica stops while a task is deleted: it hears of that as soon as it goes on."""
     world = stage.world
     await world.start_cluster(stage.nodes)
     owner, replicas = await world.owner_of("n0", CID)
     importer = next(n for n in world.up() if n not in (owner, *replicas))
-    away = replicas[-1]
-    struck = await stage.faults.inject(Pause(node=away, for_s=2.0))
     await world.import_content(importer, CID, SIZE)
+    struck = await stage.faults.inject(Pause(node=replicas[-1], for_s=2.0))
+    await world.delete(importer, CID)
     await trio.sleep_until(struck + 2.0)
     await world.wait_until(
-        "the missing copy is there", lambda: _standing(world, away, CID) is not None, within_s=4.0
+        "all keepers know of the deletion", lambda: _is_kept(world, CID), within_s=2.5
     )
 
 

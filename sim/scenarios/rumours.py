@@ -67,8 +67,8 @@ async def leave(stage: Stage) -> None:
         nursery.start_soon(_is_never_dead, world, "n1", others)
         await stage.faults.inject(Leave(node="n1"))
         await world.wait_until(
-            "the node that left is gone",
-            lambda: all("n1" not in world.alive_on(name) for name in others),
+            "all know that it left",
+            lambda: all(_state(world, name, "n1") == "left" for name in others),
             within_s=2.0,
         )
         nursery.cancel_scope.cancel()
@@ -190,12 +190,17 @@ async def _push(world: World, liar: str, to: Iterable[str], message: SyncPush) -
 
 
 async def _is_never_dead(world: World, victim: str, viewers: list[str]) -> None:
-    while True:
-        for name in viewers:
+    async def look(name: str) -> None:
+        seen = -1
+        while True:
+            seen = await world.node(name).services.membership.wait_change(seen)
             if _state(world, name, victim) == "dead":
                 world.report(f"{name} holds {victim} for dead, which is well")
                 return
-        await trio.sleep(0.02)
+
+    async with trio.open_nursery() as nursery:
+        for name in viewers:
+            nursery.start_soon(look, name)
 
 
 def _owns_keys(world: World, viewer: str, name: str) -> bool:
