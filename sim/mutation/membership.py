@@ -67,7 +67,7 @@ MEMBERSHIP = (
         name="record-not-verified",
         breaks="any member re-addresses any other by a record that it made up",
         module=f"{_DHT}.member",
-        old="        self._check(signed, MEMBER_DOMAIN)\n",
+        old="        self.verify(signed, MEMBER_DOMAIN)\n",
         new="",
         scenarios=("forged-records",),
     ),
@@ -75,8 +75,7 @@ MEMBERSHIP = (
         name="accusation-not-verified",
         breaks="one member accuses in the names of others, and so kills whom it likes",
         module=f"{_DHT}.member",
-        old="        self._check(Signed(payload, accuser_key, accusation.signature), "
-        "ACCUSATION_DOMAIN)\n",
+        old="            self.verify(signed, ACCUSATION_DOMAIN)\n",
         new="",
         scenarios=("false-accuser",),
     ),
