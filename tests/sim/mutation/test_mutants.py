@@ -9,7 +9,7 @@ from sim.mutation.hunt import hunt_all, innocent
 from sim.mutation.mutant import Mutant, MutantError, plant
 from sim.registry import scenarios
 
-SOME = ("expired-announcement-counts", "piece-not-verified", "written-on-one-keeper")
+SOME = ("expired-announcement-counts", "piece-not-verified", "tombstone-loses")
 
 
 @pytest.mark.parametrize("mutant", MUTANTS.values(), ids=list(MUTANTS))
