@@ -19,7 +19,7 @@ from gossipcache.ids import NodeId
 CLOCK_SKEW_S = 300.0
 """How far the clocks of a node and of the operator may differ."""
 PEER_ONLY = frozenset(("peer",))
-_ASK_OPERATOR = "ask the operator for a ticket: `gossipcache cluster ticket`"
+_ASK_OPERATOR = "ask the operator for a ticket: `gossipcache cluster ticket make`"
 
 
 class Admission:
@@ -64,7 +64,8 @@ class Admission:
         `ProtocolError`, and `UsageError` in a cluster without an operator."""
         if not self.has_operator:
             raise UsageError(
-                "this cluster has no operator key", "make one with `gossipcache cluster operator`"
+                "this cluster has no operator key",
+                "make one with `gossipcache cluster operator make`",
             )
         if signed == self.signed_charter:
             return False

@@ -142,7 +142,7 @@ def amended(
     if max(len(nodes), len(serials)) > MAX_REVOKED:
         raise UsageError(
             f"the charter holds at most {MAX_REVOKED} revocations of a kind",
-            "rotate the cluster secret, which puts all of them out, and begin a new operator key",
+            "rotate the cluster secret: who does not get the new one stays out",
         )
     return replace(
         charter,

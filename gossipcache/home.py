@@ -21,6 +21,7 @@ from gossipcache.errors import (
     HomeInUse,
     IntegrityError,
     NotPermitted,
+    TaskNotFound,
     UsageError,
     VersionUnsupported,
 )
@@ -183,10 +184,7 @@ class Home:
     def write_cluster(self, cluster: ClusterFile, *, replace: bool) -> None:
         """Stores `cluster` (0600). Raises `Conflict` if one is there and not `replace`."""
         if not replace and self.cluster_path.exists():
-            raise Conflict(
-                f"{self.cluster_path} exists already",
-                "use `gossipcache cluster key rotate`, or `import --replace` to leave that cluster",
-            )
+            raise cluster_exists(self)
         write_private(self.cluster_path, encode_cluster(cluster))
 
     def ticket(self) -> bytes:
@@ -250,6 +248,25 @@ class Home:
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+def cluster_exists(home: Home) -> Conflict:
+    """The error of who would make a second cluster in a home."""
+    return Conflict(
+        f"{home.cluster_path} exists already",
+        "use `gossipcache cluster key rotate`, or `import --replace` to leave that cluster",
+    )
+
+
+def existing_cluster(home: Home) -> ClusterFile:
+    """The cluster of `home`. Raises `TaskNotFound` if it was never given one."""
+    cluster = home.cluster()
+    if cluster is None:
+        raise TaskNotFound(
+            f"the home {home.path} belongs to no cluster",
+            "run `gossipcache cluster init` or `gossipcache cluster key import FILE`",
+        )
+    return cluster
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -18,13 +18,22 @@ from gossipcache.cli.context import (
     shared_options,
     table,
 )
+from gossipcache.cli.operator import (
+    admission_option,
+    operator_group,
+    revoke_command,
+    settings_group,
+    ticket_group,
+    with_operator,
+)
 from gossipcache.client import ControlClient
-from gossipcache.errors import Conflict, TaskNotFound, UsageError
+from gossipcache.errors import Conflict, UsageError
 from gossipcache.home import (
-    Home,
     RotationStep,
+    cluster_exists,
     decode_cluster,
     encode_cluster,
+    existing_cluster,
     new_cluster,
     read_private,
     write_private,
@@ -89,18 +98,28 @@ def cluster_group() -> None:
 @cluster_group.command("init")
 @click.option("--delete-policy", type=click.Choice(("any", "publisher")), default="any",
               help="Who may delete: any member, or the publisher only.")  # fmt: skip
+@click.option("--operator", metavar="PATH", help="Also make an operator's key at PATH (0600).")
+@admission_option
 @shared_options
 @pass_shared
-def init_command(shared: Shared, delete_policy: Any) -> None:
+def init_command(shared: Shared, delete_policy: Any, operator: str | None, admission: Any) -> None:
     """Make a new cluster's key in this home; the first step before listening beyond loopback."""
     home = shared.home
     home.prepare()
+    if home.cluster_path.exists():
+        raise cluster_exists(home)
     cluster = new_cluster(delete_policy)
+    if operator is not None:
+        cluster = with_operator(cluster, operator, admission)
+    elif admission == "ticket":
+        raise UsageError("tickets need an operator", "give --operator PATH too")
     home.write_cluster(cluster, replace=False)
     result = {
         "path": str(home.cluster_path),
         "cluster_id": cluster.cluster_id.hex(),
         "delete_policy": delete_policy,
+        "operator_key": cluster.operator_key.hex(),
+        "admission": admission,
     }
     shared.show(
         result,
@@ -135,7 +154,8 @@ def make_command(shared: Shared, target: str) -> None:
 @pass_shared
 def show_path_command(shared: Shared) -> None:
     """Print where the key file is, never the key."""
-    path = _existing(shared.home).cluster_path
+    existing_cluster(shared.home)
+    path = shared.home.cluster_path
     if shared.asked_format == "json":
         shared.show({"path": str(path)}, list)
     else:
@@ -151,9 +171,8 @@ def rotate_command(shared: Shared, step: RotationStep | None) -> None:
     """Replace the secret in three steps, without an outage: accept a new one, --switch to it,
     --finish. After each, import the file on every other node and restart the nodes one by one.
     """
-    home = _existing(shared.home)
-    cluster = home.cluster()
-    assert cluster is not None
+    home = shared.home
+    cluster = existing_cluster(home)
     step = step or "begin"
     home.write_cluster(cluster.rotated(step), replace=True)
     shared.show(
@@ -185,20 +204,15 @@ def import_key_command(shared: Shared, file: str, replace: bool) -> None:
     )
 
 
+for _group in (operator_group, ticket_group, settings_group, revoke_command):
+    cluster_group.add_command(_group)
+
+
 def _key_file(file: str) -> bytes:
     path = Path(file)
     if not path.is_file():
         raise UsageError(f"there is no file {file}", "give the cluster.key of another node")
     return read_private(path)
-
-
-def _existing(home: Home) -> Home:
-    if not home.cluster_path.exists():
-        raise TaskNotFound(
-            f"the home {home.path} belongs to no cluster",
-            "run `gossipcache cluster init` or `gossipcache cluster key import FILE`",
-        )
-    return home
 
 
 def _member_row(member: dict[str, Any]) -> tuple[object, ...]:

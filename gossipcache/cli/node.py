@@ -92,6 +92,22 @@ def status_command(shared: Shared) -> None:
     shared.show(status, lambda: _status_lines(status))
 
 
+@node_group.command("key")
+@shared_options
+@pass_shared
+def key_command(shared: Shared) -> None:
+    """Show this node's public key and id, for the operator's ticket; the key is made if need be."""
+    from gossipcache.identity import Identity
+
+    home = shared.home
+    home.prepare()
+    identity = Identity(home.node_seed())
+    key, node = identity.public_key.hex(), identity.node_id.hex()
+    shared.show(
+        {"public_key": key, "id": node}, lambda: [f"public key  {key}", f"id          {node}"]
+    )
+
+
 def _plain(flags: dict[str, object]) -> dict[str, object]:
     """The flags as JSON can carry them."""
     plain = {key: list(flag) if isinstance(flag, tuple) else flag for key, flag in flags.items()}

@@ -150,8 +150,10 @@ class ControlApi:
         await _reply(exchange, asdict(self._node.ring(task)))
 
     async def _charter(self, exchange: Exchange) -> None:
-        Fields(exchange.request.query).done()
-        await _reply(exchange, asdict(self._node.charter()))
+        fields = Fields(exchange.request.query)
+        fresh = fields.flag("fresh")
+        fields.done()
+        await _reply(exchange, asdict(await self._node.charter(fresh=fresh)))
 
     async def _enact(self, exchange: Exchange) -> None:
         fields = json_fields(await exchange.read_body())

@@ -95,8 +95,8 @@ class Backend(Protocol):
     async def verify(self, task: TaskQuery | None) -> VerifyResult:
         """Re-hashes one task or all."""
 
-    def charter(self) -> CharterView:
-        """The cluster's settings and revocations."""
+    async def charter(self, *, fresh: bool = False) -> CharterView:
+        """The cluster's settings and revocations; `fresh`: some members are asked first."""
 
     async def enact(self, signed: str) -> CharterView:
         """Takes a charter of the operator."""

@@ -156,9 +156,9 @@ class Node:
 
     # What the operator brings.
 
-    def charter(self) -> CharterView:
-        """The cluster's settings and revocations."""
-        return operating.charter(self.services)
+    async def charter(self, *, fresh: bool = False) -> CharterView:
+        """The cluster's settings and revocations; see `node.operating`."""
+        return await operating.charter(self.services, fresh=fresh)
 
     async def enact(self, signed: str) -> CharterView:
         """Takes a charter of the operator; see `node.operating`."""

@@ -9,8 +9,10 @@ from gossipcache.results import CharterView
 from gossipcache.wire import decode, encode
 
 
-def charter(services: Services) -> CharterView:
-    """What holds in the cluster, as far as this node knows."""
+async def charter(services: Services, *, fresh: bool = False) -> CharterView:
+    """What holds in the cluster, as far as this node knows; `fresh`: or some other members."""
+    if fresh:
+        await services.charters.refresh()
     admission = services.charters.admission
     held, signed = admission.charter, admission.signed_charter
     revoked = () if held is None else held.revoked_nodes
@@ -39,7 +41,7 @@ async def enact(services: Services, signed: str) -> CharterView:
         raise NotPermitted(
             "the cluster has a charter that is as new, or newer", "make the change again"
         )
-    return charter(services)
+    return await charter(services)
 
 
 def take_ticket(services: Services, ticket: bytes) -> None:

@@ -206,7 +206,7 @@ class FakeNode:
     async def clocks(self) -> tuple[ClockView, ...]:
         return tuple(ClockView(NODE_ID, "far", skew_s, 0.01) for skew_s in self.skews_s)
 
-    def charter(self) -> CharterView:
+    async def charter(self, *, fresh: bool = False) -> CharterView:
         return self.charter_view
 
     async def enact(self, signed: str) -> CharterView:

@@ -129,7 +129,7 @@ class Cluster:
     def start(self, count: int) -> list[Node]:
         """Starts `count` nodes; every one of them sees all the others alive on return."""
         first = self.add()
-        started = [first, *(self._make() for _ in range(count - 1))]
+        started = [first, *(self.make() for _ in range(count - 1))]
         for node in started[1:]:
             node.spawn(first.address)
         for node in started:
@@ -141,7 +141,7 @@ class Cluster:
     def add(self, *options: str) -> Node:
         """Starts one more node, which joins those that run; it serves on return."""
         alive = [node for node in self.nodes if node.is_running]
-        node = self._make()
+        node = self.make()
         node.spawn(alive[0].address if alive else None, *options)
         node.await_ready()
         return node
@@ -165,7 +165,8 @@ class Cluster:
         for node in self.nodes:
             node.kill()
 
-    def _make(self) -> Node:
+    def make(self) -> Node:
+        """One more node, not started."""
         node = Node(self.folder, f"n{len(self.nodes)}", self._environment)
         self.nodes.append(node)
         return node

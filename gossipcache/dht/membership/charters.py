@@ -93,6 +93,12 @@ class Charters:
         elif number < self.admission.number and held is not None:
             await self._links.notify(node, CharterNews(charter=held))
 
+    async def refresh(self) -> None:
+        """Asks a few members whether they know a newer one."""
+        for node in self._sample(ASKED_AT_ONCE):
+            with suppress(GossipcacheError):
+                await self._ask(node)
+
     async def reach(self, number: int) -> None:
         """Returns once charter `number` is known. Raises `NotReady` if no member asked has it."""
         if number <= self.admission.number:
