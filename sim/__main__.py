@@ -8,7 +8,7 @@ import click
 from sim.commands.determinism import check_determinism
 from sim.commands.many import swarm
 from sim.commands.mutants import mutants
-from sim.commands.narrowing import shrink
+from sim.commands.narrowing import report, shrink
 from sim.commands.ring import ring
 from sim.commands.single import list_scenarios, replay, run
 
@@ -18,6 +18,7 @@ COMMANDS = (
     swarm,
     replay,
     shrink,
+    report,
     check_determinism,
     mutants,
     ring,

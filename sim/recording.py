@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from gossipcache.errors import UsageError
+from sim.chronicle import Chronicle
 from sim.faults import AnyFault
 from sim.registry import Report, find, run
 
@@ -69,9 +70,15 @@ def read_recording(path: Path) -> Recording:
         ) from error
 
 
-def replay(recording: Recording) -> Report:
+def replay(recording: Recording, chronicle: Chronicle | None = None) -> Report:
     """Plays a run again on the faults of its file."""
-    return run(find(recording.scenario), recording.seed, recording.nodes, plan=recording.faults)
+    return run(
+        find(recording.scenario),
+        recording.seed,
+        recording.nodes,
+        plan=recording.faults,
+        chronicle=chronicle,
+    )
 
 
 def again(path: Path) -> str:
@@ -82,3 +89,8 @@ def again(path: Path) -> str:
 def smaller(path: Path) -> str:
     """The line that makes a failing run smaller."""
     return f"python -m sim shrink {path}"
+
+
+def drawn(path: Path) -> str:
+    """The line that draws a run on a page."""
+    return f"python -m sim report {path}"

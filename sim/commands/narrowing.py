@@ -1,4 +1,4 @@
-"""`shrink`: a failing run made smaller."""
+"""`shrink` and `report`: a failing run made smaller, and drawn."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 import click
 import msgspec
 
+from sim.chronicle import Chronicle
 from sim.commands.options import json_option, told
-from sim.recording import again, read_recording, write
+from sim.page.document import page
+from sim.recording import again, drawn, read_recording, replay, write
 from sim.trial import Budget, Shrunk
 from sim.trial import shrink as shrink_recording
 
@@ -55,6 +57,29 @@ def shrink(file: Path, seconds: float, runs: int, any_of: int, as_json: bool) ->
         _print(found, path)
 
 
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Default: FILE with .html at its end.",
+)
+def report(file: Path, output: Path | None) -> None:
+    """Plays a recorded run again and draws it on one HTML page: nodes, messages, faults, views,
+    and the invariant that broke."""
+    logging.basicConfig(level=logging.CRITICAL)
+    with told():
+        recording = read_recording(file)
+        chronicle = Chronicle()
+        played = replay(recording, chronicle)
+    path = output or file.with_suffix(".html")
+    path.write_text(page(played, chronicle, file))
+    if not played.violations:
+        click.echo("no invariant is violated in this run", err=True)
+    click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
 def _print(found: Shrunk, path: Path) -> None:
     for fault in found.recording.faults or []:
         if fault is not None:
@@ -65,6 +90,7 @@ def _print(found: Shrunk, path: Path) -> None:
         f"{found.before} faults → {found.after}, {found.recording.nodes} nodes, "
         f"in {found.runs} runs and {found.wall_s:.1f} s; {ended}"
     )
+    click.echo(f"look at it: {drawn(path)}")
     click.echo(f"run it again: {again(path)}")
 
 

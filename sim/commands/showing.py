@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sim.recording import again, record, smaller
+from sim.recording import again, drawn, record, smaller
 from sim.registry import Report
 
 
@@ -18,6 +18,7 @@ def keep(report: Report, folder: Path) -> None:
         path = record(report, folder)
         click.echo(f"run it again: {again(path)}", err=True)
         click.echo(f"make it smaller: {smaller(path)}", err=True)
+        click.echo(f"look at it: {drawn(path)}", err=True)
 
 
 def print_report(report: Report, as_json: bool) -> None:
