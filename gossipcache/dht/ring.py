@@ -31,19 +31,16 @@ _FREE = NodeId(b"")
 
 
 class Ring:
-    """An immutable ring of nodes; two rings of the same nodes give the same answers."""
+    """An immutable ring of nodes; two rings of the same nodes give the same answers.
 
-    def __init__(self, members: Iterable[NodeId] = ()) -> None:
+    Its points are placed when first asked for: while a cluster forms, most rings are followed by
+    the next before anyone looks a task up.
+    """
+
+    def __init__(self, members: Iterable[NodeId] = (), *, near: _Points | None = None) -> None:
+        """`near`: points of a similar ring, which those of this one are made from."""
         self.members: tuple[NodeId, ...] = tuple(sorted(set(members)))
-        # Slots in the order of ids, so that points of equal hash are sorted by node id.
-        points = sorted(
-            point << _SLOT_BITS | slot
-            for slot, node in enumerate(self.members)
-            for point in _hashes_of(node)
-        )
-        self._slots = list(self.members)
-        self._hashes = array("Q", (point >> _SLOT_BITS for point in points))
-        self._owners = array("I", (point & (1 << _SLOT_BITS) - 1 for point in points))
+        self._near = near
 
     @cached_property
     def epoch(self) -> bytes:
@@ -51,70 +48,103 @@ class Ring:
         joined = b"".join(self.members)
         return hashlib.blake2b(joined, digest_size=EPOCH_BYTES, person=b"gossipcache/epch").digest()
 
+    @cached_property
+    def _points(self) -> _Points:
+        near, self._near = self._near, None
+        return _Points.of(self.members) if near is None else near.changed_to(self.members)
+
     def keepers(self, task_id: TaskId, count: int) -> tuple[NodeId, ...]:
         """The owner of `task_id` and its replicas: `count` distinct nodes, or all if fewer."""
-        owners = self._owners
+        points = self._points
+        owners, slots = points.owners, points.slots
         wanted = min(count, len(self.members))
         found: list[int] = []
-        index = bisect_left(self._hashes, int.from_bytes(task_id[:_HASH_BYTES], "big"))
+        index = bisect_left(points.hashes, int.from_bytes(task_id[:_HASH_BYTES], "big"))
         while len(found) < wanted:
             if index == len(owners):
                 index = 0
             if owners[index] not in found:
                 found.append(owners[index])
             index += 1
-        return tuple([self._slots[slot] for slot in found])
+        return tuple([slots[slot] for slot in found])
 
     def shares(self) -> dict[NodeId, float]:
         """The part of all task ids that each member owns; the parts add up to 1."""
         if len(self.members) == 1:
             return {self.members[0]: 1.0}
+        points = self._points
         arcs = dict.fromkeys(self.members, 0)
-        previous = self._hashes[-1] if self._hashes else 0
-        for position, slot in zip(self._hashes, self._owners, strict=True):
-            arcs[self._slots[slot]] += (position - previous) % _FULL_TURN
+        previous = points.hashes[-1] if points.hashes else 0
+        for position, slot in zip(points.hashes, points.owners, strict=True):
+            arcs[points.slots[slot]] += (position - previous) % _FULL_TURN
             previous = position
         return {node: arc / _FULL_TURN for node, arc in arcs.items()}
 
     def with_members(self, members: Iterable[NodeId]) -> Ring:
         """The ring of `members`, made from this one by merging in only what changed."""
-        wanted, present = set(members), set(self.members)
-        joined, gone = sorted(wanted - present), sorted(present - wanted)
-        if not joined and not gone:
+        wanted = set(members)
+        if len(wanted) == len(self.members) and wanted.issuperset(self.members):
             return self
+        placed = "_points" in self.__dict__
+        return Ring(wanted, near=self._points if placed else self._near)
+
+
+class _Points:
+    """Where the nodes of a ring stand: packed, and never altered once made."""
+
+    def __init__(self, slots: list[NodeId], hashes: array[int], owners: array[int]) -> None:
+        self.slots, self.hashes, self.owners = slots, hashes, owners
+
+    @classmethod
+    def of(cls, members: tuple[NodeId, ...]) -> _Points:
+        """The points of `members`, which are sorted."""
+        # Slots in the order of ids, so that points of equal hash are sorted by node id.
+        points = sorted(
+            point << _SLOT_BITS | slot
+            for slot, node in enumerate(members)
+            for point in _hashes_of(node)
+        )
+        return cls(
+            list(members),
+            array("Q", (point >> _SLOT_BITS for point in points)),
+            array("I", (point & (1 << _SLOT_BITS) - 1 for point in points)),
+        )
+
+    def changed_to(self, members: tuple[NodeId, ...]) -> _Points:
+        """The points of `members`, made from these if most stay."""
+        wanted, present = set(members), set(self.slots) - {_FREE}
+        joined, gone = sorted(wanted - present), sorted(present - wanted)
         if 4 * (len(joined) + len(gone)) >= len(wanted):
-            return Ring(wanted)
-        changed = Ring.__new__(Ring)
-        changed.members = tuple(sorted(wanted))
-        changed._slots, changed._hashes, changed._owners = self._slots, self._hashes, self._owners
+            return _Points.of(members)
+        changed = _Points(self.slots, self.hashes, self.owners)
         changed._remove(gone)
         changed._insert(joined)
         return changed
 
     def _remove(self, gone: list[NodeId]) -> None:
-        slots = list(self._slots)
+        slots = list(self.slots)
         slot_of = {node: slot for slot, node in enumerate(slots)}
         places = []
         for node in gone:
             slot = slot_of[node]
             slots[slot] = _FREE
             for point in _hashes_of(node):
-                index = bisect_left(self._hashes, point)
-                while self._owners[index] != slot:
+                index = bisect_left(self.hashes, point)
+                while self.owners[index] != slot:
                     index += 1
                 places.append(index)
         hashes, owners = array("Q"), array("I")
         start = 0
         for index in sorted(places):
-            hashes += self._hashes[start:index]
-            owners += self._owners[start:index]
+            hashes += self.hashes[start:index]
+            owners += self.owners[start:index]
             start = index + 1
-        self._slots = slots
-        self._hashes = hashes + self._hashes[start:]
-        self._owners = owners + self._owners[start:]
+        self.slots = slots
+        self.hashes = hashes + self.hashes[start:]
+        self.owners = owners + self.owners[start:]
 
     def _insert(self, joined: list[NodeId]) -> None:
-        slots = list(self._slots)
+        slots = list(self.slots)
         free = [slot for slot, node in enumerate(slots) if node == _FREE]
         additions: list[tuple[int, NodeId, int]] = []
         for node in joined:
@@ -129,21 +159,21 @@ class Ring:
         start = 0
         for point, node, slot in sorted(additions):
             index = self._place(point, node, start)
-            hashes += self._hashes[start:index]
-            owners += self._owners[start:index]
+            hashes += self.hashes[start:index]
+            owners += self.owners[start:index]
             hashes.append(point)
             owners.append(slot)
             start = index
-        self._slots = slots
-        self._hashes = hashes + self._hashes[start:]
-        self._owners = owners + self._owners[start:]
+        self.slots = slots
+        self.hashes = hashes + self.hashes[start:]
+        self.owners = owners + self.owners[start:]
 
     def _place(self, point: int, node: NodeId, start: int) -> int:
-        index = bisect_left(self._hashes, point, start)
+        index = bisect_left(self.hashes, point, start)
         while (
-            index < len(self._hashes)
-            and self._hashes[index] == point
-            and self._slots[self._owners[index]] < node
+            index < len(self.hashes)
+            and self.hashes[index] == point
+            and self.slots[self.owners[index]] < node
         ):
             index += 1
         return index
