@@ -14,8 +14,8 @@ from __future__ import annotations
 import hashlib
 import struct
 from array import array
-from bisect import bisect_left
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from gossipcache.ids import NodeId, TaskId
@@ -55,11 +55,14 @@ class Ring:
 
     def keepers(self, task_id: TaskId, count: int) -> tuple[NodeId, ...]:
         """The owner of `task_id` and its replicas: `count` distinct nodes, or all if fewer."""
+        return self._keepers_at(int.from_bytes(task_id[:_HASH_BYTES], "big"), count)
+
+    def _keepers_at(self, position: int, count: int) -> tuple[NodeId, ...]:
         points = self._points
         owners, slots = points.owners, points.slots
         wanted = min(count, len(self.members))
         found: list[int] = []
-        index = bisect_left(points.hashes, int.from_bytes(task_id[:_HASH_BYTES], "big"))
+        index = bisect_left(points.hashes, position)
         while len(found) < wanted:
             if index == len(owners):
                 index = 0
@@ -67,6 +70,18 @@ class Ring:
                 found.append(owners[index])
             index += 1
         return tuple([slots[slot] for slot in found])
+
+    def sharing_gains(self, node: NodeId, before: Ring, count: int) -> list[NodeId]:
+        """Who of this ring keeps, or on the ring `before` kept, some task that `node`, a member,
+        keeps on this ring and did not keep on that one; by id."""
+        found: set[NodeId] = set()
+        for start, end in self._points.kept_by(node, count):
+            keepers = self._keepers_at(end, count)
+            for position in (end, *before._points.between(start, end)):
+                kept = before._keepers_at(position, count)
+                if node not in kept:
+                    found.update(keepers, kept)
+        return sorted(found.intersection(self.members) - {node})
 
     def shares(self) -> dict[NodeId, float]:
         """The part of all task ids that each member owns; the parts add up to 1."""
@@ -121,6 +136,32 @@ class _Points:
         changed._insert(joined)
         return changed
 
+    def kept_by(self, node: NodeId, count: int) -> Iterator[tuple[int, int]]:
+        """The arcs, from behind one hash to another, among whose first `count` nodes `node` is."""
+        slot = self.slots.index(node)
+        for point in _hashes_of(node):
+            index = self._index_of(point, slot)
+            between: set[int] = set()
+            while len(between) < count:
+                yield self.hashes[index - 1], self.hashes[index]
+                index -= 1
+                if self.owners[index] == slot:
+                    break
+                between.add(self.owners[index])
+
+    def between(self, start: int, end: int) -> list[int]:
+        """The hashes behind `start` and before `end`, clockwise."""
+        first, last = bisect_right(self.hashes, start), bisect_left(self.hashes, end)
+        if start < end:
+            return list(self.hashes[first:last])
+        return [*self.hashes[first:], *self.hashes[:last]]
+
+    def _index_of(self, point: int, slot: int) -> int:
+        index = bisect_left(self.hashes, point)
+        while self.owners[index] != slot:
+            index += 1
+        return index
+
     def _remove(self, gone: list[NodeId]) -> None:
         slots = list(self.slots)
         slot_of = {node: slot for slot, node in enumerate(slots)}
@@ -128,11 +169,7 @@ class _Points:
         for node in gone:
             slot = slot_of[node]
             slots[slot] = _FREE
-            for point in _hashes_of(node):
-                index = bisect_left(self.hashes, point)
-                while self.owners[index] != slot:
-                    index += 1
-                places.append(index)
+            places += [self._index_of(point, slot) for point in _hashes_of(node)]
         hashes, owners = array("Q"), array("I")
         start = 0
         for index in sorted(places):

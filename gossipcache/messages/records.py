@@ -26,6 +26,7 @@ MAX_KEEPERS = 16
 
 Epoch = Annotated[bytes, Meta(max_length=32)]
 Version = Annotated[bytes, Meta(min_length=VERSION_BYTES, max_length=VERSION_BYTES)]
+Digest = Annotated[bytes, Meta(min_length=BUCKET_DIGEST_BYTES, max_length=BUCKET_DIGEST_BYTES)]
 Bucket = Annotated[int, Meta(ge=0, lt=BUCKET_COUNT)]
 Keepers = Annotated[tuple[NodeIdBytes, ...], Meta(max_length=MAX_KEEPERS)]
 
@@ -127,19 +128,31 @@ class RecordsTaken(Message, frozen=True, kw_only=True, tag="records_taken"):
     count: Annotated[int, Meta(ge=0, le=MAX_ENTRIES)]
 
 
-class CompareBuckets(Message, frozen=True, kw_only=True, tag="compare_buckets"):
-    """Keeper to keeper: digests, by bucket, over all that both of us keep on the ring `epoch`.
-    Answered by `BucketsDiffer`."""
+class CompareShared(Message, frozen=True, kw_only=True, tag="compare_shared"):
+    """Keeper to keeper: one digest over all that both of us keep on the ring `epoch`. Opens
+    every comparison, and mostly ends it. Answered by `SharedCompared`."""
 
     epoch: Epoch
+    digest: Digest
+
+
+class SharedCompared(Message, frozen=True, kw_only=True, tag="shared_compared"):
+    """Whether the sender's own digest, on the ring `epoch`, is the same."""
+
+    epoch: Epoch
+    equal: bool
+
+
+class CompareBuckets(Message, frozen=True, kw_only=True, tag="compare_buckets"):
+    """Keeper to keeper, once the one digest differs: digests of the same by bucket. Answered by
+    `BucketsDiffer`."""
+
     digests: Annotated[bytes, Meta(max_length=BUCKET_COUNT * BUCKET_DIGEST_BYTES)]
 
 
 class BucketsDiffer(Message, frozen=True, kw_only=True, tag="buckets_differ"):
-    """The buckets whose digests differ. With another `epoch` than asked for the comparison says
-    nothing about what the asking node has newly to keep."""
+    """The buckets whose digests differ."""
 
-    epoch: Epoch
     buckets: Annotated[tuple[Bucket, ...], Meta(max_length=BUCKET_COUNT)]
 
 

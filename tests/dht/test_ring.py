@@ -107,3 +107,20 @@ def test_the_epoch_names_the_set_of_members() -> None:
     three = Ring([node(1), node(2), node(3)])
     assert three.epoch != three.with_members([node(1), node(2)]).epoch
     assert three.with_members([node(3), node(2), node(1)]) is three
+
+
+@few
+@given(st.sets(st.integers(0, 200), min_size=2, max_size=12), st.integers(1, 11))
+def test_those_who_share_what_a_node_gains_are_its_former_and_present_keepers(
+    members: set[int], gone: int
+) -> None:
+    before = Ring(node(number) for number in members)
+    after = Ring(before.members[min(gone, len(members) - 1) :])
+    for me in after.members:
+        sharing = set()
+        for task in TASKS:
+            now, then = after.keepers(task, 3), before.keepers(task, 3)
+            if me in now and me not in then:
+                sharing |= {*now, *then}
+        assert sharing & set(after.members) - {me} <= set(after.sharing_gains(me, before, 3))
+    assert after.sharing_gains(after.members[0], after, 3) == []

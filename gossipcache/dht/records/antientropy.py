@@ -1,8 +1,9 @@
 """Which entries two keepers share on a ring, as digests by bucket that are kept up to date.
 
 A bucket's digest is the sum of the hashes of its entries (AdHash; Bellare and Micciancio,
-1997): adding and taking away cost one hash, comparing two keepers 4 KiB, however many entries
-there are. A liar can make the sums hide its own differences, which it could hide anyway.
+1997): adding and taking away cost one hash. Comparing two keepers costs one digest if they hold
+the same, else 4 KiB, however many entries there are. A liar can make the sums hide its own
+differences, which it could hide anyway.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class SharedView:
             {} for _ in range(BUCKET_COUNT)
         ]
         self._sums: dict[NodeId, list[int]] = {}
+        self._totals: dict[NodeId, int] = {}
         self._lists: dict[tuple[NodeId, ...], tuple[NodeId, ...]] = {}
 
     def set(self, task_id: TaskId, version: bytes | None) -> None:
@@ -43,6 +45,7 @@ class SharedView:
         for keeper in keepers:
             sums = self._sums.setdefault(keeper, [0] * BUCKET_COUNT)
             sums[bucket] = (sums[bucket] + change) % _MODULUS
+            self._totals[keeper] = (self._totals.get(keeper, 0) + change) % _MODULUS
         if version is not None:
             rows[task_id] = (version, keepers)
 
@@ -50,6 +53,14 @@ class SharedView:
         """Who keeps `task_id`, owner first."""
         known = self._buckets[bucket_of(task_id)].get(task_id)
         return known[1] if known else self._keepers(task_id)
+
+    def digest(self, peer: NodeId) -> bytes:
+        """One digest of all that `peer` keeps too; zero if there is nothing."""
+        return self._totals.get(peer, 0).to_bytes(BUCKET_DIGEST_BYTES, "big")
+
+    def sharers(self) -> list[NodeId]:
+        """The nodes that keep some of these entries too, in the order of their ids."""
+        return sorted(node for node, total in self._totals.items() if total)
 
     def digests(self, peer: NodeId) -> bytes:
         """Digests of what `peer` keeps too, bucket by bucket."""

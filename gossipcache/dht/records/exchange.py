@@ -1,8 +1,8 @@
 """How two keepers make their entries equal.
 
-The *exchange*: digests by bucket, then the rows of the buckets that differ, then only the
-entries that differ, in both directions. It serves a joining keeper, a ring change and the
-periodic anti-entropy alike.
+The *exchange*: one digest, and if it differs, digests by bucket, then the rows of the buckets
+that differ, then only the entries that differ, in both directions. It serves a joining keeper, a
+ring change and the periodic anti-entropy alike.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from gossipcache.messages.records import (
     BucketRow,
     BucketsDiffer,
     CompareBuckets,
+    CompareShared,
     FetchRecords,
     ListBucket,
     PushRecords,
@@ -40,6 +41,7 @@ from gossipcache.messages.records import (
     RecordEntry,
     RecordPage,
     RecordsTaken,
+    SharedCompared,
 )
 from gossipcache.metrics import Metrics
 from gossipcache.wire import Message, encode
@@ -76,20 +78,35 @@ class Exchange:
         self._metrics = metrics
         self._filling = trio.Lock()
 
-    async def exchange(self, node: NodeId, ring: Ring) -> bool:
-        """Whether both have the same now, on the same ring."""
+    async def exchange(self, node: NodeId) -> bool | None:
+        """Makes both have the same of what they share. True if they had, None if it failed."""
         try:
-            view = await self.view(ring)
-            answer = await self._request(
-                node, CompareBuckets(epoch=ring.epoch, digests=view.digests(node)), BucketsDiffer
-            )
-            for bucket in answer.buckets:
-                await self._exchange_bucket(node, view, bucket)
+            had_same = await self._compare(node)
+            if not had_same:
+                await self._exchange_buckets(node)
+                # Once more, so that the other learns that both have the same now. Where they do
+                # not, some entry is contested; this side has still seen all that the other has.
+                await self._compare(node, seen=True)
         except GossipcacheError:
             self._metrics.count("record_exchanges_failed")
-            return False
+            return None
         self._metrics.count("record_exchanges")
-        return answer.epoch == ring.epoch
+        return had_same
+
+    async def _compare(self, node: NodeId, *, seen: bool = False) -> bool:
+        view = await self.view(self._core.ring)
+        opening = CompareShared(epoch=view.ring.epoch, digest=view.digest(node))
+        compared = await self._request(node, opening, SharedCompared)
+        if compared.equal or seen:
+            self._core.settling.compared(node, compared.epoch, trio.current_time())
+        return compared.equal
+
+    async def _exchange_buckets(self, node: NodeId) -> None:
+        view = await self.view(self._core.ring)
+        digests = CompareBuckets(digests=view.digests(node))
+        answer = await self._request(node, digests, BucketsDiffer)
+        for bucket in answer.buckets:
+            await self._exchange_bucket(node, view, bucket)
 
     async def _exchange_bucket(self, node: NodeId, view: SharedView, bucket: int) -> None:
         theirs = await self._listed(node, bucket)
@@ -217,12 +234,18 @@ class Exchange:
             taken += absorbed == Absorbed()
         return taken
 
-    async def compare(self, peer: NodeId, message: CompareBuckets) -> BucketsDiffer:
+    async def compare(self, peer: NodeId, message: CompareShared) -> SharedCompared:
+        """Answers `CompareShared`."""
+        view = await self.view(self._ring_with(peer))
+        equal = message.digest == view.digest(peer)
+        if equal:
+            self._core.settling.compared(peer, message.epoch, trio.current_time())
+        return SharedCompared(epoch=view.ring.epoch, equal=equal)
+
+    async def compare_buckets(self, peer: NodeId, message: CompareBuckets) -> BucketsDiffer:
         """Answers `CompareBuckets`."""
         view = await self.view(self._ring_with(peer))
-        return BucketsDiffer(
-            epoch=view.ring.epoch, buckets=differing(message.digests, view.digests(peer))
-        )
+        return BucketsDiffer(buckets=differing(message.digests, view.digests(peer)))
 
     async def list_bucket(self, peer: NodeId, message: ListBucket) -> BucketPage:
         """Answers `ListBucket`."""

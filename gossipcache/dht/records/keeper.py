@@ -24,6 +24,7 @@ from gossipcache.messages.records import (
     BucketsDiffer,
     CommitRecord,
     CompareBuckets,
+    CompareShared,
     FetchRecords,
     ListBucket,
     PrepareRecord,
@@ -34,6 +35,7 @@ from gossipcache.messages.records import (
     RecordPrepared,
     RecordsTaken,
     RecordWritten,
+    SharedCompared,
     WithdrawRecord,
     WriteRecord,
 )
@@ -179,10 +181,15 @@ class Keeper:
         _check_scheduler(peer)
         return RecordsTaken(count=await self._exchange.take(message.entries))
 
-    async def compare(self, peer: Peer, message: CompareBuckets) -> BucketsDiffer:
-        """Answers `CompareBuckets`."""
+    async def compare(self, peer: Peer, message: CompareShared) -> SharedCompared:
+        """Answers `CompareShared`."""
         _check_scheduler(peer)
         return await self._exchange.compare(peer.node_id, message)
+
+    async def compare_buckets(self, peer: Peer, message: CompareBuckets) -> BucketsDiffer:
+        """Answers `CompareBuckets`."""
+        _check_scheduler(peer)
+        return await self._exchange.compare_buckets(peer.node_id, message)
 
     async def list_bucket(self, peer: Peer, message: ListBucket) -> BucketPage:
         """Answers `ListBucket`."""

@@ -34,6 +34,7 @@ from gossipcache.manifest import SignedManifest, SignedTombstone
 from gossipcache.messages.records import (
     CommitRecord,
     CompareBuckets,
+    CompareShared,
     FetchRecords,
     ListBucket,
     PrepareRecord,
@@ -265,7 +266,8 @@ class RecordService:
         self._links.handle(CommitRecord, self._served(Keeper.commit))
         self._links.handle(WithdrawRecord, self._served(Keeper.withdraw))
         self._links.handle(PushRecords, self._served(Keeper.push))
-        self._links.handle(CompareBuckets, self._served(Keeper.compare))
+        self._links.handle(CompareShared, self._served(Keeper.compare))
+        self._links.handle(CompareBuckets, self._served(Keeper.compare_buckets))
         self._links.handle(ListBucket, self._served(Keeper.list_bucket))
         self._links.handle(FetchRecords, self._served(Keeper.fetch))
 

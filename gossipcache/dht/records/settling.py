@@ -1,9 +1,27 @@
 """Whether a keeper may say "absent": has it all that it should have of a task's range?
 
-It has once it compared its entries, on the present ring, with every other alive scheduler. Nodes
-that leave take nothing along that a keeper had, and move it only forward in the lists of
-keepers; so for tasks that it kept already it stays settled. Nodes that come may bring records.
-Where a task lost all its keepers at once, holders are given some seconds to rebuild the record.
+It has once it compared its entries with every scheduler that may hold one it lacks. Who that is
+follows from three facts. A committed entry lies with the keepers of its task, on the ring of
+whoever wrote it, or with a node that still has to hand it on. A keeper that has all there is of
+a task is told of what comes later, because writes go to all keepers and hint those they miss.
+And a join takes tasks from the keepers there are, a leave gives them some. So:
+
+- A keeper that starts compares with all the others.
+- One that has settled compares with whoever *joins* its ring: that node may come from the other
+  side of a partition. Of what both keep it is then told as all keepers are, and what it has
+  learnt of the others before it holds for the tasks that are left to it.
+- When nodes *leave*, it compares with those that keep, or kept, the tasks which it gains by
+  that: they hold what the gone ones held. Of the tasks that it kept already it has all.
+
+A comparison counts on the ring that both see, and also if the other's ring is the smaller one:
+it then takes this keeper for the keeper of more tasks than it is, and shows more of them. Both
+sides may count one comparison. One with a node that is about to join counts when it does, if
+that is soon: until then that node takes entries only from those who are on the ring.
+
+A join thus costs the newcomer one comparison with each scheduler and every other one a single
+one; a leave costs each those with whom it shares what it gains, some 2 · 320 · 3 · 3 / n of
+them at n schedulers. Where a task lost all its keepers at once, holders are given some seconds
+to rebuild the record.
 """
 
 from __future__ import annotations
@@ -13,6 +31,7 @@ from gossipcache.dht.ring import Ring
 from gossipcache.ids import NodeId, TaskId
 
 _MAX_PAST_RINGS = 8
+_MAX_EPOCHS = 64
 
 
 class Settling:
@@ -22,19 +41,29 @@ class Settling:
         self._me = me
         self._config = config
         self.ring = self._with_me(ring)
-        self._settled: Ring | None = None
+        self._base: Ring | None = None
+        """The last ring on which all that it should have was here."""
+        self._joined: dict[NodeId, None] = dict.fromkeys(self._others(self.ring))
+        self._sharing: dict[NodeId, None] = {}
+        """With whom it shares what it gained."""
+        self._expected: dict[NodeId, float] = {}
+        """Nodes compared with that are not on the ring yet, and until when that counts."""
         self._unsettled_since = now
         self._past: list[tuple[Ring, float]] = []
-        """Rings of the last seconds, with the time until which they matter."""
-        self.settle_if_alone()
-
-    def _with_me(self, ring: Ring) -> Ring:
-        return ring if self._me in ring.members else ring.with_members((*ring.members, self._me))
+        """Rings of the last seconds of which some node is gone, and until when they matter."""
+        self._smaller: dict[bytes, frozenset[NodeId]] = {}
+        """Recent rings, by epoch, all of whose members are on the present one."""
+        self._note(self.ring)
+        self._settle_if_done()
 
     @property
     def settled(self) -> bool:
         """Whether the whole present ring is synced."""
-        return self._settled is not None and self._settled.epoch == self.ring.epoch
+        return not self._joined and not self._sharing
+
+    def waiting(self) -> list[NodeId]:
+        """Whom it still has to compare with."""
+        return [*self._joined, *(node for node in self._sharing if node not in self._joined)]
 
     def set_ring(self, ring: Ring, now: float) -> None:
         """Takes the ring of the ACTIVE schedulers."""
@@ -43,34 +72,73 @@ class Settling:
             return
         if self.settled:
             self._unsettled_since = now
-        if set(ring.members) - set(self.ring.members):
-            self._settled = None
-        self._past.append((self.ring, now + self._config.recovery_s))
-        del self._past[:-_MAX_PAST_RINGS]
-        self.ring = ring
-        self.settle_if_alone()
+        before, self.ring = self.ring, ring
+        present = set(ring.members)
+        self._note(ring)
+        self._take_joined(sorted(present.difference(before.members)), now)
+        if not present.issuperset(before.members):
+            self._past.append((before, now + self._config.recovery_s))
+            del self._past[:-_MAX_PAST_RINGS]
+            self._joined = {node: None for node in self._joined if node in present}
+            self._sharing = {node: None for node in self._sharing if node in present}
+            self._take_sharing()
+        if self._base is not None and present.issuperset(self._base.members):
+            self._sharing = {}
+        self._settle_if_done()
 
-    def settle_if_alone(self) -> None:
-        """A lone keeper has nobody to ask."""
-        if self.ring.members == (self._me,):
-            self._settled = self.ring
+    def compared(self, node: NodeId, epoch: bytes, now: float) -> None:
+        """Says that this keeper has all that `node`, on its ring `epoch`, shares with it."""
+        if node in self.ring.members:
+            if epoch in self._smaller:
+                self._joined.pop(node, None)
+                self._sharing.pop(node, None)
+                self._settle_if_done()
+        elif epoch == self.ring.with_members((*self.ring.members, node)).epoch:
+            self._expected[node] = now + self._config.recovery_s
 
-    def settle(self, epoch: bytes) -> None:
-        """Says that all alive schedulers were compared with on the ring `epoch`."""
-        if epoch == self.ring.epoch:
-            self._settled = self.ring
+    def give_up(self) -> None:
+        """Settles though some scheduler could not be compared with."""
+        self._joined, self._sharing = {}, {}
+        self._settle_if_done()
 
     def gives_up_at(self) -> float:
-        """When it settles even though some scheduler could not be compared with."""
+        """When to `give_up`."""
         return self._unsettled_since + self._config.recovery_s
 
     def is_settled(self, task_id: TaskId, now: float) -> bool:
         """Whether the keeper has what there is of `task_id`."""
         count = self._config.replicas
-        if self._settled is None or self._me not in self._settled.keepers(task_id, count):
+        if self._base is None or self._joined or self._me not in self._base.keepers(task_id, count):
             return False
         present = self.ring.members
         return not any(
             now < until and not any(node in present for node in past.keepers(task_id, count))
             for past, until in self._past
         )
+
+    def _others(self, ring: Ring) -> list[NodeId]:
+        return [node for node in ring.members if node != self._me]
+
+    def _with_me(self, ring: Ring) -> Ring:
+        return ring if self._me in ring.members else ring.with_members((*ring.members, self._me))
+
+    def _take_joined(self, joined: list[NodeId], now: float) -> None:
+        self._expected = {node: until for node, until in self._expected.items() if until > now}
+        for node in joined:
+            if node != self._me and self._expected.pop(node, None) is None:
+                self._joined[node] = None
+
+    def _take_sharing(self) -> None:
+        if self._base is not None:
+            gained = self.ring.sharing_gains(self._me, self._base, self._config.replicas)
+            self._sharing.update(dict.fromkeys(gained))
+
+    def _note(self, ring: Ring) -> None:
+        present = frozenset(ring.members)
+        kept = [item for item in self._smaller.items() if item[1] <= present]
+        self._smaller = dict(kept[1 - _MAX_EPOCHS :])
+        self._smaller[ring.epoch] = present
+
+    def _settle_if_done(self) -> None:
+        if self.settled:
+            self._base = self.ring

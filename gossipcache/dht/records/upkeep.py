@@ -1,7 +1,9 @@
 """What a keeper does by itself: after a ring change, for missing copies, and now and then.
 
-After a ring change it exchanges with every other alive scheduler, so that new keepers are given
-what they lack and learn when they have it all; then with one at random each `sync_interval_s`.
+After a ring change it exchanges with those whom `Settling` names, so that new keepers are given
+what they lack and learn when they have it all. Then with one at random of those who keep the
+same tasks, every `sync_interval_s`, and less and less often while that finds nothing (Trickle,
+RFC 6206): who lacks an entry is asked by those who have it.
 """
 
 from __future__ import annotations
@@ -15,13 +17,19 @@ from gossipcache.dht.records.exchange import Exchange, batches
 from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.replication import ReplicationCore
 from gossipcache.dht.records.standing import Standing
-from gossipcache.dht.ring import Ring
 from gossipcache.env import Env
 from gossipcache.ids import NodeId, TaskId
 
 MAX_EXCHANGES = 4
 """Exchanges at a time after a ring change."""
+GATHER_S = 0.25
+"""For how long the ring is to rest before a keeper compares, so that one exchange does for all
+who come at once; `MAX_GATHER_S` at most."""
+MAX_GATHER_S = 1.0
+MAX_CALM = 4
+"""How often the interval between exchanges that find nothing is doubled."""
 _RETRY_S = 0.2
+_MAX_RETRY_S = 1.0
 _HINT_INTERVAL_S = 1.0
 
 
@@ -46,6 +54,7 @@ class Upkeep:
         self._hints: dict[NodeId, dict[TaskId, None]] = {}
         self._hinted = trio.Event()
         self._ring_changed = trio.Event()
+        self._stirred = trio.Event()
 
     async def run(self, synced: trio.Event) -> None:
         """Works until cancelled; sets `synced` when the keeper first has all that it should."""
@@ -58,40 +67,57 @@ class Upkeep:
     def on_ring_change(self) -> None:
         """Says that the core has a new ring."""
         self._ring_changed.set()
+        self._stirred.set()
 
     # After a ring change
 
     async def _settle_loop(self, synced: trio.Event) -> None:
+        settling = self._core.settling
         while True:
             self._ring_changed = trio.Event()
-            if not self._core.settling.settled:
+            if not settling.settled:
                 await self._settle()
-            if self._core.settling.settled:
+            if settling.settled:
                 synced.set()
                 await self._hand_off()
                 await self._ring_changed.wait()
-            else:
-                await trio.sleep(_RETRY_S * self._env.rng.uniform(0.5, 1.5))
+                if not settling.settled:
+                    await self._gather()
+
+    async def _gather(self) -> None:
+        with trio.move_on_after(MAX_GATHER_S):
+            rests = False
+            while not rests:
+                self._ring_changed = trio.Event()
+                with trio.move_on_after(GATHER_S) as rest:
+                    await self._ring_changed.wait()
+                rests = rest.cancelled_caught
 
     async def _settle(self) -> None:
-        ring = self._core.ring
-        waiting = [node for node in self._others(ring) if self._is_alive(node)]
-        failed: list[NodeId] = []
-        limit = trio.CapacityLimiter(MAX_EXCHANGES)
+        """Exchanges until the ring is settled."""
+        settling = self._core.settling
+        retry_s = _RETRY_S
+        while not settling.settled:
+            await self._exchange_with_all(settling.waiting())
+            if trio.current_time() >= settling.gives_up_at():
+                settling.give_up()
+            if not settling.settled:
+                await trio.sleep(retry_s * self._env.rng.uniform(0.5, 1.5))
+                retry_s = min(2 * retry_s, _MAX_RETRY_S)
 
-        async def one(node: NodeId) -> None:
-            async with limit:
-                if not await self._exchange.exchange(node, ring):
-                    failed.append(node)
+    async def _exchange_with_all(self, nodes: list[NodeId]) -> None:
+        """In random order, so that of a pair seldom both ask at once."""
+        self._env.rng.shuffle(nodes)
+        waiting = iter(nodes)
+
+        async def work() -> None:
+            for node in waiting:
+                if node in self._core.settling.waiting():
+                    await self._exchange.exchange(node)
 
         async with trio.open_nursery() as nursery:
-            for node in waiting:
-                nursery.start_soon(one, node)
-        if not failed or trio.current_time() >= self._core.settling.gives_up_at():
-            self._core.settling.settle(ring.epoch)
-
-    def _others(self, ring: Ring) -> list[NodeId]:
-        return [node for node in ring.members if node != self._core.me]
+            for _ in range(min(MAX_EXCHANGES, len(nodes))):
+                nursery.start_soon(work)
 
     async def _hand_off(self) -> None:
         """Entries that this node keeps no more are dropped once all their keepers have them."""
@@ -114,13 +140,25 @@ class Upkeep:
     # Now and then
 
     async def _exchange_loop(self) -> None:
+        calm = 0
         while True:
-            await trio.sleep(self._config.sync_interval_s * self._env.rng.uniform(0.75, 1.25))
-            ring = self._core.ring
-            others = [node for node in self._others(ring) if self._is_alive(node)]
-            if others and self._core.settling.settled:
-                await self._exchange.exchange(self._env.rng.choice(others), ring)
+            rested_at = trio.current_time()
+            interval_s = self._config.sync_interval_s * self._env.rng.uniform(0.75, 1.25)
+            with trio.move_on_at(rested_at + interval_s * 2**calm):
+                await self._stirred.wait()
+                calm = 0
+                await trio.sleep_until(rested_at + interval_s)
+            self._stirred = trio.Event()
+            if self._core.settling.settled:
+                if await self._exchange_with_one() is not True:
+                    calm = 0
+                calm = min(calm + 1, MAX_CALM)
                 await self._hand_off()
+
+    async def _exchange_with_one(self) -> bool | None:
+        view = await self._exchange.view(self._core.ring)
+        others = [node for node in view.sharers() if node != self._core.me and self._is_alive(node)]
+        return await self._exchange.exchange(self._env.rng.choice(others)) if others else True
 
     async def _tidy_loop(self) -> None:
         while True:
@@ -137,6 +175,7 @@ class Upkeep:
         """Remembers that `node` lacks the entry of `task_id`."""
         self._hints.setdefault(node, {})[task_id] = None
         self._hinted.set()
+        self._stirred.set()
 
     async def _hint_loop(self) -> None:
         while True:

@@ -49,7 +49,7 @@ def keeper(
 ) -> ReplicationCore:
     core = ReplicationCore(me, RING, config or RecordConfig(), who_may_delete(policy), 0.0)
     if settled:
-        core.settling.settle(RING.epoch)
+        core.settling.give_up()
     return core
 
 

@@ -12,9 +12,19 @@ ME = NODES[0]
 TASKS = [TaskId(bytes([number, 7]) + bytes(30)) for number in range(256)]
 
 
+def settling_on(*members: NodeId) -> Settling:
+    return Settling(ME, Ring(members), RecordConfig(), 0.0)
+
+
+def compare_with_all(settling: Settling, now: float = 0.0) -> None:
+    for node in settling.waiting():
+        settling.compared(node, settling.ring.epoch, now)
+
+
 def settled_on(*members: NodeId) -> Settling:
-    settling = Settling(ME, Ring(members), RecordConfig(), 0.0)
-    settling.settle(settling.ring.epoch)
+    settling = settling_on(*members)
+    compare_with_all(settling)
+    assert settling.settled
     return settling
 
 
@@ -23,23 +33,71 @@ def kept(ring: Ring) -> list[TaskId]:
 
 
 def test_a_lone_keeper_is_settled_and_always_on_its_ring() -> None:
-    settling = Settling(ME, Ring(), RecordConfig(), 0.0)
+    settling = settling_on()
     assert settling.ring.members == (ME,)
     assert all(settling.is_settled(task_id, 0.0) for task_id in TASKS)
 
 
-def test_a_joining_keeper_is_recovering_until_it_has_compared() -> None:
-    settling = Settling(ME, Ring(NODES[1:4]), RecordConfig(), 0.0)
-    assert not settling.settled
-    assert not any(settling.is_settled(task_id, 0.0) for task_id in TASKS)
-    settling.settle(settling.ring.epoch)
+def test_a_joining_keeper_is_recovering_until_it_has_compared_with_all() -> None:
+    settling = settling_on(*NODES[1:4])
+    for node in NODES[1:4]:
+        assert not settling.settled
+        assert not any(settling.is_settled(task_id, 0.0) for task_id in TASKS)
+        settling.compared(node, settling.ring.epoch, 0.0)
+    assert settling.settled
     assert all(settling.is_settled(task_id, 0.0) for task_id in kept(settling.ring))
 
 
-def test_a_comparison_on_another_ring_does_not_count() -> None:
-    settling = Settling(ME, Ring(NODES[1:4]), RecordConfig(), 0.0)
-    settling.settle(Ring(NODES[1:4]).epoch)
+def test_a_comparison_with_one_who_sees_more_or_others_does_not_count() -> None:
+    settling = settling_on(*NODES[1:4])
+    settling.compared(NODES[1], Ring(NODES[:5]).epoch, 0.0)
+    settling.compared(NODES[1], Ring((*NODES[:3], NODES[6])).epoch, 0.0)
+    assert NODES[1] in settling.waiting()
+
+
+def test_a_comparison_with_one_who_has_not_heard_of_a_joiner_yet_counts() -> None:
+    settling = settling_on(*NODES[1:4])
+    settling.set_ring(Ring(NODES[:5]), 0.0)
+    settling.compared(NODES[1], Ring(NODES[:4]).epoch, 0.0)
+    assert NODES[1] not in settling.waiting()
+
+
+def test_a_ring_of_before_a_leave_is_not_smaller() -> None:
+    settling = settling_on(*NODES[1:4])
+    settling.set_ring(Ring(NODES[:3]), 0.0)
+    settling.compared(NODES[1], Ring(NODES[:4]).epoch, 0.0)
+    assert NODES[1] in settling.waiting()
+
+
+def test_whoever_comes_may_bring_records() -> None:
+    settling = settled_on(*NODES[:3])
+    settling.set_ring(Ring(NODES[:4]), 1.0)
+    assert settling.waiting() == [NODES[3]]
+    assert not any(settling.is_settled(task_id, 1.0) for task_id in TASKS)
+    settling.compared(NODES[3], settling.ring.epoch, 1.0)
+    assert all(settling.is_settled(task_id, 1.0) for task_id in kept(settling.ring))
+
+
+def test_who_compared_before_it_joined_unsettles_nobody() -> None:
+    settling = settled_on(*NODES[:3])
+    settling.compared(NODES[3], Ring(NODES[:4]).epoch, 1.0)
+    settling.set_ring(Ring(NODES[:4]), 2.0)
+    assert settling.settled
+
+
+def test_a_comparison_before_the_join_is_soon_too_old() -> None:
+    settling = settled_on(*NODES[:3])
+    settling.compared(NODES[3], Ring(NODES[:4]).epoch, 1.0)
+    settling.set_ring(Ring(NODES[:4]), 60.0)
+    assert settling.waiting() == [NODES[3]]
+
+
+def test_who_leaves_and_comes_back_is_compared_with() -> None:
+    settling = settled_on(*NODES[:4])
+    settling.set_ring(Ring(NODES[:3]), 1.0)
+    settling.set_ring(Ring(NODES[:4]), 2.0)
     assert not settling.settled
+    assert settling.waiting() == [NODES[3]]
 
 
 def test_after_a_death_it_knows_only_what_it_kept_before() -> None:
@@ -50,19 +108,23 @@ def test_after_a_death_it_knows_only_what_it_kept_before() -> None:
     assert gained
     assert all(settling.is_settled(task_id, 1.0) for task_id in before)
     assert not any(settling.is_settled(task_id, 1.0) for task_id in gained)
+    compare_with_all(settling, 1.0)
+    assert all(settling.is_settled(task_id, 1.0) for task_id in gained)
 
 
-def test_whoever_comes_may_bring_records() -> None:
-    settling = settled_on(*NODES[:3])
-    settling.set_ring(Ring(NODES[:4]), 1.0)
-    assert not any(settling.is_settled(task_id, 1.0) for task_id in TASKS)
+def test_after_a_death_only_those_are_asked_who_share_what_is_gained() -> None:
+    many = [NodeId(bytes([number // 256, number % 256]) * 8) for number in range(2000)]
+    settling = Settling(many[0], Ring(many), RecordConfig(), 0.0)
+    compare_with_all(settling)
+    settling.set_ring(Ring(many[:-1]), 1.0)
+    assert len(settling.waiting()) < 20
 
 
 def test_where_all_keepers_were_lost_holders_get_some_seconds() -> None:
     settling = settled_on(*NODES)
     before = settling.ring
     settling.set_ring(Ring(NODES[:4]), 1.0)
-    settling.settle(settling.ring.epoch)
+    compare_with_all(settling, 1.0)
     lost = [
         task_id
         for task_id in kept(settling.ring)
