@@ -33,7 +33,8 @@ class SwimConfig:
     gossip_interval_s: float = 0.2
     gossip_fanout: int = 3
     sync_interval_s: float = 20.0
-    """How often the digest-first push/pull with a random member runs."""
+    """How often the digest-first push/pull with a random member runs while no answer to a ping
+    says that views agree; where they are found to differ it runs at once."""
     reconnect_interval_s: float = 5.0
     """How often a dead member or a seed is tried again, so that partitions heal by themselves."""
     retain_dead_s: float = 24 * 3600.0
@@ -56,6 +57,7 @@ class RecordConfig:
     """How long a read waits for the first two keepers before it asks the next."""
     recovery_s: float = 10.0
     sync_interval_s: float = 10.0
+    """How often a keeper compares with another; up to 16 times as long while it finds nothing."""
     max_records: int = 5_000_000
 
 

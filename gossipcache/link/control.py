@@ -32,7 +32,8 @@ R = TypeVar("R", bound=Message)
 
 IDLE_S = 60.0
 """A connection that carries nothing for this long is closed by the side that dialled."""
-KEEPALIVE_S = 10.0
+LOOK_S = 10.0
+"""How often a connection is looked at: whether it is idle, or half-open while somebody waits."""
 PONG_TIMEOUT_S = 5.0
 OUTBOX_SIZE = 32
 
@@ -81,6 +82,8 @@ class ControlLink:
         self._calls: dict[int, trio.CancelScope] = {}
         self._told = 0
         self._used_at = trio.current_time()
+        self._unheard = False
+        """Whether nothing came since something was last asked or told."""
         self._ended = False
         self._failure: GossipcacheError | None = None
         self._name = f"{self.peer.node_id.hex()} at {self.peer.remote}"
@@ -101,7 +104,7 @@ class ControlLink:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                for part in (self._write, self._keep_alive, self._read):
+                for part in (self._write, self._look_after, self._read):
                     nursery.start_soon(self._run_part, part)
         finally:
             self._ended = True
@@ -121,7 +124,7 @@ class ControlLink:
 
     async def request(self, message: Message, reply: type[R]) -> R:
         """The remote's answer. Raises its error, `NodeUnreachable`, `Busy` or `ProtocolError`."""
-        self._check_open()
+        self._begin()
         call_id, data = self._core.request(message, reply)
         waiter = self._waiters[call_id] = _Waiter()
         try:
@@ -136,12 +139,13 @@ class ControlLink:
 
     async def notify(self, message: Message) -> None:
         """Tells the remote `message`. Raises `NodeUnreachable`."""
-        self._check_open()
+        self._begin()
         await self._post(self._core.notice(message))
 
-    def _check_open(self) -> None:
+    def _begin(self) -> None:
         if not self.is_open:
             raise NodeUnreachable(f"the connection to {self._name} has ended")
+        self._unheard = True
 
     async def _post(self, data: bytes) -> None:
         self._used_at = trio.current_time()
@@ -169,6 +173,7 @@ class ControlLink:
             if isinstance(message, PieceArrived):
                 raise ProtocolError("a piece on a control connection")
             self._used_at = trio.current_time()
+            self._unheard = False
             self._perform(self._core.receive(message))
 
     def _perform(self, effects: list[Effect]) -> None:
@@ -242,20 +247,27 @@ class ControlLink:
         finally:
             self._told -= 1
 
-    async def _keep_alive(self) -> None:
-        """Finds half-open connections, and closes those that nobody uses."""
+    async def _look_after(self) -> None:
+        """Closes a connection that nobody uses, and finds out whether one is half-open on which
+        nothing came since it was used. One that rests carries nothing: membership watches the
+        nodes."""
         heard_bytes = -1
         while True:
-            await trio.sleep(KEEPALIVE_S)
+            await trio.sleep(LOOK_S)
             idle_s = trio.current_time() - self._used_at
+            if self._core.busy or self._unheard:
+                if heard_bytes == self._connection.stream.received_bytes:
+                    await self._check_alive()
             # Both sides close idle ones, the acceptor later: the dialler's part may be lost.
-            if not self._core.busy and idle_s >= IDLE_S * (1 if self._connection.dialled else 2):
+            elif idle_s >= IDLE_S * (1 if self._connection.dialled else 2):
                 self._ended = True
                 return
-            if heard_bytes == self._connection.stream.received_bytes:
-                with trio.move_on_after(PONG_TIMEOUT_S) as waiting:
-                    await self._connection.ping()
-                if waiting.cancelled_caught:
-                    self._metrics.count("link_half_open")
-                    raise NodeUnreachable(f"{self.peer.remote} does not answer any more")
             heard_bytes = self._connection.stream.received_bytes
+
+    async def _check_alive(self) -> None:
+        with trio.move_on_after(PONG_TIMEOUT_S) as waiting:
+            await self._connection.ping()
+        if waiting.cancelled_caught:
+            self._metrics.count("link_half_open")
+            raise NodeUnreachable(f"{self.peer.remote} does not answer any more")
+        self._unheard = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from gossipcache.errors import NodeUnreachable
+from gossipcache.errors import NodeUnreachable, TimedOut
 from gossipcache.link.admission import Antechamber, Stranger
 from tests.link.harness import LinkNode, env_over, make_node, serving
 from tests.link.memory import MemoryNetwork
@@ -56,6 +56,20 @@ async def test_a_half_open_connection_is_noticed(autojump_clock: object) -> None
         assert await one.ask(two) == "HI"
 
 
+async def test_a_half_open_connection_is_noticed_by_short_requests(
+    autojump_clock: object,
+) -> None:
+    network, one, two = two_nodes()
+    async with serving(one, two, network=network):
+        await one.ask(two)
+        for end in network.streams[0]:
+            end.frozen = True
+        with pytest.raises(TimedOut):
+            await one.ask(two, timeout_s=1)
+        await trio.sleep(30)
+        assert one.refused == [two.node_id]
+
+
 async def test_a_node_that_dies_is_noticed_at_once(autojump_clock: object) -> None:
     network, one, two = two_nodes()
     async with serving(one, two, network=network), trio.open_nursery() as nursery:
@@ -102,3 +116,13 @@ def test_the_antechamber_evicts_the_oldest_of_the_largest_crowd() -> None:
     room.leave(last)
     room.leave(last)
     assert len(room) == 3
+
+
+async def test_a_connection_that_rests_sends_nothing(autojump_clock: object) -> None:
+    network, one, two = two_nodes()
+    async with serving(one, two, network=network):
+        await one.ask(two)
+        sent = [len(end.sent) for end in network.streams[0]]
+        await trio.sleep(55)
+        assert [len(end.sent) for end in network.streams[0]] == sent
+        assert two.metrics.value("link_opened") == 1

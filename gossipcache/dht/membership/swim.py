@@ -70,6 +70,8 @@ class SwimCore:
         self._metrics = metrics
         self._seeds = seeds
         self._seed_nodes: dict[Address, NodeId] = {}
+        self._agreed = False
+        """Whether an ack said, since the last sync tick, that another view is like this one."""
         self._effects: list[Effect] = []
         self._probes_successor = False
         self._timers = Timers()
@@ -121,6 +123,7 @@ class SwimCore:
             case Ack():
                 if (reached := self._prober.acked(message.sequence, sender)) is not None:
                     self.view.answered(reached)
+                    self._agreed |= not message.differs and not len(self.view.queue)
                 if message.outdated:
                     self._courier.post(Gossip, source, sender, with_own_record=True)
                 if message.differs:
@@ -323,9 +326,12 @@ class SwimCore:
             self._courier.post(Gossip, member.address, member.node_id)
 
     def _sync_tick(self, now: float) -> None:
+        """Pings compare views all the time; push/pull is for when their answers stay away."""
         self._timers.set(("sync-tick", 0), now + self._config.sync_interval_s)
-        for member in self.table.sample(1):
-            self._emit(RequestSync(member.node_id))
+        agreed, self._agreed = self._agreed, False
+        if not agreed:
+            for member in self.table.sample(1):
+                self._emit(RequestSync(member.node_id))
 
     def _catch_up(self) -> None:
         """Asks a seed, which hears of everybody who joins, or somebody else: they share the

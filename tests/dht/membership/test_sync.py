@@ -108,3 +108,12 @@ def test_views_that_differ_after_gossip_came_to_rest_are_merged_within_seconds()
     cluster.log.clear()
     cluster.run_until(lambda: cluster.agree([0, 1, 2, 3, 5]), limit_s=6)
     assert any(isinstance(effect, RequestSync) for _, _, effect in cluster.log)
+
+
+def test_views_that_agree_are_not_compared_again_over_a_link() -> None:
+    cluster = VirtualCluster()
+    cluster.grow(6)
+    cluster.run(60)
+    cluster.log.clear()
+    cluster.run(300)
+    assert not any(isinstance(effect, RequestSync) for _, _, effect in cluster.log)
