@@ -1,7 +1,7 @@
 """Control connections between bare nodes: dialled on demand, kept while they are used.
 
 What is modelled is what membership and records can tell: round trips and bytes, refusals and
-resets as evidence, half-open connections found by keep-alives, the limits of time. Frames,
+resets as evidence, half-open connections found by who waits, the limits of time. Frames,
 handshakes and windows are not.
 """
 
@@ -18,7 +18,7 @@ import msgspec
 from gossipcache.errors import GossipcacheError, NodeUnreachable, TimedOut
 from gossipcache.ids import Address, NodeId
 from gossipcache.link.connection import HANDSHAKE_TIMEOUT_S
-from gossipcache.link.control import IDLE_S, KEEPALIVE_S, PONG_TIMEOUT_S
+from gossipcache.link.control import IDLE_S, LOOK_S, PONG_TIMEOUT_S
 from gossipcache.messages.link import Notice, Reply, Request
 from gossipcache.wire import Message, encode
 from sim.bare.network import BareHost, BareNetwork
@@ -79,6 +79,8 @@ class Link:
         self._sent: tuple[deque[_Sent], deque[_Sent]] = (deque(), deque())
         self._stalled: list[tuple[End, int, Callable[..., None], tuple[Any, ...]]] = []
         self._waiting: dict[Outcome[Any], End] = {}
+        self._unheard: set[End] = set()
+        """To whom nothing came since they last asked or told something."""
         self._broken = False
 
     @property
@@ -94,10 +96,12 @@ class Link:
     def ask(self, end: End, message: Message, answered: Outcome[Any]) -> None:
         """Sends a request of `end`; the answer settles `answered`."""
         self._waiting[answered] = end
+        self._uses(end)
         self._carry(end, Request, message, self._asked, end, message, answered)
 
     def tell(self, end: End, message: Message) -> None:
         """Sends a notice of `end`."""
+        self._uses(end)
         self._carry(end, Notice, message, self._told, end, message)
 
     def close(self) -> None:
@@ -117,12 +121,20 @@ class Link:
             end.report_refused(node)
 
     def suspect(self) -> None:
-        """Something may have cut the ends off from each other: keep-alives will tell."""
+        """Something may have cut the ends off from each other: who waits will find out."""
         for end in self._ends:
-            if self.is_open and not end.is_dead:
-                self._network.timeline.push(
-                    self._tick_after(self._network.timeline.now), self._keep_alive, end
-                )
+            if end in self._unheard:
+                self._look_later(end)
+
+    def _uses(self, end: End) -> None:
+        self._unheard.add(end)
+        if self._is_cut_off():
+            self._look_later(end)
+
+    def _look_later(self, end: End) -> None:
+        if self.is_open and not end.is_dead:
+            tick = self._tick_after(self._network.timeline.now)
+            self._network.timeline.push(tick, self._check_alive, end)
 
     def _asked(self, end: End, message: Message, answered: Outcome[Any]) -> None:
         peer = self.other(end)
@@ -193,14 +205,15 @@ class Link:
         if self._broken:
             return
         if not receiver.is_dead:
+            self._unheard.discard(receiver)
             receiver.step(work, *args)
         elif receiver.host.is_silent:
             receiver.host.missed += 1
         else:
             self.reset(receiver)
 
-    def _keep_alive(self, end: End) -> None:
-        if self.is_open and not end.is_dead and self._is_cut_off():
+    def _check_alive(self, end: End) -> None:
+        if self.is_open and not end.is_dead and end in self._unheard and self._is_cut_off():
             until = self._network.timeline.now + PONG_TIMEOUT_S
             self._network.timeline.push(until, self._give_up, end)
 
@@ -224,7 +237,7 @@ class Link:
         )
 
     def _tick_after(self, when: float) -> float:
-        return self._opened_at + KEEPALIVE_S * math.ceil((when - self._opened_at) / KEEPALIVE_S)
+        return self._opened_at + LOOK_S * math.ceil((when - self._opened_at) / LOOK_S)
 
     def _end(self, error: GossipcacheError | None) -> None:
         self._broken = True
