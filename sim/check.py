@@ -31,13 +31,12 @@ async def watch(world: World) -> None:
     none is beyond what the member itself ever claimed; and no node shows a task again that it
     was said to have dropped."""
     watched: dict[Incarnation, None] = {}
-    claimed: dict[str, int] = {}
     async with trio.open_nursery() as nursery:
         while True:
             for life in _running(world):
                 if life not in watched:
                     watched[life] = None
-                    nursery.start_soon(_watch_view, world, life, claimed)
+                    nursery.start_soon(_watch_view, world, life)
             _check_deleted(world)
             await trio.sleep(WATCH_INTERVAL_S)
 
@@ -47,14 +46,14 @@ def _running(world: World) -> list[Incarnation]:
     return [life for life in lives if life is not None and life.started.is_set()]
 
 
-async def _watch_view(world: World, life: Incarnation, claimed: dict[str, int]) -> None:
+async def _watch_view(world: World, life: Incarnation) -> None:
     membership = life.node.services.membership
     seen, epoch = -1, b""
     while True:
         seen = await membership.wait_change(seen)
         if life.is_ending:
             return
-        _check_view(world, life, claimed)
+        _check_view(world, life)
         ring = membership.ring
         if ring.epoch != epoch:
             epoch = ring.epoch
@@ -62,22 +61,27 @@ async def _watch_view(world: World, life: Incarnation, claimed: dict[str, int]) 
             world.witness.rings(life.process.name, epoch.hex(), keepers)
 
 
-def _check_view(world: World, life: Incarnation, claimed: dict[str, int]) -> None:
-    viewer = life.process.name
+def _check_view(world: World, life: Incarnation) -> None:
+    viewer, witness = life.process.name, world.witness
     for view in life.node.members():
         if world.chronicle is not None:
             world.chronicle.viewed(world.clock.now, viewer, view.name, view.state)
-        news = world.witness.sees(life, viewer, view.id, view.name, view.incarnation)
-        if not news or view.incarnation <= claimed.get(view.id, 0):
+        news = witness.sees(life, viewer, view.id, view.name, view.incarnation)
+        if not news or view.incarnation <= witness.claims(view.id, 0):
             continue
+        lives = _lives_of(world, view.id)
         # One that is dead by now may have claimed more than was ever looked at.
-        machine = world.machines[world.name_of(view.id)]
-        if machine.life is None or not machine.life.started.is_set() or not machine.is_up:
+        if not all(each.started.is_set() and not each.is_ending for each in lives):
             continue
-        mine = _own_incarnation(machine.life)
-        claimed[view.id] = max(claimed.get(view.id, 0), mine)
-        if view.incarnation > mine:
+        mine = max(_own_incarnation(each) for each in lives)
+        if view.incarnation > witness.claims(view.id, mine):
             world.report(f"on {viewer} {view.name} has an incarnation it never claimed")
+
+
+def _lives_of(world: World, node_id: str) -> list[Incarnation]:
+    """The last processes with this key: one, unless the key was copied."""
+    machines = [m for m in world.machines.values() if m.identity.node_id.hex() == node_id]
+    return [machine.life for machine in machines if machine.life is not None]
 
 
 def _own_incarnation(life: Incarnation) -> int:

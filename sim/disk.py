@@ -13,14 +13,18 @@ from __future__ import annotations
 import errno
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Literal
 
-from gossipcache.env import Buffer, FileStamp, OpenMode
+from gossipcache.env import FileStamp, OpenMode
 from gossipcache.errors import NoSpace
 from sim import tree
+from sim.file import SimFile
 from sim.medium import (
     FIRST_INSTANT_NS,
+    Defects,
     DiskTiming,
     FileInode,
     FolderInode,
@@ -31,6 +35,8 @@ from sim.medium import (
     used_bytes,
 )
 
+__all__ = ["DiskCrashed", "SimDisk", "SimFile"]
+
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 DEFAULT_CAPACITY_BYTES = 1 << 40
@@ -38,75 +44,6 @@ DEFAULT_CAPACITY_BYTES = 1 << 40
 
 class DiskCrashed(BaseException):
     """The process that uses this disk is dead. No `except Exception` outlives a `kill -9`."""
-
-
-class SimFile:
-    """An open file of a `SimDisk`."""
-
-    def __init__(self, disk: SimDisk, inode: FileInode, path: PurePath, writable: bool) -> None:
-        self._disk = disk
-        self._inode = inode
-        self.path = path
-        self._writable = writable
-        self._closed = False
-        disk.open_files += 1
-
-    def read_at(self, offset: int, count: int) -> bytes:
-        """Up to `count` bytes from `offset`; fewer only at the end of the file."""
-        self._check()
-        return self._disk.read(self._inode, offset, count)
-
-    def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Fills `buffer` from `offset`; returns the number of bytes, short only at the end."""
-        data = self.read_at(offset, len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def write_at(self, offset: int, data: Buffer) -> None:
-        """Writes all of `data` at `offset`. Raises `NoSpace`."""
-        self._check(write=True)
-        self._disk.write(self._inode, self.path, offset, bytes(data))
-
-    def write_past_cache(self, offset: int, data: Buffer) -> None:
-        """The same: durable only after a `sync`."""
-        self.write_at(offset, data)
-
-    def allocate(self, size: int) -> None:
-        """Makes the file `size` bytes long. Raises `NoSpace`."""
-        self.truncate(size)
-
-    def truncate(self, size: int) -> None:
-        """Makes the file exactly `size` bytes long."""
-        self._check(write=True)
-        self._disk.resize(self._inode, self.path, size)
-
-    def size(self) -> int:
-        """The file's length in bytes."""
-        self._check()
-        return len(self._inode.data)
-
-    def sync(self) -> None:
-        """Returns when all writes are durable."""
-        self._check()
-        self._disk.sync(self._inode)
-
-    def is_rotten(self, offset: int, count: int) -> bool:
-        """Whether one of `count` bytes from `offset` decayed on the medium."""
-        return any(offset <= at < offset + count for at in self._inode.rotten)
-
-    def fileno(self) -> None:
-        """There is no descriptor."""
-
-    def close(self) -> None:
-        """Releases the file; a second call does nothing."""
-        if not self._closed:
-            self._closed = True
-            self._disk.open_files -= 1
-
-    def _check(self, *, write: bool = False) -> None:
-        self._disk.check_alive()
-        if self._closed or (write and not self._writable):
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF), str(self.path))
 
 
 class SimDisk:
@@ -132,10 +69,22 @@ class SimDisk:
         self._used_bytes = used_bytes(self.medium.root)
         self._cost_s = 0.0
         self._crash_at: int | None = None
-        self._failures: dict[str, list[OSError]] = {}
         self._dead = False
 
     # Faults and observation.
+
+    @contextmanager
+    def unhindered(self) -> Iterator[None]:
+        """What is done inside meets no fault and no limit, and costs no time: it is done to the
+        disk by the simulation, not by the process."""
+        medium, cost_s = self.medium, self._cost_s
+        held = medium.defects, medium.capacity_bytes
+        medium.defects, medium.capacity_bytes = Defects(), DEFAULT_CAPACITY_BYTES
+        try:
+            yield
+        finally:
+            medium.defects, medium.capacity_bytes = held
+            self._cost_s = cost_s
 
     def crash(self, *, power_loss: bool = True, rng: random.Random | None = None) -> SimDisk:
         """Ends this process's use; the disk as its next process finds it.
@@ -143,11 +92,16 @@ class SimDisk:
         With `power_loss` unsynced changes are lost: all of them, or with `rng` some.
         """
         self._dead = True
-        if power_loss:
-            self._bite("power_loss", lose_unsynced(self.medium.root, rng))
         survivor = SimDisk(medium=self.medium)
         survivor.bites = self.bites
+        if power_loss:
+            survivor.lose_unsynced(rng)
         return survivor
+
+    def lose_unsynced(self, rng: random.Random | None = None) -> None:
+        """Loses what is not synced: all of it, or with `rng` some."""
+        self.bite("power_loss", lose_unsynced(self.medium.root, rng))
+        self._used_bytes = used_bytes(self.medium.root)
 
     def crash_at(self, operation: int) -> None:
         """The process dies *instead of* making its change number `operation` (from 1)."""
@@ -155,7 +109,7 @@ class SimDisk:
 
     def fail(self, kind: str, code: int = errno.EIO, count: int = 1) -> None:
         """The next `count` operations of `kind` (read, write, sync, rename, …) raise `OSError`."""
-        self._failures.setdefault(kind, []).extend(
+        self.medium.defects.failing.setdefault(kind, []).extend(
             OSError(code, os.strerror(code)) for _ in range(count)
         )
 
@@ -165,7 +119,7 @@ class SimDisk:
         for content in (inode.data, inode.durable):
             if offset < len(content):
                 content[offset] ^= 1
-        inode.rotten.add(offset)
+        inode.rot(range(offset, offset + 1))
 
     def take_cost_s(self) -> float:
         """The virtual time that the operations since the last call took."""
@@ -186,15 +140,17 @@ class SimDisk:
     def read(self, inode: FileInode, offset: int, count: int) -> bytes:
         """The bytes of a file."""
         self._charge("read", count)
-        if inode.rotten and any(offset <= at < offset + count for at in inode.rotten):
-            self._bite("rot")
+        if inode.is_rotten(offset, count):
+            self.bite("rot")
         return bytes(inode.data[offset : offset + count])
 
     def write(self, inode: FileInode, path: PurePath, offset: int, data: bytes) -> None:
         """Writes bytes of a file."""
         self._changing("write", inode.number, offset, data)
         self._reserve(path, max(0, offset + len(data) - len(inode.data)), inode)
-        inode.write(offset, data)
+        if not self.medium.defects.divert(inode, offset, data):
+            inode.write(offset, data)
+        self.check_alive()  # a machine that lost power in this write
         self._touch(inode)
 
     def resize(self, inode: FileInode, path: PurePath, size: int) -> None:
@@ -206,8 +162,15 @@ class SimDisk:
 
     def sync(self, inode: FileInode | FolderInode) -> None:
         """Makes the changes of one file or folder durable."""
-        self._changing("sync", inode.number)
-        self._cost_s += self.medium.timing.sync_s
+        try:
+            self._changing("sync", inode.number)
+        except OSError:
+            if isinstance(inode, FileInode):
+                inode.fail_sync()
+            raise
+        if self.medium.defects.sync_delay_s:
+            self.bite("slow_sync")
+        self._cost_s += self.medium.timing.sync_s + self.medium.defects.sync_delay_s
         inode.sync()
 
     # `gossipcache.env.Disk`.
@@ -363,14 +326,21 @@ class SimDisk:
 
     def _lookup(self, path: PurePath) -> Inode:
         self.check_alive()
+        self._miss(path)
         return tree.lookup(self.medium.root, path)
 
     def _parent(self, path: PurePath) -> tuple[FolderInode, str]:
         self.check_alive()
         return tree.parent(self.medium.root, path)
 
+    def _miss(self, path: PurePath) -> None:
+        """Counts that somebody looks for a file that vanished."""
+        if path in self.medium.defects.vanished:
+            self.bite("vanished")
+
     def _file(self, path: PurePath) -> FileInode:
         self.check_alive()
+        self._miss(path)
         return tree.file_at(self.medium.root, path)
 
     def _folder(self, path: PurePath) -> FolderInode:
@@ -386,20 +356,23 @@ class SimDisk:
             self._dead = True
             self.check_alive()
         self._charge(kind, len(data))
+        if self.medium.defects.read_only:
+            self.bite("read_only")
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         if self.medium.observer is not None:
             self.medium.observer(kind, inode, offset, data)
 
     def _charge(self, kind: str, count: int) -> None:
         timing = self.medium.timing
         self._cost_s += timing.operation_s + count / timing.bytes_per_s
-        waiting = self._failures.get(kind)
+        waiting = self.medium.defects.failing.get(kind)
         if waiting:
-            self._bite(f"{kind}_error")
+            self.bite(f"{kind}_error")
             raise waiting.pop(0)
 
     def _reserve(self, path: PurePath, growth: int, inode: FileInode) -> None:
         if growth > 0 and self._used_bytes + growth > self.medium.capacity_bytes:
-            self._bite("no_space")
+            self.bite("no_space")
             raise NoSpace(f"no room to write {path} (the simulated disk is full)")
         if inode.names:
             self._used_bytes += growth
@@ -443,5 +416,6 @@ class SimDisk:
     def _touch(self, inode: Inode) -> None:
         inode.mtime_ns = inode.ctime_ns = self._now_ns()
 
-    def _bite(self, kind: str, times: int = 1) -> None:
+    def bite(self, kind: str, times: int = 1) -> None:
+        """Counts that a fault of `kind` took effect."""
         self.bites[kind] = self.bites.get(kind, 0) + times

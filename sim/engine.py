@@ -22,6 +22,7 @@ from trio._core import _run as trio_run
 
 from sim.clock import SimClock
 from sim.entropy import NoSockets, Streams, controlled
+from sim.heap import Timer
 
 R = TypeVar("R")
 
@@ -61,7 +62,14 @@ class Process:
         """What `os.urandom` draws from in its tasks."""
         self.held_wakeups = 0
         """How many wake-ups were ever kept back."""
+        self.late_steps = 0
+        """How many steps ever waited for a slow processor."""
         self._held: list[trio.lowlevel.Task] | None = None
+        self._clock: SimClock | None = None
+        self._step_s = 0.0
+        self._free_at = 0.0
+        self._waiting: deque[trio.lowlevel.Task] = deque()
+        self._turn: Timer | None = None
 
     @property
     def is_held(self) -> bool:
@@ -74,7 +82,7 @@ class Process:
         Held for ever it is SIGKILL: not even a `finally` block runs.
         """
         queue = _runner().runq
-        self._held = self._held or []
+        self._held = [*(self._held or []), *self._take_waiting()]
         for task in [task for task in queue if task.context.get(PROCESS) is self]:
             queue.remove(task)
             self._held.append(task)
@@ -85,13 +93,45 @@ class Process:
         for task in held:
             _runner().runq.append(task)
 
+    def slow_down(self, clock: SimClock, step_s: float) -> None:
+        """From now on each step of a task occupies the process's one core for `step_s` virtual
+        seconds; tasks that could run meanwhile wait their turn. 0 ends it."""
+        self._clock, self._step_s = clock, step_s
+        if not step_s:
+            for task in self._take_waiting():
+                _runner().runq.append(task)
+
     def keeps(self, task: trio.lowlevel.Task) -> bool:
         """Whether `task`, now runnable, is kept back."""
-        if self._held is None:
+        if self._held is not None:
+            self.held_wakeups += 1
+            self._held.append(task)
+            return True
+        return self._clock is not None and self._step_s > 0.0 and self._waits(self._clock, task)
+
+    def _waits(self, clock: SimClock, task: trio.lowlevel.Task) -> bool:
+        """Books the core for one step of `task`, or queues it while the core is occupied."""
+        if not self._waiting and clock.now >= self._free_at:
+            self._free_at = clock.now + self._step_s
             return False
-        self.held_wakeups += 1
-        self._held.append(task)
+        self.late_steps += 1
+        self._waiting.append(task)
+        if self._turn is None:
+            self._turn = clock.call_at(self._free_at, self._next_step, clock)
         return True
+
+    def _next_step(self, clock: SimClock) -> None:
+        task = self._waiting.popleft()
+        self._free_at = clock.now + self._step_s
+        self._turn = clock.call_at(self._free_at, self._next_step, clock) if self._waiting else None
+        _runner().runq.take(task)
+
+    def _take_waiting(self) -> list[trio.lowlevel.Task]:
+        waiting, self._waiting = list(self._waiting), deque()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        return waiting
 
 
 PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
@@ -105,7 +145,11 @@ class ProcessQueue(deque[trio.lowlevel.Task]):
         """Called by Trio when `task` becomes runnable."""
         process = task.context.get(PROCESS)
         if process is None or not process.keeps(task):
-            super().append(task)
+            self.take(task)
+
+    def take(self, task: trio.lowlevel.Task) -> None:
+        """Lets `task` run in the next pass of the loop."""
+        super().append(task)
 
 
 class WorldStopped(Exception):

@@ -19,6 +19,11 @@ class Timer:
         self._work: Work | None = work
         self._args = args
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether the event is still to happen."""
+        return self._work is not None
+
     def cancel(self) -> None:
         """The event will not happen."""
         self._work = None

@@ -10,9 +10,12 @@ or in neither.
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Protocol
 
 SECTOR_BYTES = 512
 FIRST_INSTANT_NS = 1_700_000_000 * 10**9
@@ -54,15 +57,25 @@ class FileInode(Inode):
     durable: bytearray = field(default_factory=bytearray)
     pending: list[PendingWrite | PendingResize] = field(default_factory=list)
     names: int = 0
-    rotten: set[int] = field(default_factory=set)
-    """Offsets whose byte decayed and has not been overwritten."""
+    rotten: list[range] = field(default_factory=list)
+    """Offsets whose bytes are not what was written there, and were not overwritten since."""
 
     def write(self, offset: int, data: bytes) -> None:
         """Puts `data` at `offset`."""
         change = PendingWrite(offset, data)
         _apply(self.data, change)
         self.pending.append(change)
-        self.rotten = {at for at in self.rotten if not offset <= at < offset + len(data)}
+        if self.rotten:
+            self.rotten = _without(self.rotten, range(offset, offset + len(data)))
+
+    def rot(self, place: range) -> None:
+        """The bytes at `place` are no longer what was written there."""
+        if place:
+            self.rotten.append(place)
+
+    def is_rotten(self, offset: int, count: int) -> bool:
+        """Whether one of `count` bytes from `offset` is not what was written there."""
+        return any(each.start < offset + count and offset < each.stop for each in self.rotten)
 
     def resize(self, size: int) -> None:
         """Cuts or zero-fills to `size` bytes."""
@@ -74,6 +87,10 @@ class FileInode(Inode):
         """Makes all changes durable."""
         for change in self.pending:
             _apply(self.durable, change)
+        self.pending.clear()
+
+    def fail_sync(self) -> None:
+        """The sync failed: the changes are still seen, but nothing will ever make them durable."""
         self.pending.clear()
 
     def lose_unsynced(self, rng: random.Random | None) -> int:
@@ -152,6 +169,38 @@ class DiskTiming:
     bytes_per_s: float = 1e9
 
 
+class Diversion(Protocol):
+    """Something else happens instead of a write."""
+
+    taken: bool
+    """Whether it has happened."""
+
+    def takes(self, inode: FileInode, offset: int, data: bytes) -> bool:
+        """Whether this write was its case; what was to happen has happened then."""
+
+
+@dataclass(slots=True)
+class Defects:
+    """The faults armed on a medium; they outlive the processes that meet them."""
+
+    failing: dict[str, list[OSError]] = field(default_factory=dict)
+    """What the next operations of each kind raise."""
+    read_only: bool = False
+    sync_delay_s: float = 0.0
+    diversions: list[Diversion] = field(default_factory=list)
+    """Asked in turn at each write; one that took a write is spent."""
+    vanished: dict[PurePath, None] = field(default_factory=dict)
+    """Files that are gone without anybody having removed them."""
+
+    def divert(self, inode: FileInode, offset: int, data: bytes) -> bool:
+        """Whether a diversion took this write."""
+        for each in self.diversions:
+            if each.takes(inode, offset, data):
+                self.diversions.remove(each)
+                return True
+        return False
+
+
 @dataclass(slots=True)
 class Medium:
     """What outlives the process: the tree, its size limit, and the faults armed on it."""
@@ -162,6 +211,15 @@ class Medium:
     next_inode: int = 2
     now_ns: int = FIRST_INSTANT_NS
     observer: WriteObserver | None = None
+    defects: Defects = field(default_factory=Defects)
+
+    def image(self) -> Medium:
+        """A copy of what is durable now, on a sound medium."""
+        root = copy.deepcopy(self.root)
+        lose_unsynced(root, None)
+        return Medium(
+            root, self.capacity_bytes, self.timing, self.next_inode, self.now_ns, self.observer
+        )
 
 
 def lose_unsynced(root: FolderInode, rng: random.Random | None) -> int:
@@ -189,11 +247,11 @@ def lose_unsynced(root: FolderInode, rng: random.Random | None) -> int:
 
 def used_bytes(root: FolderInode) -> int:
     """Bytes of all files under `root`, hard links counted once."""
-    return sum(len(inode.data) for inode in _files(root).values())
+    return sum(len(inode.data) for inode in files_in(root).values())
 
 
 def _count_names(root: FolderInode) -> None:
-    files = _files(root)
+    files = files_in(root)
     for file in files.values():
         file.names = 0
     for folder in _folders(root):
@@ -209,7 +267,8 @@ def _folders(root: FolderInode) -> list[FolderInode]:
     return found
 
 
-def _files(root: FolderInode) -> dict[int, FileInode]:
+def files_in(root: FolderInode) -> dict[int, FileInode]:
+    """All files under `root` by inode number."""
     return {
         inode.number: inode
         for folder in _folders(root)
@@ -234,6 +293,18 @@ def _apply(content: bytearray, change: PendingWrite | PendingResize) -> None:
         del content[size:]
     else:
         content[change.offset : change.offset + len(change.data)] = change.data
+
+
+def _without(places: list[range], gone: range) -> list[range]:
+    """`places` less what lies in `gone`."""
+    left: list[range] = []
+    for each in places:
+        parts = (
+            range(each.start, min(each.stop, gone.start)),
+            range(max(each.start, gone.stop), each.stop),
+        )
+        left += [part for part in parts if part]
+    return left
 
 
 def _torn(change: PendingWrite | PendingResize, rng: random.Random) -> PendingWrite | PendingResize:

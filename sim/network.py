@@ -12,25 +12,25 @@ lost, delayed and overtaken.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
 
-from gossipcache.env import ByteStream, DatagramRefused, Datagrams, DiskFile
+from gossipcache.env import ByteStream, Datagrams, DiskFile
 from gossipcache.ids import Address
 from sim.clock import SimClock
+from sim.datagrams import SimDatagrams
 from sim.entropy import Streams
+from sim.impairment import Carrier, Draw, Impairment, Packet
 from sim.pipe import Pipe
 from sim.stream import SimStream
 from sim.trace import Trace
 
-MAX_DATAGRAM_BYTES = 65_507
-_DATAGRAM_OVERHEAD_BYTES = 28
-_INBOX_DATAGRAMS = 4096
+_CONTROL_BYTES = 64
 _BACKLOG = 1024
 _FIRST_EPHEMERAL_PORT = 32_768
 _SYN_RETRY_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -48,25 +48,6 @@ class LinkProfile:
     retransmission_s: float = 0.2
 
 
-@dataclass(slots=True, eq=False)
-class Impairment:
-    """Makes some links worse. `loss` 1.0 cuts them. None stands for every host."""
-
-    sources: frozenset[str] | None = None
-    targets: frozenset[str] | None = None
-    loss: float = 0.0
-    delay_s: float = 0.0
-    duplication: float = 0.0
-    bit: int = 0
-    """How many segments and datagrams it changed."""
-
-    def covers(self, source: str, target: str) -> bool:
-        """Whether it applies to the direction `source` → `target`."""
-        return (self.sources is None or source in self.sources) and (
-            self.targets is None or target in self.targets
-        )
-
-
 class Fabric:
     """All hosts and the links between them."""
 
@@ -80,6 +61,7 @@ class Fabric:
         self._streams = streams
         self._impairments: list[Impairment] = []
         self._stalled: dict[Pipe, None] = {}
+        self._links: dict[tuple[str, str], random.Random] = {}
 
     def host(self, ip: str) -> SimHost:
         """A new host (or a new life of one) at `ip`."""
@@ -97,54 +79,73 @@ class Fabric:
         self._impairments.remove(impairment)
         self.retry_stalled()
 
-    def is_cut(self, source: str, target: str) -> bool:
-        """Whether nothing passes from `source` to `target`."""
+    def is_cut(self, packet: Packet) -> bool:
+        """Whether nothing like `packet` passes at the moment."""
         for each in self._impairments:
-            if each.loss >= 1.0 and each.covers(source, target):
+            if each.meets(packet) and each.cuts(packet):
                 each.bit += 1
                 return True
         return False
 
-    def is_lost(self, source: str, target: str) -> bool:
-        """Whether this segment or datagram is lost by chance."""
+    def is_lost(self, packet: Packet) -> bool:
+        """Whether this segment or datagram is lost by chance. Asked once of each."""
         for each in self._impairments:
-            risky = 0.0 < each.loss < 1.0 and each.covers(source, target)
-            if risky and self._chance(source, target) < each.loss:
+            if each.meets(packet) and each.loses(packet, self._draw(packet), self.clock.now):
                 each.bit += 1
                 return True
         return False
 
-    def is_duplicated(self, source: str, target: str) -> bool:
-        """Whether this datagram arrives twice."""
+    def echoes(self, packet: Packet) -> list[float]:
+        """How much later than this datagram further copies of it arrive."""
+        found: list[float] = []
         for each in self._impairments:
-            risky = each.duplication > 0.0 and each.covers(source, target)
-            if risky and self._chance(source, target) < each.duplication:
+            risky = each.duplication > 0.0 and each.meets(packet)
+            if risky and self._draw(packet)() < each.duplication:
                 each.bit += 1
-                return True
-        return False
+                found.append(each.echo_s)
+        return found
 
-    def arrival(self, source: SimHost, target_ip: str, size: int) -> float:
-        """When `size` bytes sent now arrive; books the uplink and the downlink."""
-        rate = self.profile.host_bytes_per_s
-        source.uplink_free_at = max(self.clock.now, source.uplink_free_at) + size / rate
+    def spoils(self, packet: Packet, data: bytes) -> bytes:
+        """`data` of this datagram as it arrives, perhaps with a bit flipped."""
+        for each in self._impairments:
+            risky = each.corruption > 0.0 and each.meets(packet)
+            if risky and data and self._draw(packet)() < each.corruption:
+                each.bit += 1
+                at = int(self._draw(packet)() * len(data))
+                data = data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]
+        return data
+
+    def arrival(self, source: SimHost, packet: Packet) -> float:
+        """When what is sent now arrives; books the uplink and the downlink."""
+        rate, draw = self.profile.host_bytes_per_s, self._draw(packet)
+        source.uplink_free_at = max(self.clock.now, source.uplink_free_at) + packet.size / rate
         delay_s = self.profile.latency_s
         for each in self._impairments:
-            if each.delay_s and each.covers(source.ip, target_ip):
+            if each.meets(packet) and (late_s := each.delays_s(packet, draw, self.clock.now)):
                 each.bit += 1
-                delay_s += each.delay_s
-        delay_s += self.profile.jitter_s * self._chance(source.ip, target_ip)
+                delay_s += late_s
+        delay_s += self.profile.jitter_s * draw()
         arrives = source.uplink_free_at + delay_s
-        target = self.hosts.get(target_ip)
+        target = self.hosts.get(packet.target)
         if target is not None:
-            # The first byte is not held up by its own size: cut-through, as in a switch.
-            target.downlink_free_at = max(arrives, target.downlink_free_at + size / rate)
-            arrives = target.downlink_free_at
+            # Booked from now, not from the arrival: what is held back on its way delays nobody
+            # else. The first byte is not held up by its own size: cut-through, as in a switch.
+            busy_until = max(self.clock.now, target.downlink_free_at) + packet.size / rate
+            target.downlink_free_at = busy_until
+            arrives = max(arrives, busy_until + self.profile.latency_s)
         return arrives
 
-    def control(self, source: SimHost, target_ip: str, work: Callable[[], None]) -> None:
+    def control(
+        self,
+        source: SimHost,
+        target_ip: str,
+        work: Callable[[], None],
+        carrier: Carrier = "stream",
+    ) -> None:
         """Sends a packet without payload (SYN, RST, ICMP); a cut swallows it."""
-        if not self.is_cut(source.ip, target_ip) and not self.is_lost(source.ip, target_ip):
-            self.clock.call_at(self.arrival(source, target_ip, 64), work)
+        packet = Packet(source.ip, target_ip, _CONTROL_BYTES, carrier)
+        if not self.is_cut(packet) and not self.is_lost(packet):
+            self.clock.call_at(self.arrival(source, packet), work)
 
     def reachable(self, ip: str) -> SimHost | None:
         """The host whose kernel answers at `ip`; None if the machine is off."""
@@ -163,11 +164,18 @@ class Fabric:
         pipes, self._stalled = list(self._stalled), {}
         for pipe in pipes:
             delay_s = self.profile.retransmission_s
-            delay_s *= 1 + 4 * self._chance(pipe.source.ip, pipe.target_ip)
+            delay_s *= 1 + 4 * self._link(pipe.source.ip, pipe.target_ip).random()
             self.clock.call_later(delay_s, pipe.retry)
 
-    def _chance(self, source: str, target: str) -> float:
-        return self._streams.named(f"link/{source}/{target}").random()
+    def _draw(self, packet: Packet) -> Draw:
+        return self._link(packet.source, packet.target).random
+
+    def _link(self, source: str, target: str) -> random.Random:
+        found = self._links.get((source, target))
+        if found is None:
+            found = self._streams.named(f"link/{source}/{target}")
+            self._links[source, target] = found
+        return found
 
 
 class SimHost:
@@ -186,6 +194,12 @@ class SimHost:
         """What was sent to it in vain after its death: lost, refused or reset."""
         self.on_serve: Callable[[DiskFile, int, bytes], bytes] = lambda file, offset, data: data
         """Sees (file, offset, bytes) of what leaves straight from a file; gives what is sent."""
+        self.backlog_is_full = False
+        self.dials_dropped = 0
+        """How many dials found the backlog full."""
+        self.resets_due = 0
+        """How many of its next messages on streams end in a reset."""
+        self.resets_done = 0
         self._next_port = _FIRST_EPHEMERAL_PORT
 
     def kill(self, *, silent: bool) -> None:
@@ -275,14 +289,16 @@ class _Attempt:
         if port is None:
             target.missed += 1
             self._fabric.control(target, self._source.ip, self.answered.set)
-        elif port.has_room and not self._fabric.is_cut(target.ip, self._source.ip):
+            return
+        back = Packet(target.ip, self._source.ip, _CONTROL_BYTES, "stream")
+        if target.backlog_is_full or not port.has_room:
+            target.dials_dropped += 1
+        elif not self._fabric.is_cut(back):
             self._stream, accepted = SimStream.pair(
                 self._fabric, self._source, self._local, target, self._remote
             )
             port.offer(accepted)
-            self._fabric.clock.call_at(
-                self._fabric.arrival(target, self._source.ip, 64), self.answered.set
-            )
+            self._fabric.clock.call_at(self._fabric.arrival(target, back), self.answered.set)
 
 
 class SimPort:
@@ -317,66 +333,3 @@ class SimPort:
         self._accepted.close()
         self.inbox.close()
         await trio.lowlevel.checkpoint()
-
-
-class SimDatagrams(Datagrams):
-    """`gossipcache.env.Datagrams` of a simulated host."""
-
-    def __init__(self, host: SimHost, address: Address) -> None:
-        self._host = host
-        self._fabric = host.fabric
-        self._address = address
-        self._arrived, self._inbox = trio.open_memory_channel[
-            tuple[bytes, Address] | DatagramRefused
-        ](_INBOX_DATAGRAMS)
-
-    async def send_to(self, data: bytes, address: Address) -> None:
-        """Sends one datagram."""
-        await trio.lowlevel.checkpoint()
-        self._host.check_alive()
-        if self._host.ports.get(self._address.port) is None:
-            raise trio.ClosedResourceError("this socket is closed")
-        if len(data) > MAX_DATAGRAM_BYTES:
-            raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
-        source, target = self._host.ip, address.host
-        if self._fabric.is_cut(source, target):
-            return
-        now = self._fabric.clock.now
-        copies = 2 if self._fabric.is_duplicated(source, target) else 1
-        for _ in range(copies):
-            size = len(data) + _DATAGRAM_OVERHEAD_BYTES
-            arrives = self._fabric.arrival(self._host, target, size)
-            if not self._fabric.is_lost(source, target):
-                self._fabric.clock.call_at(arrives, self._arrive, bytes(data), address, now)
-
-    async def receive(self) -> tuple[bytes, Address]:
-        """The next datagram and its source. Raises `DatagramRefused`."""
-        arrived = await self._inbox.receive()
-        if isinstance(arrived, DatagramRefused):
-            raise arrived
-        return arrived
-
-    def close(self) -> None:
-        """Releases the socket."""
-        self._inbox.close()
-
-    def _arrive(self, data: bytes, address: Address, sent_s: float) -> None:
-        target = self._fabric.reachable(address.host)
-        if target is None:
-            return
-        self._fabric.trace.carried("datagram", f"{self._address}>{address}", data, sent_s)
-        port = target.ports.get(address.port)
-        if port is None:
-            target.missed += 1
-            self._fabric.control(target, self._host.ip, lambda: self._refuse(address))
-            return
-        try:
-            port.inbox._arrived.send_nowait((data, self._address))
-        except trio.WouldBlock:
-            self._fabric.trace.record("overflow", str(address))
-
-    def _refuse(self, address: Address) -> None:
-        with contextlib.suppress(
-            trio.WouldBlock, trio.ClosedResourceError, trio.BrokenResourceError
-        ):
-            self._arrived.send_nowait(DatagramRefused(address))

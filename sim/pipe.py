@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from sim.impairment import Packet
+
 if TYPE_CHECKING:
     from sim.network import Fabric, SimHost
 
+_HEADER_BYTES = 40
 SEGMENT_BYTES = 64 * 1024
 WINDOW_BYTES = 1 << 20
 """The most that is sent and not yet read: the two kernels' buffers together."""
@@ -36,6 +39,10 @@ class Pipe:
         """The receiving end is closed: what still arrives is answered by a reset."""
         self.is_left = False
         """The sending end is closed; what was sent still arrives."""
+        self.is_forgotten = False
+        """Something on the path dropped the connection: nothing passes, nobody is told."""
+        self.swallowed = 0
+        """How many segments were lost for that."""
         self.on_reset_needed: Callable[[], None] = self.reset
         self._readable = trio.lowlevel.ParkingLot()
         self._writable = trio.lowlevel.ParkingLot()
@@ -65,8 +72,9 @@ class Pipe:
 
     def push_reset(self, work: Callable[[], None]) -> None:
         """Sends a reset behind the bytes on their way; `work` runs where it arrives."""
-        if not self._fabric.is_cut(self.source.ip, self.target_ip):
-            arrives = self._fabric.arrival(self.source, self.target_ip, 40)
+        packet = self._packet(b"")
+        if not self.is_forgotten and not self._fabric.is_cut(packet):
+            arrives = self._fabric.arrival(self.source, packet)
             self._fabric.clock.call_at(max(arrives, self._last_arrival), work)
 
     async def wait_readable(self) -> None:
@@ -109,8 +117,10 @@ class Pipe:
 
     def _transmit(self, segment: bytes | None) -> None:
         self._sent_s.append(self._fabric.clock.now)
-        arrives = self._fabric.arrival(self.source, self.target_ip, len(segment or b"") + 40)
-        if self._fabric.is_lost(self.source.ip, self.target_ip):
+        packet = self._packet(segment)
+        lost = self._fabric.is_lost(packet)
+        arrives = self._fabric.arrival(self.source, packet)
+        if lost:
             arrives += self._fabric.profile.retransmission_s
         self._last_arrival = max(arrives, self._last_arrival)
         self._fabric.clock.call_at(self._last_arrival, self._arrive, segment)
@@ -118,8 +128,11 @@ class Pipe:
     def _arrive(self, segment: bytes | None) -> None:
         if self.is_reset:
             return
+        if self.is_forgotten:
+            self.swallowed += 1
+            return
         host = self._fabric.reachable(self.target_ip)
-        if self._stalled or host is None or self._fabric.is_cut(self.source.ip, self.target_ip):
+        if self._stalled or host is None or self._fabric.is_cut(self._packet(segment)):
             self._stalled.append(segment)
             self._fabric.stall(self)
         elif self.is_abandoned or host is not self._target or host.is_dead:
@@ -127,6 +140,10 @@ class Pipe:
             self._fabric.control(host, self.source.ip, self.on_reset_needed)
         else:
             self._deliver(segment)
+
+    def _packet(self, segment: bytes | None) -> Packet:
+        size = len(segment or b"") + _HEADER_BYTES
+        return Packet(self.source.ip, self.target_ip, size, "stream")
 
     def _deliver(self, segment: bytes | None) -> None:
         kind, sent_s = "stream" if segment else "end", self._sent_s.popleft()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import operator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -142,9 +143,27 @@ class SimStream(ByteStream):
         while view:
             await self._outbound.wait_writable()
             self._check_sendable()
+            if self._host.resets_due and len(view) > 1:
+                self._reset_behind(bytes(view[: len(view) // 2]))
             size = min(SEGMENT_BYTES, self._outbound.room_bytes(), len(view))
             self._outbound.push(bytes(view[:size]))
             view = view[size:]
+
+    def _reset_behind(self, data: bytes) -> None:
+        """The connection breaks in the midst of a message; only `data` of it gets through."""
+        self._host.resets_due -= 1
+        self._host.resets_done += 1
+        self._outbound.push(data)
+        self._ended = True
+        self._outbound.push_reset(self._reset_arrives)
+        raise trio.BrokenResourceError("the simulated connection was reset")
+
+    def forget(self) -> Callable[[], int]:
+        """A firewall on the path forgets the connection; gives how many segments it dropped."""
+        pipes = self._outbound, self._inbound
+        for pipe in pipes:
+            pipe.is_forgotten = True
+        return lambda: sum(pipe.swallowed for pipe in pipes)
 
     def _reset_arrives(self) -> None:
         self._outbound.reset()

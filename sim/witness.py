@@ -28,6 +28,10 @@ Keepers = tuple[tuple[bytes, ...], ...]
 """Of some tasks, owner first."""
 
 
+Lie = Callable[[bytes], bytes]
+"""What a liar sends in the place of true bytes."""
+
+
 @dataclass(eq=False)
 class Output:
     """A path that an export writes to: nothing stands there, or all of the content."""
@@ -59,12 +63,14 @@ class Witness:
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self.model = Model()
-        self.lies: dict[str, list[str]] = {}
-        """By machine that serves wrong bytes now: the pieces it falsified."""
+        self.lies: dict[str, Lie] = {}
+        """What machines that lie about pieces do to the bytes they serve."""
         self._report = report
         self._outputs: list[Output] = []
         self._incarnations: dict[tuple[object, str], int] = {}
         self._keepers: dict[str, Keepers] = {}
+        self.claimed: dict[str, int] = {}
+        """The highest incarnation that each member is known to have claimed, by its id in hex."""
 
     # Promises.
 
@@ -94,6 +100,11 @@ class Witness:
         """A delete returned."""
         self.model.deleted[task] = confirmed
 
+    def restored(self, name: str) -> None:
+        """A machine's disk is an old one again: what it had dropped may be there, for a while."""
+        for confirmed in self.model.deleted.values():
+            confirmed.discard(name)
+
     # Events.
 
     def serving(self, name: str, file: DiskFile, offset: int, data: bytes) -> bytes:
@@ -104,10 +115,8 @@ class Witness:
         sound = stored is None or data == stored[offset : offset + len(data)]
         if not sound and not file.is_rotten(offset, len(data)):
             self._report(f"{name} serves wrong bytes at {offset} of {file.path}")
-        if name in self.lies:
-            self.lies[name].append(f"{task}@{offset}")
-            return bytes((data[0] ^ 0x55,)) + data[1:]
-        return data
+        lie = self.lies.get(name)
+        return data if lie is None else lie(data)
 
     def disk_changed(self, name: str, disk: SimDisk) -> None:
         """Something changed on a disk: no output is there in part."""
@@ -128,6 +137,11 @@ class Witness:
         if self._keepers.setdefault(epoch, keepers) != keepers:
             self._report(f"{viewer} names other keepers than another node on the same ring")
 
+    def claims(self, member: str, incarnation: int) -> int:
+        """A member claims an incarnation; the highest that it ever did."""
+        self.claimed[member] = max(self.claimed.get(member, 0), incarnation)
+        return self.claimed[member]
+
     @contextmanager
     def output(self, name: str, path: PurePath, task: Task) -> Iterator[Output]:
         """An export to `path` of a machine is under way."""
@@ -147,7 +161,8 @@ class Witness:
         if disk.stamp(output.path) is None:
             return False
         output.seen = True
-        found: Content = get_content(disk, output.path)
+        with disk.unhindered():
+            found: Content = get_content(disk, output.path)
         expected = self.model.trees.get(output.task, self.model.contents.get(output.task))
         if found != expected and not output.wrong:
             output.wrong = True

@@ -23,7 +23,7 @@ from sim.chronicle import Chronicle, Verb
 from sim.clock import SimClock
 from sim.disk import SimDisk
 from sim.entropy import Streams
-from sim.machine import DATA, Machine
+from sim.machine import DATA, Machine, WallClock
 from sim.medium import DiskTiming
 from sim.network import Fabric, LinkProfile
 from sim.trace import Trace
@@ -67,6 +67,7 @@ class World:
         self.trace = trace
         self.fabric = Fabric(clock, streams, trace, profile)
         self.machines: dict[str, Machine] = {}
+        self._errands: list[trio.CancelScope] = []
         self.wrong: list[Wrong] = []
         self.on_wrong: Callable[[str], None] = lambda what: None
         """Told each violation as it is noted."""
@@ -78,6 +79,7 @@ class World:
         if chronicle is not None:
             trace.tap = Wiretap(chronicle, self._cluster, self.name_of)
         self._exports = 0
+        self._moves = 0
         self.zombies: list[Machine] = []
 
     # Machines and their nodes.
@@ -96,11 +98,6 @@ class World:
             transfer=TransferConfig(piece_size_bytes=PIECE_BYTES),
         )
         rng = self.streams.named(f"node/{name}")
-        disk = SimDisk(timing=DiskTiming())
-        disk.make_folder(HOME)
-        for folder in (HOME.parent.parent, HOME.parent):
-            disk.sync_folder(folder)
-        disk.medium.observer = self._disk_observer(name)
         machine = Machine(
             name=name,
             ip=ip,
@@ -108,17 +105,20 @@ class World:
             identity=Identity(rng.randbytes(SEED_BYTES)),
             cluster=self._cluster,
             rng=rng,
-            disk=disk,
+            wall=WallClock(self.clock),
+            disk=self._new_disk(name),
         )
         self.machines[name] = machine
         return machine
 
     async def start(self, name: str) -> None:
-        """Boots the machine's node; returns when it serves."""
+        """Boots the machine's node, unless it runs; returns when it serves."""
         machine = self.machines[name]
+        if machine.is_up:
+            return
         host = self.fabric.host(machine.ip)
         host.on_serve = partial(self.witness.serving, name)
-        life = machine.boot(host, self.clock)
+        life = machine.boot(host)
         self._note_life(name, is_up=True)
         with life.context():
             self._nursery.start_soon(life.live, partial(self._failed, name))
@@ -139,24 +139,54 @@ class World:
             within_s=60.0,
         )
 
-    async def kill(self, name: str, *, power_loss: bool = False) -> None:
-        """SIGKILL, or the machine's power; at an instant at which no task runs."""
-        machine = self.machines[name]
+    async def kill(self, name: str, *, power_loss: bool = False, lose_all: bool = False) -> None:
+        """SIGKILL, or the machine's power (with some of what is unsynced lost, or all); at an
+        instant at which no task runs."""
         struck = trio.Event()
 
         def strike() -> None:
-            life = machine.life
-            if life is not None and not life.is_ending:
-                life.freeze(silent=power_loss)
-                self.zombies.append(replace(machine))
-                rng = self.streams.named(f"disk/{name}") if power_loss else None
-                machine.disk = machine.disk.crash(power_loss=power_loss, rng=rng)
-                self.trace.record("kill", name)
-                self._note_life(name, is_up=False)
+            if power_loss:
+                self.lose_power(name, lose_all=lose_all)
+            else:
+                self._end_process(name, silent=False)
             struck.set()
 
         self.clock.call_at(self.clock.now, strike)
         await struck.wait()
+
+    def lose_power(self, name: str, *, lose_all: bool = False) -> None:
+        """The machine goes off at this instant, in the midst of whatever its process does."""
+        rng = None if lose_all else self.streams.named(f"disk/{name}")
+        if self._end_process(name, silent=True):
+            self.machines[name].disk.lose_unsynced(rng)
+
+    def _end_process(self, name: str, *, silent: bool) -> bool:
+        machine = self.machines[name]
+        life = machine.life
+        if life is None or life.is_ending:
+            return False
+        life.freeze(silent=silent)
+        self.zombies.append(replace(machine))
+        machine.disk = machine.disk.crash(power_loss=False)
+        self.trace.record("kill", name)
+        self._note_life(name, is_up=False)
+        return True
+
+    def spawn(self, work: Callable[..., Awaitable[object]], *args: object) -> None:
+        """Runs `work` beside all else, until it ends or the world does."""
+        self._nursery.start_soon(self._run_errand, work, *args)
+
+    async def _run_errand(self, work: Callable[..., Awaitable[object]], *args: object) -> None:
+        with trio.CancelScope() as scope:
+            self._errands.append(scope)
+            await work(*args)
+
+    def move(self, name: str) -> None:
+        """A dead node's machine gets an address that nobody knows."""
+        machine = self.machines[name]
+        self._moves += 1
+        machine.ip = f"10.9.0.{self._moves}"
+        machine.config = replace(machine.config, listen=Address(machine.ip, PORT))
 
     async def stop(self, name: str) -> None:
         """The node leaves in order and ends."""
@@ -178,10 +208,15 @@ class World:
 
     def wipe(self, name: str) -> None:
         """Gives a dead node an empty disk; it keeps its key."""
-        machine = self.machines[name]
-        machine.disk = SimDisk(timing=DiskTiming())
-        machine.disk.make_folder(HOME)
-        machine.disk.medium.observer = self._disk_observer(name)
+        self.machines[name].disk = self._new_disk(name)
+
+    def _new_disk(self, name: str) -> SimDisk:
+        disk = SimDisk(timing=DiskTiming())
+        disk.make_folder(HOME)
+        for folder in (HOME.parent.parent, HOME.parent):
+            disk.sync_folder(folder)
+        disk.medium.observer = self._disk_observer(name)
+        return disk
 
     def up(self) -> list[str]:
         """The names of the machines whose node runs."""
@@ -288,7 +323,8 @@ class World:
         self._exports += 1
         path = DATA / f"export-{self._exports}"
         machine = self.machines[name]
-        machine.disk.make_folder(DATA)
+        with machine.disk.unhindered():
+            machine.disk.make_folder(DATA)
         request = ExportRequest(task=TaskQuery(cid), path=path, timeout_s=timeout_s)
         with self.witness.output(name, path, (cid, "")) as output:
             try:
@@ -301,7 +337,8 @@ class World:
                 raise
             if not self.witness.is_whole(output, machine.disk):
                 self.report(f"the export of {cid} on {name} left no output")
-        machine.disk.remove(path)
+        with machine.disk.unhindered():
+            machine.disk.remove(path)
         return result
 
     async def delete(self, name: str, cid: str, **options: float) -> DeleteResult:
@@ -363,12 +400,15 @@ class World:
     def end(self) -> str:
         """Closes the trace, then lets the world fall apart; the run's digest."""
         digest = self.trace.close()
+        for errand in self._errands:
+            errand.cancel()
         for machine in [*self.machines.values(), *self.zombies]:
             life = machine.life
             if life is not None and not life.ended.is_set():
                 if not life.host.is_dead:
                     life.host.kill(silent=True)
                 life.is_ending = True
+                life.process.slow_down(self.clock, 0.0)
                 life.process.release()
                 life.cancel()
         return digest

@@ -24,8 +24,8 @@ from sim.faults import (
     Restart,
     kind_of,
 )
+from sim.impairment import Impairment
 from sim.injection import FaultCount
-from sim.network import Impairment
 
 
 @dataclass(slots=True, eq=False)

@@ -1,7 +1,8 @@
 """The network between bare nodes: datagrams, and the packets that links are made of.
 
-Impairments and the profile of links are those of whole nodes (`sim.network`). Chance has one
-stream a sending host, so that memory does not grow with the square of the hosts.
+Impairments and the profile of links are those of whole nodes (`sim.impairment`,
+`sim.network`). Chance has one stream a sending host, so that memory does not grow with the
+square of the hosts.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any, Protocol
 
 from gossipcache.ids import Address
 from sim.bare.timeline import Timeline
-from sim.network import Impairment, LinkProfile
+from sim.impairment import Impairment
+from sim.network import LinkProfile
 
 
 class Listener(Protocol):

@@ -147,6 +147,29 @@ def test_a_stopped_process_goes_on_where_it_was() -> None:
     assert engine.run(main, seed=0) == [1.0, 4.5, 5.5]
 
 
+def test_the_steps_of_a_slow_process_take_time_one_after_the_other() -> None:
+    async def main(clock: SimClock, _: Streams) -> list[float]:
+        ends: list[float] = []
+
+        async def two_steps() -> None:
+            await trio.lowlevel.checkpoint()
+            ends.append(trio.current_time())
+
+        process = Process("n")
+        process.slow_down(clock, 0.5)
+        async with trio.open_nursery() as nursery:
+            token = PROCESS.set(process)
+            for _number in range(2):
+                nursery.start_soon(two_steps)
+            PROCESS.reset(token)
+            await trio.sleep(1.2)
+            process.slow_down(clock, 0.0)
+        assert process.late_steps == 3
+        return ends
+
+    assert engine.run(main, seed=0) == [1.0, 1.2]
+
+
 def test_a_killed_process_says_no_goodbye() -> None:
     async def main(clock: SimClock, _: Streams) -> list[str]:
         said: list[str] = []

@@ -5,7 +5,16 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from sim.faults import AnyFault, Kill, Partition, Restart, kind_of
+from sim.faults import KINDS, AnyFault, Kill, Partition, Restart, kind_of
+from sim.injection.applying import applied_kinds
+
+
+def test_the_catalogue_is_large_and_every_kind_can_be_applied() -> None:
+    assert len(KINDS) >= 50
+    assert applied_kinds() == set(KINDS.values())
+    for name, kind in KINDS.items():
+        assert name.replace("-", "") == kind.__name__.lower()
+        assert kind.__doc__
 
 
 def test_a_schedule_survives_json() -> None:

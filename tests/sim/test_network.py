@@ -12,7 +12,8 @@ from gossipcache.ids import Address
 from sim import engine
 from sim.clock import SimClock
 from sim.entropy import Streams
-from sim.network import Fabric, Impairment, LinkProfile, SimHost
+from sim.impairment import Impairment
+from sim.network import Fabric, LinkProfile, SimHost
 from sim.trace import Trace
 
 AT_B = Address("10.0.0.2", 7100)

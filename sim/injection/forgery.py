@@ -18,14 +18,18 @@ LONG_AGO_S = 7 * 24 * 3600
 HIGH_SEQUENCE = 1 << 40
 
 
-async def forge_announcements(world: World, liar: str, victim: str, cid: str) -> int:
-    """The node on `liar` sends each of the task's keepers one batch of each kind; how many were
-    dropped. One that is not dropped for its own reason is a violation."""
+async def forge_announcements(
+    world: World, liar: str, victim: str, cid: str, *, only: DropReason | None = None
+) -> int:
+    """The node on `liar` sends each of the task's keepers one batch of each kind (or of one);
+    how many were dropped. One that is not dropped for its own reason is a violation."""
     owner, replicas = await world.owner_of(liar, cid)
     dropped = 0
     for keeper in [name for name in (owner, *replicas) if name != liar]:
         node_id = world.machines[keeper].identity.node_id
         for reason, batch in _forgeries(world, liar, victim, cid):
+            if only not in (None, reason):
+                continue
             reply = await world.on(liar, partial(_send, node_id, batch))
             dropped += reply.dropped is not None
             if reply.dropped != reason:
