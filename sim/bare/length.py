@@ -9,28 +9,44 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import inspect
 
 from gossipcache.identity import Signed
-from gossipcache.wire import encode
+from gossipcache.wire import encode_plain
 
 Rule = Callable[[Any], int]
+_BY_BITS = bytes(
+    2 if bits <= 8 else 3 if bits <= 16 else 5 if bits <= 32 else 9 for bits in range(65)
+)
+"""Bytes of the head of an argument of 24 and more, by the bits it needs."""
+
+
+class _Rules(NamedTuple):
+    constant: int
+    """The bytes that every message takes, tuples taken for empty."""
+    integers: tuple[str, ...]
+    tuples: tuple[tuple[str, Rule], ...]
+    others: tuple[tuple[str, Rule], ...]
 
 
 def length_of(message: msgspec.Struct) -> int:
     """`len(encode(message))`."""
-    constant, parts = _rules_of(type(message))
-    for name, rule in parts:
-        constant += rule(getattr(message, name))
-    return constant
+    size, integers, tuples, others = _rules_of(type(message))
+    for name in integers:
+        size += _head(getattr(message, name))
+    for name, rule in tuples:
+        if values := getattr(message, name):
+            size += rule(values) - 1
+    for name, rule in others:
+        size += rule(getattr(message, name))
+    return size
 
 
 @cache
-def _rules_of(kind: type[msgspec.Struct]) -> tuple[int, tuple[tuple[str, Rule], ...]]:
-    """The bytes that every message of `kind` takes, and rules for its other fields."""
+def _rules_of(kind: type[msgspec.Struct]) -> _Rules:
     known = inspect.type_info(kind)
     assert isinstance(known, inspect.StructType)
     constant = _head(len(known.fields) + (known.tag is not None))
@@ -38,16 +54,23 @@ def _rules_of(kind: type[msgspec.Struct]) -> tuple[int, tuple[tuple[str, Rule], 
         assert isinstance(known.tag, str)
         assert known.tag_field is not None
         constant += _text(known.tag_field) + _text(known.tag)
-    parts: list[tuple[str, Rule]] = []
+    integers: list[str] = []
+    tuples: list[tuple[str, Rule]] = []
+    others: list[tuple[str, Rule]] = []
     for each in known.fields:
         if not known.array_like:
             constant += _text(each.encode_name)
         fixed = _fixed(each.type)
-        if fixed is None:
-            parts.append((each.name, _rule_of(each.type)))
-        else:
+        if fixed is not None:
             constant += fixed
-    return constant, tuple(parts)
+        elif isinstance(each.type, inspect.IntType):
+            integers.append(each.name)
+        elif isinstance(each.type, inspect.VarTupleType):
+            constant += 1
+            tuples.append((each.name, _items(each.type.item_type)))
+        else:
+            others.append((each.name, _rule_of(each.type)))
+    return _Rules(constant, tuple(integers), tuple(tuples), tuple(others))
 
 
 def _fixed(kind: inspect.Type) -> int | None:
@@ -62,40 +85,42 @@ def _fixed(kind: inspect.Type) -> int | None:
 
 
 def _rule_of(kind: inspect.Type) -> Rule:
+    fixed = _fixed(kind)
     match kind:
+        case _ if fixed is not None:
+            return lambda value: fixed
         case inspect.IntType():
-            return _integer
+            return _head
         case inspect.BytesType():
             return _bytes
-        case inspect.StrType() | inspect.LiteralType():
-            return _text_or_plain
-        case inspect.VarTupleType(item_type=inspect.StructType(cls=item)):
-            return _signed if item is Signed else _structs
+        case inspect.StrType():
+            return _text
+        case inspect.LiteralType(values=values) if all(type(each) is str for each in values):
+            return _text
         case inspect.VarTupleType(item_type=item):
-            fixed = _fixed(item)
-            rule = _rule_of(item) if fixed is None else None
-            return lambda values: (
-                _head(len(values))
-                + (sum(map(rule, values)) if rule is not None else len(values) * (fixed or 0))
-            )
-        case inspect.StructType():
-            return length_of
+            return _items(item)
+        case inspect.StructType(cls=cls):
+            return _signed if cls is Signed else length_of
         case _:
-            return _encoded
+            return lambda value: len(
+                encode_plain(msgspec.to_builtins(value, builtin_types=(bytes,)))
+            )
+
+
+def _items(kind: inspect.Type) -> Rule:
+    rule = _rule_of(kind)
+    return lambda values: _head(len(values)) + sum(map(rule, values))
+
+
+def _signed(value: Signed) -> int:
+    payload = len(value.payload)
+    return 1 + _head(payload) + payload + 34 + 66
 
 
 def _head(argument: int) -> int:
-    if argument < 24:
-        return 1
-    if argument < 2**8:
-        return 2
-    if argument < 2**16:
-        return 3
-    return 5 if argument < 2**32 else 9
-
-
-def _integer(value: int) -> int:
-    return _head(value if value >= 0 else -1 - value)
+    if argument < 0:
+        argument = -1 - argument
+    return 1 if argument < 24 else _BY_BITS[argument.bit_length()]
 
 
 def _bytes(value: bytes) -> int:
@@ -104,25 +129,4 @@ def _bytes(value: bytes) -> int:
 
 
 def _text(value: str) -> int:
-    size = len(value.encode())
-    return _head(size) + size
-
-
-def _text_or_plain(value: object) -> int:
-    return _text(value) if isinstance(value, str) else _encoded(value)
-
-
-def _signed(values: tuple[Signed, ...]) -> int:
-    size = _head(len(values))
-    for each in values:
-        payload = len(each.payload)
-        size += 1 + _head(payload) + payload + 34 + 66
-    return size
-
-
-def _structs(values: tuple[msgspec.Struct, ...]) -> int:
-    return _head(len(values)) + sum(map(length_of, values))
-
-
-def _encoded(value: Any) -> int:
-    return len(encode(value))
+    return _bytes(value.encode())

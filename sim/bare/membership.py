@@ -134,8 +134,11 @@ class BareMembership:
     def meet(self, records: Iterable[Signed]) -> None:
         """Knows all these members, as after push/pulls and gossip that are long over."""
         self.is_joined = True
-        self.absorb(records, (), spread=False)
-        self.core.view.queue.drop(self.core.me.node_id)
+        now, view = self._timeline.now, self.core.view
+        for record in records:
+            view.learn(record, now, spread=False)
+        view.queue.drop(self.core.me.node_id)
+        self.absorb((), ())
 
     def leave(self) -> None:
         """Says goodbye, and ends the process when that is told, or after 1.5 s."""
@@ -221,7 +224,7 @@ class BareMembership:
 
     def _send(self, effect: SendDatagram) -> None:
         host, address = self.process.host, effect.address
-        if address in host.refused:
+        if host.refused and address in host.refused:
             del host.refused[address]
             self._act(self.core.address_refused(address, self._timeline.now))
             return
@@ -250,11 +253,8 @@ class BareMembership:
             self.process.step(self._mind_timers)
 
     def _mind_timers(self) -> None:
-        due, now = self.core.next_timeout(), self._timeline.now
-        if due is not None and due <= now:
-            self._act(self.core.handle_timeout(now))
-        elif due is not None and due < self._waking_at:
-            self._wake_at(due)
+        # What was due may have been called off: then nothing happens but that.
+        self._act(self.core.handle_timeout(self._timeline.now))
 
     # Links.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from typing import TextIO
+
+import msgspec
 
 from sim.bare.timeline import Timeline
 
-_HEAD = struct.Struct("<d4sIII").pack
 _PENDING_EVENTS = 4096
 
 
@@ -21,24 +21,29 @@ class BareTrace:
         self._timeline = timeline
         self._log = log
         self._state = hashlib.blake2b(digest_size=16)
-        self._pending: list[bytes] = []
-        self.events = 0
+        self._encoder = msgspec.msgpack.Encoder()
+        # Many are encoded by one call: what they say is frozen.
+        self._pending: list[tuple[float, str, int, int, int, object]] = []
+        self._folded = 0
 
-    def record(self, kind: bytes, source: int, target: int, size: int, data: bytes) -> None:
-        """Adds one event: what happened (4 letters), between which machines (by number), how
-        long it was on the wire, and what it said."""
-        pending = self._pending
-        pending.append(_HEAD(self._timeline.now, kind, source, target, size))
-        pending.append(data)
-        if len(pending) >= _PENDING_EVENTS:
+    @property
+    def events(self) -> int:
+        """How many there were."""
+        return self._folded + len(self._pending)
+
+    def record(self, kind: str, source: int, target: int, size: int, said: object) -> None:
+        """Adds one event: what happened, between which machines (by number), how long it was
+        on the wire, and what it said: bytes, or anything frozen with all its fields."""
+        self._pending.append((self._timeline.now, kind, source, target, size, said))
+        if len(self._pending) >= _PENDING_EVENTS:
             self._fold()
         if self._log is not None:
             line = {
                 "t": self._timeline.now,
-                "kind": kind.decode().strip(),
+                "kind": kind,
                 "where": f"n{source}>n{target}",
                 "size": size,
-                "bytes": hashlib.blake2b(data, digest_size=8).hexdigest(),
+                "bytes": hashlib.blake2b(self._encoder.encode(said), digest_size=8).hexdigest(),
             }
             self._log.write(json.dumps(line) + "\n")
 
@@ -48,6 +53,6 @@ class BareTrace:
         return self._state.hexdigest()
 
     def _fold(self) -> None:
-        self.events += len(self._pending) // 2
-        self._state.update(b"".join(self._pending))
+        self._folded += len(self._pending)
+        self._state.update(self._encoder.encode(self._pending))
         self._pending.clear()

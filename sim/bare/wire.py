@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -37,9 +36,6 @@ class Wire(Protocol):
     def length(self, message: msgspec.Struct) -> int:
         """The length of a message of a link, without its envelope."""
 
-    def witness(self, sealed: Any) -> bytes:
-        """What the digest of a run takes in of a datagram or a link's message."""
-
     def identity(self, seed: bytes) -> Identity:
         """A node's key."""
 
@@ -67,10 +63,6 @@ class RealWire:
         """Of the encoded message."""
         return len(encode(message))
 
-    def witness(self, sealed: bytes | msgspec.Struct) -> bytes:
-        """The exact bytes."""
-        return sealed if isinstance(sealed, bytes) else encode(sealed)
-
     def identity(self, seed: bytes) -> Identity:
         """Ed25519."""
         return Identity(seed)
@@ -95,12 +87,6 @@ class StandInWire:
         """By the rule of its class."""
         return length_of(message)
 
-    def witness(self, sealed: msgspec.Struct) -> bytes:
-        """All fields; of what is signed the signature, which is the hash of the rest."""
-        parts: list[bytes] = []
-        _collect(sealed, parts.append)
-        return b"".join(parts)
-
     def identity(self, seed: bytes) -> Identity:
         """See `StandInIdentity`."""
         return StandInIdentity(seed)
@@ -108,24 +94,6 @@ class StandInWire:
     def verifier(self, cluster_id: bytes, remembered: int) -> Verifier:
         """See `StandInVerifier`."""
         return StandInVerifier(cluster_id, remembered)
-
-
-def _collect(value: Any, add: Callable[[bytes], None]) -> None:
-    kind = type(value)
-    if kind is bytes:
-        add(value)
-    elif kind is int:
-        add(value.to_bytes(8, "big"))
-    elif kind is Signed:
-        add(value.signature)
-    elif kind is tuple:
-        for each in value:
-            _collect(each, add)
-    elif isinstance(value, msgspec.Struct):
-        for name in value.__struct_fields__:
-            _collect(getattr(value, name), add)
-    else:
-        add(repr(value).encode())
 
 
 class StandInIdentity(Identity):

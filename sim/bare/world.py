@@ -142,7 +142,7 @@ class BareWorld:
         if process is not None:
             process.kill(silent=power_loss)
             self.witness.drop(process.membership)
-            self.trace.record(b"kill", self.machines[name].number, 0, 0, b"")
+            self.trace.record("kill", self.machines[name].number, 0, 0, b"")
 
     def suspect_links(self, island: set[str]) -> None:
         """Something came between `island` and the others."""
@@ -211,15 +211,14 @@ class BareWorld:
         """A node's view changed."""
         number = self.witness.number_of(member.node_id)
         here = viewer.process.host.number
-        told = member.incarnation.to_bytes(8, "big") + member.state.encode()
-        self.trace.record(b"view", here, number or 0, 0, told)
+        self.trace.record("view", here, number or 0, 0, (member.incarnation, member.state))
         self.witness.changed(viewer, member)
         for listener in self.on_change:
             listener(self._names[here], self.name_of(member.node_id), member)
 
     def forgotten(self, viewer: BareMembership, node: NodeId) -> None:
         """A member is not listed any more."""
-        self.trace.record(b"gone", viewer.process.host.number, 0, 0, node)
+        self.trace.record("forgotten", viewer.process.host.number, 0, 0, node)
         self.witness.forgotten(viewer, node)
 
     def settled(self, viewer: BareMembership) -> None:
@@ -227,9 +226,7 @@ class BareWorld:
         self.witness.settled(viewer)
 
     def _arrived(self, source: BareHost, target: BareHost, sealed: Any, size: int) -> None:
-        said = self._wire.witness(sealed)
-        self.trace.record(b"udp ", source.number, target.number, size, said)
+        self.trace.record("datagram", source.number, target.number, size, sealed)
 
     def _told(self, source: BareHost, target: BareHost, message: Any, size: int) -> None:
-        said = self._wire.witness(message)
-        self.trace.record(b"link", source.number, target.number, size, said)
+        self.trace.record("link", source.number, target.number, size, message)

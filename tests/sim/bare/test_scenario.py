@@ -49,7 +49,7 @@ def test_events_are_logged() -> None:
     log = StringIO()
     run(find("thousand-churn"), 1, 10, log)
     kinds = {json.loads(line)["kind"] for line in log.getvalue().splitlines()}
-    assert {"udp", "view", "kill"} <= kinds
+    assert {"datagram", "view", "kill"} <= kinds
 
 
 def played(drive: Drive, limit_s: float = 100.0) -> Report:
