@@ -81,8 +81,7 @@ class SimClock(trio.abc.Clock):
         # wake-up: a world that always has another event would starve them.
         if runner.entry_queue.size():
             return 0.0
-        events = self._heap.events
-        while events and events[0][0] <= deadline:
+        while self._heap.has_event(deadline):
             when, work, args = self._heap.pop()
             if self._passes_limit(when):
                 return 0.0

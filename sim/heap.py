@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 Work = Callable[..., None]
+_SLOTS_PER_S = 128.0
+"""A power of two, so that slots begin at exact instants."""
 
 
 class Timer:
@@ -36,23 +38,51 @@ class Timer:
 
 
 class EventHeap:
-    """Events by their instant; those of one instant in the order in which they were made."""
+    """Events by their instant; those of one instant in the order in which they were made.
+
+    A calendar queue (Brown, 1988) of two levels: what happens within the present slot of time is
+    on a heap, what comes later lies unsorted in the list of its slot. The heap stays small, and
+    most events are made for later.
+    """
 
     def __init__(self) -> None:
         self.events: list[tuple[float, int, Work, tuple[Any, ...]]] = []
-        """A heap by (instant, order); only looked at, to save a call where each one counts."""
+        """The heap of the present slot, by (instant, order)."""
         self._made = 0
+        self._until = 0.0
+        self._later: dict[int, list[tuple[float, int, Work, tuple[Any, ...]]]] = {}
+        self._slots: list[int] = []
 
     def push(self, when: float, work: Work, *args: Any) -> None:
         """`work(*args)` happens at `when`."""
         self._made = made = self._made + 1
-        heapq.heappush(self.events, (when, made, work, args))
+        if when < self._until:
+            heapq.heappush(self.events, (when, made, work, args))
+            return
+        slot = int(when * _SLOTS_PER_S)
+        later = self._later.get(slot)
+        if later is None:
+            later = self._later[slot] = []
+            heapq.heappush(self._slots, slot)
+        later.append((when, made, work, args))
 
     def timer(self, when: float, work: Work, *args: Any) -> Timer:
         """The same, but it can be cancelled."""
         timer = Timer(when, work, args)
         self.push(when, timer.fire)
         return timer
+
+    def has_event(self, until: float) -> bool:
+        """Whether something happens up to `until`; if so, it is first on `events`."""
+        while not self.events:
+            if not self._slots or self._slots[0] > until * _SLOTS_PER_S:
+                return False
+            slot = heapq.heappop(self._slots)
+            # In place, so that whoever looks at the list sees the next slot in it.
+            self.events.extend(self._later.pop(slot))
+            heapq.heapify(self.events)
+            self._until = (slot + 1) / _SLOTS_PER_S
+        return self.events[0][0] <= until
 
     def pop(self) -> tuple[float, Work, tuple[Any, ...]]:
         """Takes the next event off: its instant, the work and its arguments."""
@@ -62,3 +92,5 @@ class EventHeap:
     def clear(self) -> None:
         """Nothing happens any more."""
         self.events.clear()
+        self._later.clear()
+        self._slots.clear()

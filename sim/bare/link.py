@@ -62,9 +62,6 @@ class End(Protocol):
     def length(self, message: msgspec.Struct) -> int:
         """Of a message on the wire."""
 
-    def told(self, target: BareHost, message: msgspec.Struct, size: int) -> None:
-        """Its link carries `message`."""
-
 
 _Sent = tuple[End, Callable[..., None], tuple[Any, ...]]
 
@@ -169,8 +166,8 @@ class Link:
     ) -> None:
         size = _ENVELOPE_BYTES[envelope] + (0 if message is None else sender.length(message))
         sender.host.link_bytes_sent += size
-        if message is not None:
-            sender.told(self.other(sender).host, message, size)
+        there = self.other(sender).host.number
+        self._network.trace.record("link", sender.host.number, there, size, message)
         self._used_at = self._network.timeline.now
         self._send(sender, size, work, args)
 

@@ -6,7 +6,6 @@ same limits. The conformance test holds the two to each other.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -97,7 +96,7 @@ class BareMembership:
         self._metrics = metrics
         self._seeds = seeds
         self._syncing: set[NodeId | Address] = set()
-        self._waking_at = math.inf
+        self._waking_at: float | None = None
         self._ring = Ring()
         self._ring_is_stale = False
         self._leaves_until: float | None = None
@@ -219,8 +218,11 @@ class BareMembership:
                 case RequestJoin(address):
                     begin(self._join(address))
         due = self.core.next_timeout()
-        if due is not None and due < self._waking_at:
-            self._wake_at(due)
+        if due != self._waking_at:
+            # What was to wake it before finds that it is not expected any more.
+            self._waking_at = due
+            if due is not None:
+                self._timeline.push(due, self._wake, due)
 
     def _send(self, effect: SendDatagram) -> None:
         host, address = self.process.host, effect.address
@@ -243,13 +245,9 @@ class BareMembership:
 
     # Time.
 
-    def _wake_at(self, due: float) -> None:
-        self._waking_at = due
-        self._timeline.push(due, self._wake, due)
-
     def _wake(self, due: float) -> None:
         if due == self._waking_at:
-            self._waking_at = math.inf
+            self._waking_at = None
             self.process.step(self._mind_timers)
 
     def _mind_timers(self) -> None:

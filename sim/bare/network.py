@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from gossipcache.ids import Address
 from sim.bare.timeline import Timeline
+from sim.bare.trace import BareTrace
 from sim.impairment import Impairment
 from sim.network import LinkProfile
 
@@ -52,14 +53,13 @@ class BareNetwork:
     def __init__(
         self,
         timeline: Timeline,
-        on_arrival: Callable[[BareHost, BareHost, Any, int], None],
+        trace: BareTrace,
         profile: LinkProfile | None = None,
     ) -> None:
-        """`on_arrival` sees every datagram that reaches a host that is on."""
         self.timeline = timeline
+        self.trace = trace
         self.profile = profile or LinkProfile()
         self.hosts: dict[str, BareHost] = {}
-        self._on_arrival = on_arrival
         self._impairments: list[Impairment] = []
 
     def add(self, host: BareHost) -> None:
@@ -112,7 +112,7 @@ class BareNetwork:
         if host.is_silent:
             host.missed += 1
             return
-        self._on_arrival(source, host, sealed, size)
+        self.trace.record("datagram", source.number, host.number, size, sealed)
         if host.process is None or host.address.port != address.port:
             host.missed += 1
             self.control(host, source, source.refused.setdefault, address)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from sim.bare.membership import BareMembership
 
 _INBOX_DATAGRAMS = 4096
-Told = Callable[[BareHost, BareHost, Any, int], None]
 
 
 class Process:
@@ -31,7 +30,6 @@ class Process:
         network: BareNetwork,
         node_id: NodeId,
         length: Callable[[msgspec.Struct], int],
-        on_told: Told,
     ) -> None:
         self.host = host
         self.node_id = node_id
@@ -44,7 +42,6 @@ class Process:
         self.held_steps = 0
         """How many steps ever had to wait."""
         self._timeline = network.timeline
-        self._on_told = on_told
         self._runs_freely = True
         self._held: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._free_at = 0.0
@@ -122,10 +119,6 @@ class Process:
     def report_refused(self, node: NodeId) -> None:
         """Evidence that a node died."""
         self.membership.report_refused(node)
-
-    def told(self, target: BareHost, message: msgspec.Struct, size: int) -> None:
-        """A link carries `message`."""
-        self._on_told(self.host, target, message, size)
 
     def _die(self) -> None:
         self.is_dead = True

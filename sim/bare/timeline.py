@@ -26,10 +26,11 @@ class Timeline(EventHeap):
         """Lets everything up to `end` happen; it is then `end`. Raises `TimeLimit`."""
         events, pop = self.events, heapq.heappop
         until = min(end, self.limit_s)
-        while events and events[0][0] <= until:
-            self.now, _, work, args = pop(events)
-            self.steps += 1
-            work(*args)
+        while self.has_event(until):
+            while events and events[0][0] <= until:
+                self.now, _, work, args = pop(events)
+                self.steps += 1
+                work(*args)
         self.now = max(self.now, until)
         if until < end:
             self.limit_s = math.inf

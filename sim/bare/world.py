@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TextIO
 
 from gossipcache.cluster import cluster_from_secret
 from gossipcache.config import ALL_ROLES, Role, SwimConfig
@@ -55,7 +55,7 @@ class BareWorld:
         self.timeline = Timeline()
         self.streams = Streams(seed)
         self.trace = BareTrace(self.timeline, log)
-        self.network = BareNetwork(self.timeline, self._arrived)
+        self.network = BareNetwork(self.timeline, self.trace)
         self.machines: dict[str, BareMachine] = {}
         self.wrong: list[Wrong] = []
         self.on_wrong: Callable[[str], None] = lambda what: None
@@ -104,9 +104,7 @@ class BareWorld:
         if address is not None:
             self.network.remove(old)
         machine.host = host = BareHost(machine.number, address or old.address, old.rng)
-        process = Process(
-            host, self.network, machine.identity.node_id, self._wire.length, self._told
-        )
+        process = Process(host, self.network, machine.identity.node_id, self._wire.length)
         process.membership = BareMembership(
             process,
             self.network,
@@ -224,9 +222,3 @@ class BareWorld:
     def settled(self, viewer: BareMembership) -> None:
         """A step that changed a view has ended."""
         self.witness.settled(viewer)
-
-    def _arrived(self, source: BareHost, target: BareHost, sealed: Any, size: int) -> None:
-        self.trace.record("datagram", source.number, target.number, size, sealed)
-
-    def _told(self, source: BareHost, target: BareHost, message: Any, size: int) -> None:
-        self.trace.record("link", source.number, target.number, size, message)

@@ -53,11 +53,12 @@ class BroadcastQueue:
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, _Entry]] = []
         self._by_subject: dict[NodeId, dict[bytes, _Entry]] = {}
-        self._count = 0
+        self.count = 0
+        """How many items wait; `len` of the queue."""
         self._order = 0
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def has_record_of(self, subject: NodeId) -> bool:
         """Whether the record of `subject` still waits for transmissions."""
@@ -76,7 +77,7 @@ class BroadcastQueue:
         """Removes all that waits about `subject`."""
         for entry in self._by_subject.pop(subject, {}).values():
             entry.replaced = True
-            self._count -= 1
+            self.count -= 1
 
     def take(self, room_bytes: int, limit: int) -> tuple[list[Signed], list[Accusation]]:
         """What fits in `room_bytes`; each item taken counts as transmitted, at most `limit`
@@ -112,10 +113,10 @@ class BroadcastQueue:
         slots = self._by_subject.setdefault(subject, {})
         if (old := slots.get(slot)) is not None:
             old.replaced = True
-            self._count -= 1
+            self.count -= 1
         self._order += 1
         entry = slots[slot] = _Entry(subject, slot, item, size_of(item), self._order)
-        self._count += 1
+        self.count += 1
         self._push(entry)
 
     def _push(self, entry: _Entry) -> None:
@@ -126,4 +127,4 @@ class BroadcastQueue:
         del slots[entry.slot]
         if not slots:
             del self._by_subject[entry.subject]
-        self._count -= 1
+        self.count -= 1

@@ -52,22 +52,24 @@ class Courier:
     ) -> None:
         """Sends a datagram of `kind`. A recipient that is suspect or dead is told so, with the
         record and the accusations, so that it can refute (Lifeguard's buddy system)."""
-        records: list[Signed] = [self._table.me.record] if with_own_record else []
-        accusations: list[Accusation] = []
         held = None if recipient is None else self._table.get(recipient)
+        records: tuple[Signed, ...] = (self._table.me.record,) if with_own_record else ()
+        accusations: tuple[Accusation, ...] = ()
         if held is not None and held.state != "alive":
-            records.append(held.record)
-            accusations += self._proofs(held.node_id)[:2]
-        room_bytes = self._room_bytes - ACCUSATION_BYTES * len(accusations)
-        room_bytes -= sum(size_of(record) for record in records)
+            records += (held.record,)
+            accusations = self._proofs(held.node_id)[:2]
         # News is repeated a few times only: none of them is spent on a stranger.
-        room_bytes = 0 if held is None else room_bytes
-        news = self._queue.take(room_bytes, retransmit_limit(self._table.live_count))
+        if held is not None and self._queue.count:
+            room_bytes = self._room_bytes - ACCUSATION_BYTES * len(accusations)
+            room_bytes -= sum(size_of(record) for record in records)
+            news = self._queue.take(room_bytes, retransmit_limit(self._table.live_count))
+            records += tuple(news[0])
+            accusations += tuple(news[1])
         message = kind(
             cluster_id=self._cluster_id,
             sender=self._table.me.node_id,
-            records=(*records, *news[0]),
-            accusations=(*accusations, *news[1]),
+            records=records,
+            accusations=accusations,
             **fields,
         )
         self._emit(SendDatagram(address, message))

@@ -113,11 +113,13 @@ class SwimCore:
             return []
         if sender == self.me.node_id:
             return []
-        self._take_in(message.records, message.accusations, now)
-        source = self._return_address(message, sender, source)
+        if message.records or message.accusations:
+            self._take_in(message.records, message.accusations, now)
+        held = self.table.get(sender)
+        source = _return_address(message, held, source)
         match message:
             case Ping():
-                self._answer(message, sender, source)
+                self._answer(message, sender, held, source)
             case PingRequest():
                 self._prober.help(message, sender, source, now)
             case Ack():
@@ -130,19 +132,9 @@ class SwimCore:
                     self._resync(sender, now)
             case Nack():
                 self._prober.nacked(message.sequence, sender)
-        held = self.table.get(sender)
         if held is not None and held.state == "dead":
             self._prober.start(held, now)
         return self._finish(now)
-
-    def _return_address(self, message: Datagram, sender: NodeId, source: Address) -> Address:
-        """Where an answer goes: to the address that the sender signed, so that a datagram which
-        somebody caught and sends again draws nothing to him. To where it came from only if the
-        sender is not known yet, or says that it has a newer record."""
-        held = self.table.get(sender)
-        if held is None or (isinstance(message, Ping) and message.incarnation > held.incarnation):
-            return source
-        return held.address
 
     def absorb(
         self,
@@ -230,7 +222,7 @@ class SwimCore:
 
     def _finish(self, now: float) -> list[Effect]:
         if (
-            len(self.view.queue)
+            self.view.queue.count
             and self.table.live_count > 1
             and ("gossip-tick", 0) not in self._timers
         ):
@@ -251,12 +243,11 @@ class SwimCore:
         for accusation in accusations:
             self.view.accused(accusation, now)
 
-    def _answer(self, ping: Ping, sender: NodeId, source: Address) -> None:
+    def _answer(self, ping: Ping, sender: NodeId, held: Member | None, source: Address) -> None:
         if ping.target != self.me.node_id:
             return
-        held = self.table.get(sender)
         outdated = held is None or held.incarnation < ping.incarnation
-        differs = self._needs_sync and ping.view != self.table.short_digest()
+        differs = ping.view != self.table.short_digest() and self._needs_sync
         self._courier.post(
             Ack, source, sender, sequence=ping.sequence, outdated=outdated, differs=differs
         )
@@ -264,7 +255,7 @@ class SwimCore:
     @property
     def _needs_sync(self) -> bool:
         """Whether gossip will not even out differing views: it rests, or it is flooded."""
-        return not 0 < len(self.view.queue) <= _FLOOD
+        return not 0 < self.view.queue.count <= _FLOOD
 
     def _resync(self, node: NodeId, now: float) -> None:
         """Views differ: no need to wait for the next push/pull."""
@@ -321,7 +312,7 @@ class SwimCore:
 
     def _gossip_tick(self) -> None:
         for member in self.table.sample(self._config.gossip_fanout):
-            if not len(self.view.queue):
+            if not self.view.queue.count:
                 break
             self._courier.post(Gossip, member.address, member.node_id)
 
@@ -368,3 +359,14 @@ class SwimCore:
         node = self._seed_nodes.get(seed)
         held = self.table.at(seed) if node is None else self.table.get(node)
         return held is not None and held.is_live
+
+
+def _return_address(message: Datagram, sender: Member | None, source: Address) -> Address:
+    """Where an answer goes: to the address that the sender signed, so that a datagram which
+    somebody caught and sends again draws nothing to him. To where it came from only if the
+    sender is not known yet, or says that it has a newer record."""
+    if sender is None:
+        return source
+    if isinstance(message, Ping) and message.incarnation > sender.incarnation:
+        return source
+    return sender.address

@@ -19,6 +19,8 @@ class MemberTable:
     def __init__(self, me: Member, rng: random.Random) -> None:
         self._rng = rng
         self._me = me.node_id
+        self.me = me
+        """This node."""
         self._members: dict[NodeId, Member] = {}
         self._sorted: list[NodeId] = []
         self._live: list[NodeId] = []
@@ -28,6 +30,7 @@ class MemberTable:
         self._rotation: list[NodeId] = []
         self._by_address: dict[Address, NodeId] = {}
         self._digest = 0
+        self._short_digest: bytes | None = None
         self.put(me)
 
     def __len__(self) -> int:
@@ -39,11 +42,6 @@ class MemberTable:
     def get(self, node: NodeId) -> Member | None:
         """The member, this node included."""
         return self._members.get(node)
-
-    @property
-    def me(self) -> Member:
-        """This node."""
-        return self._members[self._me]
 
     @property
     def live_count(self) -> int:
@@ -66,10 +64,13 @@ class MemberTable:
         if old is not None and old.address != member.address:
             self._release(old)
         self._members[node] = member
+        self._short_digest = None
         if member.is_live:
             self._digest += _digest_of(member)
             self._by_address[member.address] = node
-        if node != self._me:
+        if node == self._me:
+            self.me = member
+        else:
             _place(self._live, self._live_place, node, member.is_live)
             _place(self._down, self._down_place, node, member.state == "dead")
 
@@ -87,7 +88,9 @@ class MemberTable:
 
     def short_digest(self) -> bytes:
         """The last 8 bytes of the digest, for pings."""
-        return self.digest()[-8:]
+        if self._short_digest is None:
+            self._short_digest = self.digest()[-8:]
+        return self._short_digest
 
     def sample(self, count: int, exclude: tuple[NodeId, ...] = ()) -> list[Member]:
         """Up to `count` distinct random live members, without this node."""

@@ -5,56 +5,58 @@ from __future__ import annotations
 import heapq
 
 TimerKey = tuple[str, bytes | int]
+_MIN_HEAP = 64
 
 
 class Timers:
-    """At most one deadline a key; setting, moving and cancelling cost O(log n)."""
+    """At most one deadline a key; setting and moving cost O(log n), the rest next to nothing."""
 
     def __init__(self) -> None:
-        self._deadlines: dict[TimerKey, tuple[float, int]] = {}
+        self._orders: dict[TimerKey, int] = {}
+        # A key that was cancelled or moved stays on the heap, under an order that counts no more.
         self._heap: list[tuple[float, int, TimerKey]] = []
         self._order = 0
 
     def __contains__(self, key: TimerKey) -> bool:
-        return key in self._deadlines
+        return key in self._orders
 
     def set(self, key: TimerKey, deadline: float) -> None:
         """Sets or moves the deadline of `key`; equal deadlines come due in the order set."""
-        self._order += 1
-        self._deadlines[key] = (deadline, self._order)
-        heapq.heappush(self._heap, (deadline, self._order, key))
-        if len(self._heap) > 64 + 4 * len(self._deadlines):
+        self._order = order = self._order + 1
+        self._orders[key] = order
+        heapq.heappush(self._heap, (deadline, order, key))
+        if len(self._heap) > _MIN_HEAP and len(self._heap) > 4 * len(self._orders):
             self._rebuild()
 
     def cancel(self, key: TimerKey) -> None:
         """Removes the deadline of `key`, if it has one."""
-        self._deadlines.pop(key, None)
+        self._orders.pop(key, None)
 
     def next(self) -> float | None:
         """The earliest deadline."""
-        while self._heap:
-            deadline, order, key = self._heap[0]
-            if self._deadlines.get(key) == (deadline, order):
+        heap, orders = self._heap, self._orders
+        while heap:
+            deadline, order, key = heap[0]
+            if orders.get(key) == order:
                 return deadline
-            heapq.heappop(self._heap)
+            heapq.heappop(heap)
         return None
 
     def pop_due(self, now: float) -> TimerKey | None:
         """Removes and returns the earliest key that is due."""
-        deadline = self.next()
-        if deadline is None or deadline > now:
-            return None
-        key = heapq.heappop(self._heap)[2]
-        del self._deadlines[key]
-        return key
+        heap, orders = self._heap, self._orders
+        while heap and heap[0][0] <= now:
+            _, order, key = heapq.heappop(heap)
+            if orders.get(key) == order:
+                del orders[key]
+                return key
+        return None
 
     def delay(self, delay_s: float) -> None:
         """Moves every deadline later, for time in which this process did not run."""
-        self._deadlines = {
-            key: (deadline + delay_s, order) for key, (deadline, order) in self._deadlines.items()
-        }
+        self._heap = [(at + delay_s, order, key) for at, order, key in self._heap]
         self._rebuild()
 
     def _rebuild(self) -> None:
-        self._heap = [(at, order, key) for key, (at, order) in self._deadlines.items()]
+        self._heap = [each for each in self._heap if self._orders.get(each[2]) == each[1]]
         heapq.heapify(self._heap)

@@ -38,6 +38,10 @@ MESSAGES = [
         until=bytes(16), records=(SIGNED,), accusations=(ACCUSED,), wanted=(bytes(16),) * 70
     ),
     gossip.SyncPush(records=(SIGNED,) * 2, accusations=()),
+    gossip.AskCharter(),
+    gossip.CharterHeld(charter=None),
+    gossip.CharterHeld(charter=SIGNED),
+    gossip.CharterNews(charter=SIGNED),
 ]
 
 
