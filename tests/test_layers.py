@@ -16,7 +16,7 @@ PACKAGE = ROOT / "gossipcache"
 # same feature (the same top-level folder or file).
 LAYERS: list[set[str]] = [
     {"errors"},
-    {"ids", "units"},
+    {"ids", "units", "budget"},
     {"wire", "config", "home"},
     {"identity", "cluster", "metrics", "env", "requests", "results", "settings", "log"},
     {"manifest", "journal", "swarm"},

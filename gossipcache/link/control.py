@@ -9,7 +9,14 @@ from typing import TypeVar, cast
 
 import trio
 
-from gossipcache.errors import GossipcacheError, NodeUnreachable, ProtocolError
+from gossipcache.budget import VerificationBudget
+from gossipcache.errors import (
+    Busy,
+    GossipcacheError,
+    IntegrityError,
+    NodeUnreachable,
+    ProtocolError,
+)
 from gossipcache.link.connection import Connection
 from gossipcache.link.interface import Handler, PieceArrived
 from gossipcache.link.rpc import (
@@ -74,8 +81,16 @@ class _Waiter:
 class ControlLink:
     """Requests, replies and notices with one node, both ways."""
 
-    def __init__(self, connection: Connection, handlers: Handlers, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        handlers: Handlers,
+        metrics: Metrics,
+        budget: VerificationBudget,
+    ) -> None:
+        """`budget` says whether signatures of the peer are still checked."""
         self.peer = connection.peer
+        self._budget = budget
         self._connection, self._handlers, self._metrics = connection, handlers, metrics
         self._core = RpcCore(handlers.kinds)
         self._waiters: dict[int, _Waiter] = {}
@@ -220,14 +235,26 @@ class ControlLink:
 
     async def _handled(self, call_id: int, message: Message) -> list[Effect]:
         try:
+            self._check_budget()
             answer = await self._handlers.of(message)(self.peer, message)
         except GossipcacheError as error:
+            self._blame_for(error)
             return self._core.fail(call_id, error)
         except Exception:
             _log.exception("a handler of %s failed", type(message).__name__)
             self._metrics.count("link_handler_errors")
             return self._core.fail(call_id, GossipcacheError("the node failed inside"))
         return self._core.reply(call_id, answer)
+
+    def _check_budget(self) -> None:
+        if self._budget.is_spent(self.peer.node_id, trio.current_time()):
+            self._metrics.count("link_dropped_unpaid")
+            raise Busy("too many signatures of this node did not hold")
+
+    def _blame_for(self, error: GossipcacheError) -> None:
+        """What the peer sent was no statement of whom it named."""
+        if isinstance(error, IntegrityError):
+            self._budget.blame(self.peer.node_id, 1, trio.current_time())
 
     def _take_notice(self, message: Message) -> None:
         if self._told >= MAX_CALLS:
@@ -238,8 +265,10 @@ class ControlLink:
 
     async def _hear(self, message: Message) -> None:
         try:
+            self._check_budget()
             await self._handlers.of(message)(self.peer, message)
         except GossipcacheError as error:
+            self._blame_for(error)
             _log.debug("a notice of %s was refused: %s", self.peer.node_id.hex(), error)
         except Exception:
             _log.exception("a handler of %s failed", type(message).__name__)

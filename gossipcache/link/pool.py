@@ -11,6 +11,7 @@ from typing import TypeVar
 import trio
 
 from gossipcache.admission import Admission
+from gossipcache.budget import VerificationBudget
 from gossipcache.cluster import Cluster
 from gossipcache.config import NodeConfig
 from gossipcache.env import ByteStream, Env, Port
@@ -65,10 +66,13 @@ class LinkPool:
         resolve: Callable[[NodeId], Address | None],
         on_refused: Callable[[NodeId], None],
         admission: Admission | None = None,
+        budget: VerificationBudget | None = None,
     ) -> None:
         """`resolve` gives a member's address. `on_refused` hears of evidence that a node died:
         its host refused or reset a dial, or an open connection to it broke off. `admission`
-        judges who connects; without it the secret alone does."""
+        judges who connects; without it the secret alone does. `budget` bounds the signatures
+        checked for one node."""
+        self._budget = budget or VerificationBudget()
         self._env, self._metrics = env, metrics
         self._admission = admission or Admission(cluster, env.wall_time)
         self._terms = Terms(
@@ -342,7 +346,7 @@ class LinkPool:
     # --- open links
 
     def _link_over(self, connection: Connection) -> ControlLink:
-        return ControlLink(connection, self._handlers, self._metrics)
+        return ControlLink(connection, self._handlers, self._metrics, self._budget)
 
     async def _run_link(self, link: ControlLink) -> None:
         node = link.peer.node_id

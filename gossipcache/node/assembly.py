@@ -7,6 +7,7 @@ from functools import partial
 import trio
 
 from gossipcache.admission import Admission
+from gossipcache.budget import VerificationBudget
 from gossipcache.cluster import Cluster
 from gossipcache.config import NodeConfig
 from gossipcache.dht.membership.charters import Charters
@@ -54,8 +55,17 @@ class Assembly:
     ) -> None:
         self._config = config
         admission = Admission(cluster, env.wall_time, config.admission, config.delete_policy)
+        budget = VerificationBudget()
         pool = LinkPool(
-            env, config, identity, cluster, metrics, self._resolve, self._on_refused, admission
+            env,
+            config,
+            identity,
+            cluster,
+            metrics,
+            self._resolve,
+            self._on_refused,
+            admission,
+            budget,
         )
         me = Peer(
             identity.node_id,
@@ -76,7 +86,7 @@ class Assembly:
             on_change=self._reconsider,
         )
         self._membership = MembershipService(
-            env, config, identity, cluster, links, metrics, admission, self._charters.meet
+            env, config, identity, cluster, links, metrics, admission, self._charters.meet, budget
         )
         self._records = RecordService(
             env,
@@ -92,6 +102,7 @@ class Assembly:
             deletion=lambda: admission.deletion,
             reach_charter=self._charters.reach,
             on_deleted=lambda task_id: self._scheduler.task_deleted(task_id),
+            on_void=lambda node, count: budget.blame(node, count, trio.current_time()),
         )
         self._scheduler = SchedulerService(
             env,
@@ -104,6 +115,7 @@ class Assembly:
             ring=lambda: self._membership.ring,
             is_alive=self._membership.is_alive,
             record_copies=config.records.replicas,
+            on_void=lambda node, count: budget.blame(node, count, trio.current_time()),
         )
         announcer = AnnounceService(
             env,

@@ -36,7 +36,8 @@ PUSH_TIMEOUT_S = 2.0
 class SchedulerService:
     """The keeper side, for nodes with the scheduler role.
 
-    `record_of` gives what this node's own record keeper has of a task.
+    `record_of` gives what this node's own record keeper has of a task; `on_void` hears of nodes
+    that sent so many statements whose signatures do not hold.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class SchedulerService:
         ring: Callable[[], RingView],
         is_alive: Callable[[NodeId], bool],
         record_copies: int = 3,
+        on_void: Callable[[NodeId, int], None] = lambda _node, _count: None,
     ) -> None:
+        self._on_void = on_void
         self._env = env
         self._links = links
         self._metrics = metrics
@@ -99,14 +102,14 @@ class SchedulerService:
         reply = self._core.announce(
             message.batch, peer.node_id, trio.current_time(), self._env.wall_time()
         )
-        self._count(reply)
+        self._count(peer, reply)
         return reply
 
     async def _on_heartbeat(self, peer: Peer, message: Heartbeat) -> HeartbeatReply:
         reply = self._core.heartbeat(
             message.statement, peer.node_id, trio.current_time(), self._env.wall_time()
         )
-        self._count(reply)
+        self._count(peer, reply)
         return reply
 
     async def _on_ask_holders(self, peer: Peer, message: AskHolders) -> HoldersReply:
@@ -129,7 +132,9 @@ class SchedulerService:
         self._alarm.ring()
         self._core.leave(message, peer.node_id, trio.current_time())
 
-    def _count(self, reply: AnnounceReply | HeartbeatReply) -> None:
+    def _count(self, peer: Peer, reply: AnnounceReply | HeartbeatReply) -> None:
+        if reply.dropped == "altered":
+            self._on_void(peer.node_id, 1)
         outcome = "accepted" if reply.dropped is None else f"dropped_{reply.dropped}"
         self._metrics.count(f"announcements_{outcome}")
         self._alarm.ring()

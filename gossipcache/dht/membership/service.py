@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from gossipcache.admission import Admission
+from gossipcache.budget import VerificationBudget
 from gossipcache.cluster import Cluster
 from gossipcache.config import NodeConfig
 from gossipcache.dht.membership import sync
@@ -74,9 +75,11 @@ class MembershipService:
         metrics: Metrics,
         admission: Admission | None = None,
         on_charter: Callable[[NodeId, int], Awaitable[None]] | None = None,
+        budget: VerificationBudget | None = None,
     ) -> None:
         """`admission` judges members; without it all may be what they claim. `on_charter` hears
-        which charter a node holds."""
+        which charter a node holds. `budget` bounds the signatures checked for one node."""
+        self._budget = budget
         self._admission = admission or Admission(cluster, env.wall_time)
         self._on_charter = on_charter
         self._env = env
@@ -140,6 +143,7 @@ class MembershipService:
             now=trio.current_time(),
             incarnation=boot_incarnation(self._env.wall_time()),
             seeds=seeds,
+            budget=self._budget,
         )
         self._note(core.me)
         if not seeds:
@@ -387,12 +391,12 @@ class MembershipService:
     ) -> None:
         if self._on_charter is not None:
             await self._on_charter(node, opened.charter)
-        self._absorb([opened.record], (), spread=spread)
+        self._absorb(node, [opened.record], (), spread=spread)
         start: bytes | None = None if opened.equal else b""
         while start is not None:
             asked = sync.range_from(core.view, start)
             found = await self._links.request(node, asked, SyncDiff, SYNC_TIMEOUT_S)
-            self._absorb(found.records, found.accusations, spread=spread)
+            self._absorb(node, found.records, found.accusations, spread=spread)
             for push in sync.pushes(core.view, found.wanted):
                 await self._links.notify(node, push)
             if found.until and found.until <= start:
@@ -401,12 +405,17 @@ class MembershipService:
         self._metrics.count("syncs_done")
 
     def _absorb(
-        self, records: Iterable[Signed], accusations: Iterable[Accusation], *, spread: bool = True
+        self,
+        payer: NodeId,
+        records: Iterable[Signed],
+        accusations: Iterable[Accusation],
+        *,
+        spread: bool = True,
     ) -> SwimCore:
         if self._core is None:
             raise NotReady("the node is starting")
-        effects = self._core.absorb(records, accusations, trio.current_time(), spread=spread)
-        self._act(effects)
+        now = trio.current_time()
+        self._act(self._core.absorb(records, accusations, now, spread=spread, payer=payer))
         return self._core
 
     async def _answer_open(self, peer: Peer, message: SyncOpen) -> SyncOpened:
@@ -414,7 +423,7 @@ class MembershipService:
             raise NotPermitted("the nodes belong to different clusters", "check the secrets")
         if message.record.signer != peer.node_id:
             raise ProtocolError("a member record that is not of the node that sent it")
-        view = self._absorb([message.record], ()).view
+        view = self._absorb(peer.node_id, [message.record], ()).view
         return sync.answer_open(view, message, self._admission.number)
 
     async def _answer_range(self, _peer: Peer, message: SyncRange) -> SyncDiff:
@@ -422,8 +431,8 @@ class MembershipService:
             raise NotReady("the node is starting")
         return sync.diff(self._core.view, message)
 
-    async def _take_push(self, _peer: Peer, message: SyncPush) -> None:
-        self._absorb(message.records, message.accusations)
+    async def _take_push(self, peer: Peer, message: SyncPush) -> None:
+        self._absorb(peer.node_id, message.records, message.accusations)
 
     async def _answer_ping(self, _peer: Peer, _message: LinkPing) -> LinkPong:
         return LinkPong()

@@ -11,8 +11,9 @@ Sources: SWIM (Das et al., 2002), Lifeguard (Dadgar et al., 2018), memberlist.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
+from gossipcache.budget import STRANGERS, VOID_COST, VerificationBudget
 from gossipcache.config import SwimConfig
 from gossipcache.dht.membership.courier import Courier
 from gossipcache.dht.membership.effects import Effect, RequestJoin, RequestSync
@@ -62,8 +63,12 @@ class SwimCore:
         now: float,
         incarnation: int,
         seeds: tuple[Address, ...] = (),
+        budget: VerificationBudget | None = None,
     ) -> None:
-        """`incarnation` is `boot_incarnation(wall time)`; `seeds` are members to join."""
+        """`incarnation` is `boot_incarnation(wall time)`; `seeds` are members to join; `budget`
+        bounds the signatures that are checked for one node."""
+        self._verifier = verifier
+        self._budget = budget or VerificationBudget()
         self._config = config
         self._cluster_id = profile.cluster_id
         self._rng = rng
@@ -114,7 +119,9 @@ class SwimCore:
         if sender == self.me.node_id:
             return []
         if message.records or message.accusations:
-            self._take_in(message.records, message.accusations, now)
+            # Not the purse that the node has for its links: a source address can be made up.
+            payer = STRANGERS if self.table.at(source) is None else source
+            self._take_in(message.records, message.accusations, now, payer)
         held = self.table.get(sender)
         source = _return_address(message, held, source)
         match message:
@@ -143,11 +150,13 @@ class SwimCore:
         now: float,
         *,
         spread: bool = True,
+        payer: NodeId | None = None,
     ) -> list[Effect]:
-        """What a push/pull brought. A joining node does not `spread` what all others know, and
-        a flood spreads by further push/pulls."""
+        """What a push/pull with `payer` brought. A joining node does not `spread` what all others
+        know, and a flood spreads by further push/pulls."""
         records = tuple(records)
-        self._take_in(records, accusations, now, spread=spread and len(records) <= _FLOOD)
+        spread = spread and len(records) <= _FLOOD
+        self._take_in(records, accusations, now, payer, spread=spread)
         if len(records) > _BEHIND and ("catch-up", 0) not in self._timers:
             wait_s = self._config.probe_interval_s * (0.25 + self._rng.random() / 2)
             self._timers.set(("catch-up", 0), now + wait_s)
@@ -235,13 +244,23 @@ class SwimCore:
         records: Iterable[Signed],
         accusations: Iterable[Accusation],
         now: float,
+        payer: Hashable,
         *,
         spread: bool = True,
     ) -> None:
-        for record in records:
-            self.view.learn(record, now, spread=spread)
-        for accusation in accusations:
-            self.view.accused(accusation, now)
+        """`payer` brought this, and pays for what has to be checked of it."""
+        items: list[Signed | Accusation] = [*records, *accusations]
+        for item in items:
+            if payer is not None and self._budget.is_spent(payer, now):
+                self._metrics.count("gossip_unchecked")
+                return
+            checked = self._verifier.checked
+            if isinstance(item, Signed):
+                sound = self.view.learn(item, now, spread=spread)
+            else:
+                sound = self.view.accused(item, now)
+            if payer is not None and self._verifier.checked != checked:
+                self._budget.charge(payer, 1 if sound else VOID_COST, now)
 
     def _answer(self, ping: Ping, sender: NodeId, held: Member | None, source: Address) -> None:
         if ping.target != self.me.node_id:

@@ -78,48 +78,52 @@ class View:
         suspicion = self._suspicions.get(node)
         return () if suspicion is None else suspicion.proofs
 
-    def learn(self, record: Signed, now: float, *, spread: bool = True) -> None:
-        """Takes a member record over if it is newer and true; `spread` passes it on."""
+    def learn(self, record: Signed, now: float, *, spread: bool = True) -> bool:
+        """Takes a member record over if it is newer and true; `spread` passes it on. Whether
+        it is sound, as far as it was looked at."""
         node = node_id_of(record.key)
         held = self.table.get(node)
         if held is not None and held.record == record:
-            return
+            return True
         try:
             member = self._verifier.member(record)
         except (IntegrityError, ProtocolError):
             self._metrics.count("gossip_forged")
-            return
+            return False
         except NotPermitted:
             self._metrics.count("members_unadmitted")
-            return
+            return True
         if held is None:
             self._welcome(member, now, spread)
         elif node == self.me.node_id:
             self._outbid(member.incarnation, now)
         elif member.incarnation > held.incarnation:
             self._renew(held, member, now, spread)
+        return True
 
-    def accused(self, accusation: Accusation, now: float) -> None:
-        """Counts an accusation; one against this node is refuted."""
+    def accused(self, accusation: Accusation, now: float) -> bool:
+        """Counts an accusation; one against this node is refuted. Whether it is sound, as
+        far as it was looked at."""
         subject, accuser = NodeId(accusation.subject), NodeId(accusation.accuser)
         held, witness = self.table.get(subject), self.table.get(accuser)
         if held is None or held.incarnation != accusation.incarnation or held.state == "left":
-            return
+            return True
         if witness is None or accuser in (subject, self.me.node_id):
-            return
+            return True
         suspicion = self._suspicions.get(subject)
         if suspicion is not None and not suspicion.is_news(accusation):
-            return
+            return True
         try:
             self._verifier.accusation(accusation, witness.public_key)
         except IntegrityError:
             self._metrics.count("gossip_forged")
-            return
+            return False
         if subject == self.me.node_id:
             self._health.worsen()
             self._refute(now)
         else:
             self._count(held, accusation, now)
+        return True
 
     def suspect(self, node: NodeId, now: float, *, refused: bool = False) -> None:
         """This node itself got no answer from `node`, or a refusal."""

@@ -67,7 +67,9 @@ class Exchange:
         reach_charter: Callable[[int], Awaitable[None]],
         opener: Opener,
         metrics: Metrics,
+        on_void: Callable[[NodeId, int], None],
     ) -> None:
+        self._on_void = on_void
         self._env = env
         self._core = core
         self._log = log
@@ -139,7 +141,7 @@ class Exchange:
         while start < len(task_ids):
             wanted = tuple(task_ids[start : start + MAX_ROWS])
             page = await self._request(node, FetchRecords(task_ids=wanted), RecordPage)
-            await self.take(page.entries)
+            await self.take(node, page.entries)
             if page.done == 0:
                 return
             start += page.done
@@ -209,10 +211,12 @@ class Exchange:
 
     # What others ask
 
-    async def take(self, entries: tuple[RecordEntry, ...]) -> int:
-        """Absorbs entries of another keeper; how many of them now stand or are outdone."""
+    async def take(self, node: NodeId, entries: tuple[RecordEntry, ...]) -> int:
+        """Absorbs entries of the keeper `node`; how many of them now stand or are outdone."""
         opened = await self._env.workers.run(lambda: self._opener.open_all(entries))
         self._metrics.count("record_entries_invalid", len(entries) - len(opened))
+        if len(opened) < len(entries):
+            self._on_void(node, len(entries) - len(opened))
         await self.reach_charters(opened)
         changes: list[Change] = []
         contested: list[Standing] = []

@@ -56,13 +56,16 @@ class Keeper:
         opener: Opener,
         metrics: Metrics,
         is_alive: Callable[[NodeId], bool],
+        on_void: Callable[[NodeId, int], None],
     ) -> None:
         self._env = env
         self._core = core
         self._log = log
         self._opener = opener
         self._metrics = metrics
-        self._exchange = Exchange(env, core, log, links, config, reach_charter, opener, metrics)
+        self._exchange = Exchange(
+            env, core, log, links, config, reach_charter, opener, metrics, on_void
+        )
         self._upkeep = Upkeep(env, core, log, self._exchange, config, is_alive)
         self._coordinator = Coordinator(
             core,
@@ -88,12 +91,13 @@ class Keeper:
         opener: Opener,
         metrics: Metrics,
         is_alive: Callable[[NodeId], bool],
+        on_void: Callable[[NodeId, int], None],
     ) -> Keeper:
         """A keeper with what its journal holds."""
         now = trio.current_time()
         core = ReplicationCore(me, ring, config, deletion, now)
         await log.open(lambda key, value: core.load(key, value, now))
-        return cls(env, core, log, links, config, reach_charter, opener, metrics, is_alive)
+        return cls(env, core, log, links, config, reach_charter, opener, metrics, is_alive, on_void)
 
     async def run(self, synced: trio.Event) -> None:
         """Keeps the entries in step with the other keepers until cancelled."""
@@ -166,7 +170,7 @@ class Keeper:
         _check_scheduler(peer)
         changes = self._core.commit(self._opener.open(message.entry), peer.node_id)
         if changes is None:
-            return RecordsTaken(count=await self._exchange.take((message.entry,)))
+            return RecordsTaken(count=await self._exchange.take(peer.node_id, (message.entry,)))
         await self._log.write(changes)
         return RecordsTaken(count=1)
 
@@ -179,7 +183,7 @@ class Keeper:
     async def push(self, peer: Peer, message: PushRecords) -> RecordsTaken:
         """Answers `PushRecords`."""
         _check_scheduler(peer)
-        return RecordsTaken(count=await self._exchange.take(message.entries))
+        return RecordsTaken(count=await self._exchange.take(peer.node_id, message.entries))
 
     async def compare(self, peer: Peer, message: CompareShared) -> SharedCompared:
         """Answers `CompareShared`."""

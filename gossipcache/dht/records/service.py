@@ -87,13 +87,16 @@ class RecordService:
         deletion: Callable[[], Deletion] = Deletion,
         reach_charter: Callable[[int], Awaitable[None]] = _reach_none,
         on_deleted: Callable[[TaskId], None] = lambda _task_id: None,
+        on_void: Callable[[NodeId, int], None] = lambda _node, _count: None,
     ) -> None:
         """To be made before `links` serves; `journal_path` is used by a scheduler only.
 
         `deletion` gives who may delete; `reach_charter(number)` fetches that charter.
-        `on_deleted` hears of each task whose deletion is durable here now.
+        `on_deleted` hears of each task whose deletion is durable here now, `on_void` of nodes
+        that sent so many entries whose signatures do not hold.
         """
         self._on_deleted = on_deleted
+        self._on_void = on_void
         self._env = env
         self._config = config
         self._me = identity.node_id
@@ -138,6 +141,7 @@ class RecordService:
                 self._opener,
                 self._metrics,
                 self._is_alive,
+                self._on_void,
             )
             keeper.set_ring(self._ring())
             task_status.started()
