@@ -41,6 +41,9 @@ class SwimConfig:
     max_members: int = 20_000
     max_datagram_bytes: int = 1400
     max_local_health: int = 8
+    lifeguard: bool = True
+    """Off is plain SWIM, for comparison: no local health, no confirmations and second looks, no
+    word to the suspect, no allowance for pauses, and anybody's word is enough for a death."""
 
 
 @dataclass(frozen=True, slots=True)

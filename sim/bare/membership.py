@@ -23,7 +23,12 @@ from gossipcache.dht.membership.effects import (
     SendDatagram,
 )
 from gossipcache.dht.membership.member import Member, Profile, Verifier, boot_incarnation
-from gossipcache.dht.membership.service import LEAVE_TIMEOUT_S, MAX_SYNCS, SYNC_TIMEOUT_S
+from gossipcache.dht.membership.service import (
+    LEAVE_LINGER_S,
+    LEAVE_TIMEOUT_S,
+    MAX_SYNCS,
+    SYNC_TIMEOUT_S,
+)
 from gossipcache.dht.membership.swim import SwimCore
 from gossipcache.dht.ring import Ring
 from gossipcache.errors import (
@@ -162,6 +167,10 @@ class BareMembership:
         """Evidence that the node's process died."""
         self._act(self.core.report_refused(node, self._timeline.now))
 
+    def address_refused(self, address: Address) -> None:
+        """A datagram to `address` was refused."""
+        self._act(self.core.address_refused(address, self._timeline.now))
+
     def receive(self, sealed: Any, source: Address) -> None:
         """A datagram."""
         try:
@@ -225,15 +234,13 @@ class BareMembership:
                 self._timeline.push(due, self._wake, due)
 
     def _send(self, effect: SendDatagram) -> None:
-        host, address = self.process.host, effect.address
-        if host.refused and address in host.refused:
-            del host.refused[address]
-            self._act(self.core.address_refused(address, self._timeline.now))
-            return
+        host = self.process.host
         sealed, size = self._wire.seal(effect.message, host.rng)
-        self._network.send(host, address, sealed, size)
+        self._network.send(host, effect.address, sealed, size)
         if self._leaves_until is not None and self.core.is_flushed:
-            self.process.end()
+            self._timeline.push(
+                self._timeline.now + LEAVE_LINGER_S, self.process.step, self.process.end
+            )
 
     def _note(self, member: Member) -> None:
         if member.owns_keys != (member.node_id in self.owners):

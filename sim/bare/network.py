@@ -24,6 +24,9 @@ class Listener(Protocol):
     def receive(self, sealed: Any, source: Address) -> None:
         """Takes in a datagram."""
 
+    def refused(self, address: Address) -> None:
+        """A datagram sent to `address` found nobody there."""
+
 
 class BareHost:
     """One host: its kernel answers for the process on it, or for its absence."""
@@ -36,8 +39,6 @@ class BareHost:
         """Whether the machine is off, so that not even its kernel answers."""
         self.process: Listener | None = None
         """What listens here; None where nothing does."""
-        self.refused: dict[Address, None] = {}
-        """Where datagrams were refused; the next one sent there hears of it."""
         self.missed = 0
         """What was sent to it in vain."""
         self.uplink_free_at = 0.0
@@ -45,6 +46,11 @@ class BareHost:
         self.datagrams_sent = 0
         self.datagram_bytes_sent = 0
         self.link_bytes_sent = 0
+
+    def refuse(self, address: Address) -> None:
+        """An ICMP error arrived: nobody listens at `address`."""
+        if self.process is not None:
+            self.process.refused(address)
 
 
 class BareNetwork:
@@ -115,7 +121,7 @@ class BareNetwork:
         self.trace.record("datagram", source.number, host.number, size, sealed)
         if host.process is None or host.address.port != address.port:
             host.missed += 1
-            self.control(host, source, source.refused.setdefault, address)
+            self.control(host, source, source.refuse, address)
         else:
             host.process.receive(sealed, source.address)
 

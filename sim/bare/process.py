@@ -63,6 +63,10 @@ class Process:
         elif len(self._held) < _INBOX_DATAGRAMS:
             self.step(self.membership.receive, sealed, source)
 
+    def refused(self, address: Address) -> None:
+        """A datagram to `address` was refused."""
+        self.step(self.membership.address_refused, address)
+
     def pause(self) -> None:
         """SIGSTOP: its kernel answers, the process does not."""
         self.is_paused = True

@@ -35,6 +35,7 @@ class Courier:
         emit: Callable[[Effect], None],
     ) -> None:
         self._room_bytes = config.max_datagram_bytes - SEAL_OVERHEAD_BYTES - HEADER_BYTES
+        self._warns = config.lifeguard
         self._cluster_id = cluster_id
         self._table = table
         self._queue = queue
@@ -55,7 +56,7 @@ class Courier:
         held = None if recipient is None else self._table.get(recipient)
         records: tuple[Signed, ...] = (self._table.me.record,) if with_own_record else ()
         accusations: tuple[Accusation, ...] = ()
-        if held is not None and held.state != "alive":
+        if held is not None and (held.state == "dead" or (held.state == "suspect" and self._warns)):
             records += (held.record,)
             accusations = self._proofs(held.node_id)[:2]
         # News is repeated a few times only: none of them is spent on a stranger.

@@ -55,6 +55,9 @@ MAX_OUTBOX = 4096
 MAX_SYNCS = 8
 SYNC_TIMEOUT_S = 5.0
 LEAVE_TIMEOUT_S = 1.5
+LEAVE_LINGER_S = 0.25
+"""How long a leaving node still answers after its goodbye, while that goes on to the others: to
+those who have not heard it a closed port looks like a crash."""
 _MAX_RECEIVED_BYTES = 2048
 _RECEIVE_RETRY_S = 0.01
 _DATAGRAM: Any = Datagram
@@ -180,6 +183,7 @@ class MembershipService:
             return
         with trio.move_on_after(LEAVE_TIMEOUT_S):
             await self._flushed.wait()
+            await trio.sleep(LEAVE_LINGER_S)
 
     def members(self) -> tuple[Member, ...]:
         """All that are known, this node and the dead included, in the order of their ids."""

@@ -25,15 +25,19 @@ class Suspicion:
 
     def __init__(self, config: SwimConfig, live_count: int, now: float) -> None:
         self._started = now
+        self._quorum = DEATH_QUORUM if config.lifeguard else 1
         self._minimum_s = (
             config.suspicion_factor * max(1.0, math.log10(live_count)) * config.probe_interval_s
         )
         self._maximum_s = self._minimum_s * config.suspicion_max_factor
-        self._refused_s = config.probe_interval_s
+        self._interval_s = config.probe_interval_s
         # Only others than this node and the subject can confirm.
         self._confirmations = max(0, min(config.indirect_probes, live_count - 2))
+        if not config.lifeguard:
+            self._confirmations = 0
         self._accusations: dict[NodeId, Accusation] = {}
         self._refused_at: float | None = None
+        self._looked_at: float | None = None
 
     def __contains__(self, accuser: NodeId) -> bool:
         return accuser in self._accusations
@@ -49,7 +53,7 @@ class Suspicion:
         known = self._accusations.get(NodeId(accusation.accuser))
         if accusation.verdict == "dead":
             deaths = sum(one.verdict == "dead" for one in self._accusations.values())
-            return (known is None or known.verdict != "dead") and deaths < DEATH_QUORUM
+            return (known is None or known.verdict != "dead") and deaths < self._quorum
         return known is None and len(self._accusations) <= self._confirmations
 
     def add(self, accusation: Accusation) -> None:
@@ -61,9 +65,29 @@ class Suspicion:
         if self._refused_at is None:
             self._refused_at = now
 
-    def answered(self) -> None:
-        """The subject answered this node after all: it gets the full time to refute."""
-        self._refused_at = None
+    def answered(self, now: float) -> None:
+        """The subject answered this node after all: it gets the full time to refute, anew."""
+        self._started = now
+        self._refused_at = self._looked_at = None
+
+    def looked(self, now: float) -> None:
+        """This node looks for itself once more before it buries the subject."""
+        self._looked_at = now
+
+    def next_step(self, me: NodeId) -> float:
+        """When the last look is due, or if that was taken, the burial. Who saw the subject fail
+        looks in time for the burial; who only heard of it waits for their verdict first."""
+        deadline = self.deadline()
+        if self._refused_at is not None:
+            return deadline
+        if self._looked_at is not None:
+            return max(deadline, self._looked_at + self._interval_s)
+        return deadline - self._interval_s if me in self else deadline
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether nothing is left to do but to bury the subject."""
+        return self._looked_at is not None or self._refused_at is not None
 
     def deadline(self) -> float:
         """When the subject is dead unless it refutes."""
@@ -76,7 +100,7 @@ class Suspicion:
         deadline = self._started + max(length_s, self._minimum_s)
         if self._refused_at is not None:
             share = 1 / (1 + min(confirmed, MAX_REFUSAL_WITNESSES))
-            deadline = min(deadline, self._refused_at + self._refused_s * share)
+            deadline = min(deadline, self._refused_at + self._interval_s * share)
         return deadline
 
     def is_proven(self, me: NodeId) -> bool:
@@ -85,5 +109,5 @@ class Suspicion:
             NodeId(one.accuser) for one in self._accusations.values() if one.verdict == "dead"
         }
         if me in self._accusations:
-            return len(deaths | {me}) >= DEATH_QUORUM
-        return len(deaths) >= DEATH_QUORUM
+            return len(deaths | {me}) >= self._quorum
+        return len(deaths) >= self._quorum

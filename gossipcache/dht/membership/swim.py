@@ -80,7 +80,7 @@ class SwimCore:
         self._effects: list[Effect] = []
         self._probes_successor = False
         self._timers = Timers()
-        self._health = LocalHealth(config.max_local_health)
+        self._health = LocalHealth(config.max_local_health if config.lifeguard else 0)
         emit = self._emit
         self.view = View(
             config, identity, profile, verifier, self._timers, self._health, metrics, rng,
@@ -94,6 +94,7 @@ class SwimCore:
             config, self.table, self._timers, self._health, self._courier, rng, emit
         )
         self.view.on_hearsay = self._look
+        self.view.on_last_look = self._prober.start
         for tick, interval_s in (
             ("probe", config.probe_interval_s),
             ("sync", config.sync_interval_s),
@@ -131,7 +132,7 @@ class SwimCore:
                 self._prober.help(message, sender, source, now)
             case Ack():
                 if (reached := self._prober.acked(message.sequence, sender)) is not None:
-                    self.view.answered(reached)
+                    self.view.answered(reached, now)
                     self._agreed |= not message.differs and not len(self.view.queue)
                 if message.outdated:
                     self._courier.post(Gossip, source, sender, with_own_record=True)
@@ -166,8 +167,9 @@ class SwimCore:
         """Does all that is due. A call that comes far too late (the process was stopped, or
         its loop blocked) moves the deadlines instead of declaring everybody dead."""
         due = self._timers.next()
-        if due is not None and now - due > self._config.probe_interval_s:
-            self._timers.delay(now - due)
+        late_s = 0 if due is None else now - due
+        if late_s > self._config.probe_interval_s and self._config.lifeguard:
+            self._timers.delay(late_s)
             self._health.worsen()
         while (key := self._timers.pop_due(now)) is not None:
             self._fire(key[0], key[1], now)
@@ -197,7 +199,7 @@ class SwimCore:
     def link_answered(self, sequence: int, now: float) -> list[Effect]:
         """The node of a `PingLink` answered."""
         if (reached := self._prober.link_answered(sequence)) is not None:
-            self.view.answered(reached)
+            self.view.answered(reached, now)
         return self._finish(now)
 
     def seed_answered(self, address: Address, node: NodeId) -> None:
@@ -208,6 +210,8 @@ class SwimCore:
         """Changes this node's phase, and spreads that."""
         if self.me.phase != phase:
             self.view.enter(phase)
+            if phase == "left":
+                self._timers.set(("gossip-tick", 0), now)
         return self._finish(now)
 
     def reconsider(self, now: float) -> list[Effect]:
@@ -303,7 +307,7 @@ class SwimCore:
             case "relay", int(sequence):
                 self._prober.give_up(sequence)
             case "suspicion", bytes(node):
-                self.view.bury(NodeId(node), now)
+                self.view.conclude(NodeId(node), now)
             case "forget", bytes(node):
                 self.view.forget(NodeId(node))
             case "refute", _:

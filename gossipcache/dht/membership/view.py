@@ -64,6 +64,8 @@ class View:
         self._claimed = 0
         self.on_hearsay: Callable[[Member, float], None] = lambda _member, _now: None
         """Called when others made this node suspect a member, so that it may look itself."""
+        self.on_last_look: Callable[[Member, float], None] = lambda _member, _now: None
+        """Called before this node buries a member."""
         self.table = MemberTable(verifier.own(profile.sign(identity, incarnation, "joining")), rng)
         self.queue = BroadcastQueue()
         self.queue.add_record(self.me.node_id, self.me.record)
@@ -138,18 +140,31 @@ class View:
             self._count(held, accusation, now)
         if refused:
             self._suspicions[node].refused(now)
-            self._timers.set(("suspicion", node), self._suspicions[node].deadline())
+            self._await(node, self._suspicions[node])
 
-    def answered(self, node: NodeId) -> None:
-        """`node` answered this node. Only its own refutation ends a suspicion, but a refused
-        connection no longer shortens it."""
+    def answered(self, node: NodeId, now: float) -> None:
+        """`node` answered this node. Only its own refutation ends a suspicion, but the time for
+        that starts anew."""
         suspicion = self._suspicions.get(node)
         if suspicion is not None and ("suspicion", node) in self._timers:
-            suspicion.answered()
-            self._timers.set(("suspicion", node), suspicion.deadline())
+            suspicion.answered(now)
+            self._await(node, suspicion)
+
+    def conclude(self, node: NodeId, now: float) -> None:
+        """The suspicion of `node` nears its end without refutation: this node looks once more,
+        or has done so, and buries it."""
+        held, suspicion = self.table.get(node), self._suspicions.get(node)
+        if held is None or suspicion is None:
+            return
+        if suspicion.is_looked_at or not self._config.lifeguard:
+            self.bury(node, now)
+            return
+        suspicion.looked(now)
+        self._await(node, suspicion)
+        self.on_last_look(held, now)
 
     def bury(self, node: NodeId, now: float) -> None:
-        """The suspicion of `node` ended without refutation, or its death is proven."""
+        """Holds `node` for dead: its suspicion ended without refutation, or its death is proven."""
         held, suspicion = self.table.get(node), self._suspicions.get(node)
         if held is None or suspicion is None or not held.is_live:
             return
@@ -264,9 +279,12 @@ class View:
         if suspicion.is_proven(self.me.node_id):
             self.bury(node, now)
             return
-        self._timers.set(("suspicion", node), suspicion.deadline())
+        self._await(node, suspicion)
         if is_new and accusation.accuser != self.me.node_id:
             self.on_hearsay(held.in_state("suspect"), now)
+
+    def _await(self, node: NodeId, suspicion: Suspicion) -> None:
+        self._timers.set(("suspicion", node), suspicion.next_step(self.me.node_id))
 
     def _accuse(self, held: Member, verdict: Verdict) -> Accusation:
         return accuse(

@@ -213,7 +213,9 @@ class VirtualCluster:
             self._at(self.now + LATENCY_S, lambda: self._refused(number, core, node))
 
     def _answered(self, number: int, core: SwimCore, sequence: int) -> None:
-        if self.cores.get(number) is core:
+        if number in self._paused:
+            self._at(self.now + 0.1, lambda: self._answered(number, core, sequence))
+        elif self.cores.get(number) is core:
             self._act(number, core.link_answered(sequence, self.now))
 
     def _bounced(self, number: int, core: SwimCore, address: Address) -> None:

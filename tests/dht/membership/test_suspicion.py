@@ -35,8 +35,38 @@ def test_a_refusal_leaves_one_probe_interval_until_the_subject_answers_after_all
     suspicion.refused(101)
     suspicion.refused(102)
     assert suspicion.deadline() == 102
-    suspicion.answered()
-    assert suspicion.deadline() == 112
+    suspicion.answered(101.5)
+    assert suspicion.deadline() == 113.5, "all the time anew"
+
+
+def test_every_other_accuser_shortens_the_time_after_a_refusal() -> None:
+    suspicion = Suspicion(SwimConfig(), live_count=10, now=100)
+    suspicion.add(by(1))
+    suspicion.refused(100)
+    deadlines = [suspicion.deadline()]
+    for accuser in (2, 3, 4, 5):
+        suspicion.add(by(accuser))
+        deadlines.append(suspicion.deadline())
+    assert deadlines == pytest.approx([101, 100.5, 100 + 1 / 3, 100.25, 100.25])
+
+
+def test_who_saw_it_fail_looks_once_more_in_time_and_who_heard_of_it_waits_for_them() -> None:
+    suspicion = Suspicion(SwimConfig(), live_count=10, now=100)
+    suspicion.add(by(1))
+    assert suspicion.next_step(node_id(1)) == suspicion.deadline() - 1
+    assert suspicion.next_step(node_id(2)) == suspicion.deadline()
+    suspicion.looked(111)
+    assert suspicion.is_looked_at
+    assert suspicion.next_step(node_id(1)) == suspicion.deadline() == 112
+    suspicion.answered(111.5)
+    assert not suspicion.is_looked_at
+
+
+def test_plain_swim_knows_no_confirmations_and_believes_anybody() -> None:
+    suspicion = Suspicion(SwimConfig(lifeguard=False), live_count=10, now=100)
+    suspicion.add(by(1, "dead"))
+    assert suspicion.deadline() == 103
+    assert suspicion.is_proven(node_id(9))
 
 
 def test_the_same_accuser_and_accusers_beyond_need_are_no_news() -> None:

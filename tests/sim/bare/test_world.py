@@ -68,6 +68,7 @@ def test_a_node_that_leaves_is_not_suspected() -> None:
     made.inject(Leave(node="n3"))
     made.run_until("all saw it leave", lambda: len(made.world.missed_by("n3")) == 7, 5)
     assert set(seen) == {"left"}
+    made.run(1)
     assert not made.world.machines["n3"].is_up
 
 
