@@ -14,6 +14,7 @@ import cbor2
 from gossipcache.cluster import Cluster
 from gossipcache.errors import IntegrityError, ProtocolError
 from gossipcache.identity import Signed
+from gossipcache.ids import NodeId
 from gossipcache.link.piece import is_piece
 from gossipcache.messages.gossip import Ack, Datagram, Gossip, MemberRecord, Ping, PingRequest
 from gossipcache.wire import decode
@@ -56,25 +57,29 @@ class Wiretap:
             message: Gossip = decode(self._cluster.open(data), _DATAGRAM)
         except (IntegrityError, ProtocolError):
             return "unreadable datagram", len(data), "", False
-        kind = {"PingRequest": "ping request"}.get(type(message).__name__, type(message).__name__)
-        news = [self._told(record) for record in message.records]
-        news += [
-            f"{self._name(each.subject)} {each.verdict}, says {self._name(each.accuser)}"
-            for each in message.accusations
-        ]
-        said = [f"of {self._name(message.target)}"] if isinstance(message, PingRequest) else []
-        is_routine = isinstance(message, Ping | Ack) and not news
-        return kind.lower(), len(data), ", ".join([*said, *news]), is_routine
+        kind, detail, is_routine = told(message, lambda node: self._name_of(node.hex()))
+        return kind, len(data), detail, is_routine
 
-    def _told(self, record: Signed) -> str:
-        try:
-            member = decode(record.payload, MemberRecord)
-        except ProtocolError:
-            return "an unreadable record"
-        return f"{member.name} {member.phase} at {member.incarnation & 0xFFFFFFFF}"
 
-    def _name(self, node_id: bytes) -> str:
-        return self._name_of(node_id.hex())
+def told(message: Gossip, name_of: Callable[[NodeId], str]) -> tuple[str, str, bool]:
+    """A datagram in words: its kind, what it says, and whether that is nothing new."""
+    kind = {"PingRequest": "ping request"}.get(type(message).__name__, type(message).__name__)
+    news = [_told(record) for record in message.records]
+    news += [
+        f"{name_of(NodeId(each.subject))} {each.verdict}, says {name_of(NodeId(each.accuser))}"
+        for each in message.accusations
+    ]
+    about = [f"of {name_of(NodeId(message.target))}"] if isinstance(message, PingRequest) else []
+    is_routine = isinstance(message, Ping | Ack) and not news
+    return kind.lower(), ", ".join([*about, *news]), is_routine
+
+
+def _told(record: Signed) -> str:
+    try:
+        member = decode(record.payload, MemberRecord)
+    except ProtocolError:
+        return "an unreadable record"
+    return f"{member.name} {member.phase} at {member.incarnation & 0xFFFFFFFF}"
 
 
 class _Frames:

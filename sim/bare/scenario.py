@@ -39,7 +39,13 @@ def bare_scenario(
 
     def wrapped(body: Body) -> Body:
         def drive(asked: Drive) -> None:
-            world = BareWorld(asked.report.seed, swim=swim, real_wire=real_wire, log=asked.log)
+            world = BareWorld(
+                asked.report.seed,
+                swim=swim,
+                real_wire=real_wire,
+                log=asked.log,
+                chronicle=asked.chronicle,
+            )
             play(body, world, asked, limit_s)
 
         register(name, nodes, body.__doc__, drive)

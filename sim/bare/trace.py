@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import TextIO
 
 import msgspec
@@ -25,6 +26,8 @@ class BareTrace:
         # Many are encoded by one call: what they say is frozen.
         self._pending: list[tuple[float, str, int, int, int, object]] = []
         self._folded = 0
+        self.tap: Callable[[str, int, int, int, object], None] | None = None
+        """Told each event, if a report is made of the run; no run depends on it."""
 
     @property
     def events(self) -> int:
@@ -37,6 +40,8 @@ class BareTrace:
         self._pending.append((self._timeline.now, kind, source, target, size, said))
         if len(self._pending) >= _PENDING_EVENTS:
             self._fold()
+        if self.tap is not None:
+            self.tap(kind, source, target, size, said)
         if self._log is not None:
             line = {
                 "t": self._timeline.now,

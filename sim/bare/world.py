@@ -17,10 +17,12 @@ from sim.bare.machine import BareMachine
 from sim.bare.membership import BareMembership
 from sim.bare.network import BareHost, BareNetwork
 from sim.bare.process import Process
+from sim.bare.telling import Teller
 from sim.bare.timeline import Timeline
 from sim.bare.trace import BareTrace
 from sim.bare.wire import RealWire, StandInWire, Wire
 from sim.bare.witness import BareWitness
+from sim.chronicle import Chronicle
 from sim.entropy import WALL_EPOCH_S, Streams
 
 PORT = 7100
@@ -50,6 +52,7 @@ class BareWorld:
         swim: SwimConfig | None = None,
         real_wire: bool = False,
         log: TextIO | None = None,
+        chronicle: Chronicle | None = None,
     ) -> None:
         """`real_wire`: encode, seal and sign in earnest; some twenty times slower."""
         self.timeline = Timeline()
@@ -65,10 +68,11 @@ class BareWorld:
         self.witness = BareWitness(self.report)
         self.on_change: list[Callable[[str, str, Member], None]] = []
         """Told of each change of a view: the viewer's and the member's machine, and the member."""
+        self._teller = Teller(self, chronicle) if chronicle is not None else None
         self._swim = swim or SwimConfig()
         self._cluster = cluster_from_secret(self.streams.named("cluster").randbytes(32))
-        self._wire: Wire = RealWire(self._cluster) if real_wire else StandInWire()
-        self._verifier = self._wire.verifier(self._cluster.cluster_id, _REMEMBERED_SIGNATURES)
+        self.wire: Wire = RealWire(self._cluster) if real_wire else StandInWire()
+        self._verifier = self.wire.verifier(self._cluster.cluster_id, _REMEMBERED_SIGNATURES)
         self._names: list[str] = []
 
     # Machines and their nodes.
@@ -80,7 +84,7 @@ class BareWorld:
         number = len(self.machines)
         name = f"n{number}"
         rng = self.streams.named(f"node/{name}")
-        key = self._wire.identity(rng.randbytes(SEED_BYTES))
+        key = self.wire.identity(rng.randbytes(SEED_BYTES))
         address = Address(f"10.0.{number // 250}.{number % 250 + 1}", PORT)
         machine = BareMachine(
             name=name,
@@ -104,11 +108,11 @@ class BareWorld:
         if address is not None:
             self.network.remove(old)
         machine.host = host = BareHost(machine.number, address or old.address, old.rng)
-        process = Process(host, self.network, machine.identity.node_id, self._wire.length)
+        process = Process(host, self.network, machine.identity.node_id, self.wire.length)
         process.membership = BareMembership(
             process,
             self.network,
-            self._wire,
+            self.wire,
             self,
             config=self._swim,
             identity=machine.identity,
@@ -123,6 +127,8 @@ class BareWorld:
         host.process = machine.process = process
         self.network.add(host)
         process.membership.start()
+        if self._teller is not None:
+            self._teller.started(name)
 
     def grow(self, count: int) -> None:
         """Machines whose nodes run and know each other: a cluster that has long been there."""

@@ -148,12 +148,11 @@ class Diagram:
                 yield _rect(kind, verb.started_s, verb.ended_s, y_px, height, title)
 
     def _view_ticks(self) -> Iterator[str]:
-        for view in self._chronicle.views:
-            if view.viewer in self._rows:
-                row = self._rows[view.viewer]
-                ends = f"M{_ms(view.at_s)},{row - self.row_px * 0.3:.1f}V{row}"
-                title = f"{view.at_s:.3f} s: {view.viewer} sees {view.member} {view.state}"
-                yield _path(f"view {view.state}", ends, title)
+        for view in self._selection.views:
+            row = self._rows[view.viewer]
+            ends = f"M{_ms(view.at_s)},{row - self.row_px * 0.3:.1f}V{row}"
+            title = f"{view.at_s:.3f} s: {view.viewer} sees {view.member} {view.state}"
+            yield _path(f"view {view.state}", ends, title)
 
 
 def told(fault: AnyFault) -> str:

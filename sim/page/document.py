@@ -126,10 +126,11 @@ def _plot(diagram: Diagram, ended_s: float, focus_s: float, start_s: float) -> I
 
 def _omissions(drawn: Selection) -> Iterator[str]:
     messages = sum(drawn.left_out.values())
-    if messages or drawn.nodes_left_out:
+    if messages or drawn.views_left_out or drawn.nodes_left_out:
         yield (
-            f'<p class="soft">Left out of the drawing: {messages} messages that say nothing new or '
-            f"are far from the end (counted below), {drawn.nodes_left_out} nodes.</p>"
+            f'<p class="soft">Left out of the drawing: {drawn.nodes_left_out} nodes, '
+            f"{drawn.views_left_out} changes of views, {messages} messages: those of nodes that "
+            "are left out, that say nothing new, or far from the end (counted below).</p>"
         )
 
 

@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sim.chronicle import Chronicle, Message
+from sim.chronicle import Chronicle, Message, View
 from sim.faults import AnyFault
 from sim.simpler import nodes_of
 
 MAX_NODES = 40
 MAX_MESSAGES = 6000
 """Some 150 bytes each on the page."""
+MAX_VIEWS = 3000
 _NODE = re.compile(r"\bn(\d+)\b")
 
 
@@ -25,8 +26,10 @@ class Selection:
     """In the order of their rows."""
     nodes_left_out: int
     messages: list[Message]
+    views: list[View]
     left_out: dict[str, int]
     """Messages that are not drawn, by kind."""
+    views_left_out: int
 
 
 def select(
@@ -44,13 +47,19 @@ def select(
     between = [each for each in chronicle.messages if {each.source, each.target} <= shown]
     ranked = sorted(between, key=lambda each: (each.is_routine, abs(each.arrived_s - focus_s)))
     kept = sorted(ranked[:MAX_MESSAGES])
+    views = sorted(
+        (each for each in chronicle.views if each.viewer in shown),
+        key=lambda each: (each.member not in shown, abs(each.at_s - focus_s)),
+    )[:MAX_VIEWS]
     left_out = Counter(each.kind for each in chronicle.messages)
     left_out.subtract(each.kind for each in kept)
     return Selection(
         sorted(nodes, key=_number),
         len(everybody) - len(nodes),
         kept,
+        sorted(views),
         {kind: count for kind, count in left_out.most_common() if count},
+        len(chronicle.views) - len(views),
     )
 
 

@@ -56,3 +56,14 @@ def test_a_view_is_kept_where_it_changes() -> None:
     chronicle.lived(5.0, "n0", is_up=True)  # a new process has seen nobody
     chronicle.viewed(6, "n0", "n1", "alive")
     assert len(chronicle.views) == 4
+
+
+def test_bare_nodes_are_told_of_too() -> None:
+    chronicle = Chronicle()
+    report = run(find("thousand-churn"), seed=3, nodes=30, chronicle=chronicle)
+    assert report.digest == run(find("thousand-churn"), seed=3, nodes=30).digest
+    kill = next(fault for fault in report.schedule if fault["kind"] == "kill")
+    assert Life(kill["at_s"], kill["node"], False) in chronicle.lives
+    seen = {view.state for view in chronicle.views if view.member == kill["node"]}
+    assert {"alive", "suspect", "dead"} <= seen
+    assert any(f"{kill['node']} suspect, says" in each.detail for each in chronicle.messages)
