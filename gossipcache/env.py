@@ -160,8 +160,11 @@ class DatagramRefused(ConnectionRefusedError):
 class Datagrams(Protocol):
     """An unreliable datagram socket."""
 
-    async def send_to(self, data: bytes, address: Address) -> None:
-        """Sends one datagram. May raise `OSError`, never for a datagram to another address."""
+    def send_to(self, data: bytes, address: Address) -> None:
+        """Sends one datagram, or drops it where there is no room for it: it never waits.
+
+        May raise `OSError`, never for a datagram to another address.
+        """
 
     async def receive(self) -> tuple[bytes, Address]:
         """The next datagram and its source.

@@ -163,18 +163,19 @@ class UdpDatagrams(Datagrams):
         self._failures: dict[Address, int] = {}
         self._refusals: deque[Address] = deque(maxlen=_MAX_REFUSALS)
 
-    async def send_to(self, data: bytes, address: Address) -> None:
-        """Sends one datagram. Raises the error an earlier one to `address` met, or `OSError`."""
+    def send_to(self, data: bytes, address: Address) -> None:
+        """Sends one datagram, or drops it if the kernel has no room for it. Raises the error
+        an earlier one to `address` met, or `OSError`."""
         self._collect_failures()
         code = self._failures.pop(address, None)
         if code is not None:
-            await trio.lowlevel.checkpoint()
             raise OSError(code, os.strerror(code))
         target = _datagram_target(address, self._plain.family)
         for last_attempt in (False, True):
             try:
-                with _closed_as_trio_error():
-                    await self._socket.sendto(data, target)
+                self._plain.sendto(data, target)
+                return
+            except BlockingIOError:
                 return
             except OSError:
                 # The kernel reports a pending error of *another* destination here, once.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,17 +29,15 @@ class SimDatagrams(Datagrams):
         self._host = host
         self._fabric = host.fabric
         self._address = address
-        self._refused: dict[Address, None] = {}
-        self._arrived, self._inbox = trio.open_memory_channel[
-            tuple[bytes, Address] | DatagramRefused
-        ](_INBOX_SIZE)
+        self._labels: dict[Address, str] = {}
+        self._arrived: deque[tuple[bytes, Address] | DatagramRefused] = deque()
+        self._receiver: trio.lowlevel.Task | None = None
+        self._closed = False
 
-    async def send_to(self, data: bytes, address: Address) -> None:
+    def send_to(self, data: bytes, address: Address) -> None:
         """Sends one datagram."""
-        await trio.lowlevel.checkpoint()
-        self._host.check_alive()
-        if self._host.ports.get(self._address.port) is None:
-            raise trio.ClosedResourceError("this socket is closed")
+        if self._closed or self._host.is_dead:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         if len(data) > MAX_DATAGRAM_BYTES:
             raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
         size = len(data) + _OVERHEAD_BYTES
@@ -56,31 +54,59 @@ class SimDatagrams(Datagrams):
 
     async def receive(self) -> tuple[bytes, Address]:
         """The next datagram and its source. Raises `DatagramRefused`."""
-        arrived = await self._inbox.receive()
+        if self._arrived or self._closed:
+            await trio.lowlevel.checkpoint()
+        while not self._arrived:
+            if self._closed:
+                raise trio.ClosedResourceError("this socket is closed")
+            self._receiver = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        arrived = self._arrived.popleft()
         if isinstance(arrived, DatagramRefused):
             raise arrived
         return arrived
 
     def close(self) -> None:
         """Releases the socket."""
-        self._inbox.close()
+        self._closed = True
+        self._wake()
+
+    def offer(self, arrived: tuple[bytes, Address] | DatagramRefused) -> bool:
+        """Something for whoever receives here; whether there is room for it."""
+        if self._closed or len(self._arrived) >= _INBOX_SIZE:
+            return False
+        self._arrived.append(arrived)
+        self._wake()
+        return True
+
+    def _wake(self) -> None:
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            trio.lowlevel.reschedule(receiver)
+
+    def _give_up(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._receiver = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def _arrive(self, data: bytes, address: Address, sent_s: float) -> None:
         target = self._fabric.reachable(address.host)
         if target is None:
             return
-        self._fabric.trace.carried("datagram", f"{self._address}>{address}", data, sent_s)
+        self._fabric.trace.carried("datagram", self._label(address), data, sent_s)
         port = target.ports.get(address.port)
         if port is None:
             target.missed += 1
             refuse = partial(self._refuse, address)
             self._fabric.control(target, self._host.ip, refuse, "datagram")
             return
-        try:
-            port.inbox._arrived.send_nowait((data, self._address))
-        except trio.WouldBlock:
+        if not port.inbox.offer((data, self._address)):
             self._fabric.trace.record("overflow", str(address))
 
+    def _label(self, address: Address) -> str:
+        label = self._labels.get(address)
+        if label is None:
+            label = self._labels[address] = f"{self._address}>{address}"
+        return label
+
     def _refuse(self, address: Address) -> None:
-        with suppress(trio.WouldBlock, trio.ClosedResourceError, trio.BrokenResourceError):
-            self._arrived.send_nowait(DatagramRefused(address))
+        self.offer(DatagramRefused(address))

@@ -39,7 +39,7 @@ async def gossip(
     for other in others:
         sealed = liar.cluster.seal(encode(message), liar.rng.randbytes)
         try:
-            await port.datagrams.send_to(sealed, Address(other.ip, listen.port))
+            port.datagrams.send_to(sealed, Address(other.ip, listen.port))
         except OSError:
             pass  # that one is down
     return len(others)

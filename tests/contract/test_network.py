@@ -208,7 +208,7 @@ async def test_one_port_number_serves_streams_and_datagrams(two: Two) -> None:
         assert one.address.port > 0
         with pytest.raises(OSError, match="in use"):
             await two.a.bind(one.address)
-        await one.datagrams.send_to(b"to you", other.address)
+        one.datagrams.send_to(b"to you", other.address)
         assert await other.datagrams.receive() == (b"to you", one.address)
         stream = await two.a.dial(other.address)
         await (await other.accept()).aclose()
@@ -246,13 +246,13 @@ async def test_a_refused_datagram_is_told_to_its_sender_at_once(two: Two) -> Non
     async with two.ports() as (one, other):
         gone = await two.b.bind(two.at_b)
         await gone.aclose()
-        await one.datagrams.send_to(b"anyone?", gone.address)
+        one.datagrams.send_to(b"anyone?", gone.address)
         with pytest.raises(DatagramRefused) as refusal:
             await one.datagrams.receive()
         assert refusal.value.address == gone.address
-        await one.datagrams.send_to(b"hello", other.address)
+        one.datagrams.send_to(b"hello", other.address)
         assert await other.datagrams.receive() == (b"hello", one.address)
-        await other.datagrams.send_to(b"and back", one.address)
+        other.datagrams.send_to(b"and back", one.address)
         assert await one.datagrams.receive() == (b"and back", other.address)
 
 
@@ -260,8 +260,8 @@ async def test_a_refused_datagram_is_told_to_its_sender_at_once(two: Two) -> Non
 async def test_a_datagram_too_large_is_an_error(two: Two) -> None:
     async with two.ports() as (one, other):
         with pytest.raises(OSError):
-            await one.datagrams.send_to(bytes(70_000), other.address)
-        await one.datagrams.send_to(bytes(1400), other.address)
+            one.datagrams.send_to(bytes(70_000), other.address)
+        one.datagrams.send_to(bytes(1400), other.address)
         assert await other.datagrams.receive() == (bytes(1400), one.address)
 
 
@@ -271,7 +271,7 @@ def test_what_is_no_address_is_an_os_error(host: str) -> None:
         network = TrioNetwork()
         port = await network.bind(Address("127.0.0.1", 0))
         with pytest.raises(OSError):
-            await port.datagrams.send_to(b"x", Address(host, 1))
+            port.datagrams.send_to(b"x", Address(host, 1))
         with pytest.raises(OSError):
             await network.dial(Address(host, 1))
         await port.aclose()

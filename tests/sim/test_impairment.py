@@ -20,7 +20,7 @@ async def _sent(pair: Pair, impairment: Impairment, size: int = 8) -> list[tuple
 
     async def send(port: Port) -> None:
         for number in range(COUNT):
-            await port.datagrams.send_to(number.to_bytes(size, "big"), AT_B)
+            port.datagrams.send_to(number.to_bytes(size, "big"), AT_B)
             await trio.sleep(0.001)
 
     async with trio.open_nursery() as nursery:

@@ -113,7 +113,7 @@ def test_datagrams_are_lost_and_doubled() -> None:
         one, other = await pair.ports()
         pair.fabric.impair(Impairment(loss=0.2, duplication=0.2))
         for number in range(500):
-            await one.datagrams.send_to(number.to_bytes(2, "big"), other.address)
+            one.datagrams.send_to(number.to_bytes(2, "big"), other.address)
         seen: list[bytes] = []
         with trio.move_on_after(5):
             while True:
@@ -176,7 +176,7 @@ def test_a_killed_process_hangs_up_and_is_refused() -> None:
         with pytest.raises(ConnectionRefusedError):
             await pair.a.dial(AT_B)
         mine = await pair.a.bind(Address("10.0.0.1", 0))
-        await mine.datagrams.send_to(b"?", AT_B)
+        mine.datagrams.send_to(b"?", AT_B)
         with pytest.raises(DatagramRefused):
             await mine.datagrams.receive()
         assert pair.b.missed >= 2

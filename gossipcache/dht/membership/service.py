@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -51,7 +52,6 @@ from gossipcache.messages.gossip import (
 from gossipcache.metrics import Metrics
 from gossipcache.wire import decode, encode
 
-MAX_OUTBOX = 4096
 MAX_SYNCS = 8
 SYNC_TIMEOUT_S = 5.0
 LEAVE_TIMEOUT_S = 1.5
@@ -93,9 +93,9 @@ class MembershipService:
         self._metrics = metrics
         self._core: SwimCore | None = None
         self._nursery: trio.Nursery | None = None
-        self._wake = trio.Event()
-        self._waking_at = float("inf")
-        self._outbox, self._outgoing = trio.open_memory_channel[SendDatagram](MAX_OUTBOX)
+        self._datagrams: Datagrams | None = None
+        self._rest = trio.CancelScope()
+        """In which the keeper of the time sleeps; its deadline is the core's."""
         self._owners: set[NodeId] = set()
         self._ring = Ring()
         self._ring_is_stale = False
@@ -148,6 +148,7 @@ class MembershipService:
             seeds=seeds,
             budget=self._budget,
         )
+        self._datagrams = datagrams
         self._note(core.me)
         if not seeds:
             self.joined.set()
@@ -157,10 +158,9 @@ class MembershipService:
                 nursery.start_soon(self._keep_time, core)
                 if datagrams is not None:
                     nursery.start_soon(self._receive, core, datagrams)
-                    nursery.start_soon(self._send, core, datagrams)
                 task_status.started()
         finally:
-            self._nursery = None
+            self._nursery = self._datagrams = None
 
     def set_active(self) -> None:
         """This node can serve: a scheduler now owns its keys."""
@@ -238,8 +238,8 @@ class MembershipService:
     def _act(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
             match effect:
-                case SendDatagram():
-                    self._queue(effect)
+                case SendDatagram(address, message):
+                    self._send(address, message)
                 case MemberChanged(member):
                     self._note(member)
                 case MemberForgotten():
@@ -250,15 +250,10 @@ class MembershipService:
                     self._spawn(self._sync, node)
                 case RequestJoin(address):
                     self._spawn(self._join, address)
-        due = None if self._core is None else self._core.next_timeout()
-        if due is not None and due < self._waking_at:
-            self._wake.set()
-
-    def _queue(self, effect: SendDatagram) -> None:
-        try:
-            self._outbox.send_nowait(effect)
-        except trio.WouldBlock:
-            self._metrics.count("datagrams_overflown")
+        if self._core is not None:
+            self._rest.deadline = _deadline(self._core)
+            if self._core.me.phase == "left" and self._core.is_flushed:
+                self._flushed.set()
 
     def _spawn(self, work: Callable[..., Awaitable[None]], *args: object) -> None:
         if self._nursery is not None:
@@ -282,14 +277,9 @@ class MembershipService:
 
     async def _keep_time(self, core: SwimCore) -> None:
         while True:
-            self._wake = trio.Event()
-            due = core.next_timeout()
-            self._waking_at = float("inf") if due is None else due
-            with trio.move_on_at(self._waking_at):
-                await self._wake.wait()
-            due, now = core.next_timeout(), trio.current_time()
-            if due is not None and due <= now:
-                self._act(core.handle_timeout(now))
+            with trio.CancelScope(deadline=_deadline(core)) as self._rest:
+                await trio.sleep_forever()
+            self._act(core.handle_timeout(trio.current_time()))
 
     async def _receive(self, core: SwimCore, datagrams: Datagrams) -> None:
         while True:
@@ -315,21 +305,16 @@ class MembershipService:
             else:
                 self._act(core.receive(message, source, trio.current_time()))
 
-    async def _send(self, core: SwimCore, datagrams: Datagrams) -> None:
-        async for effect in self._outgoing:
-            data = self._cluster.seal(encode(effect.message), self._env.entropy)
-            self._metrics.count("datagrams_sent")
-            self._metrics.count("datagram_bytes_sent", len(data))
-            try:
-                await datagrams.send_to(data, effect.address)
-            except OSError:
-                self._metrics.count("datagram_errors")
-            if core.me.phase == "left" and core.is_flushed and not self._waits_to_be_sent:
-                self._flushed.set()
-
-    @property
-    def _waits_to_be_sent(self) -> bool:
-        return self._outgoing.statistics().current_buffer_used > 0
+    def _send(self, address: Address, message: Datagram) -> None:
+        if self._datagrams is None:
+            return
+        data = self._cluster.seal(encode(message), self._env.entropy)
+        self._metrics.count("datagrams_sent")
+        self._metrics.count("datagram_bytes_sent", len(data))
+        try:
+            self._datagrams.send_to(data, address)
+        except OSError:
+            self._metrics.count("datagram_errors")
 
     # Links.
 
@@ -440,3 +425,8 @@ class MembershipService:
 
     async def _answer_ping(self, _peer: Peer, _message: LinkPing) -> LinkPong:
         return LinkPong()
+
+
+def _deadline(core: SwimCore) -> float:
+    due = core.next_timeout()
+    return math.inf if due is None else due
