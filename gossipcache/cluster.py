@@ -11,6 +11,7 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import nacl.exceptions
 import nacl.secret
@@ -41,9 +42,8 @@ class Cluster:
         """`datagram` encrypted and authenticated with the first secret (XSalsa20-Poly1305)."""
         if not self.secrets:
             return datagram
-        return bytes(nacl.secret.SecretBox(_derived(self.secrets[0], b"datagram")).encrypt(
-            datagram, entropy(nacl.secret.SecretBox.NONCE_SIZE)
-        ))  # fmt: skip
+        nonce = entropy(nacl.secret.SecretBox.NONCE_SIZE)
+        return bytes(_box(self.secrets[0]).encrypt(datagram, nonce))
 
     def open(self, sealed: bytes) -> bytes:
         """The datagram in `sealed`. Raises `IntegrityError` if no secret opens it."""
@@ -51,7 +51,7 @@ class Cluster:
             return sealed
         for secret in self.secrets:
             try:
-                return nacl.secret.SecretBox(_derived(secret, b"datagram")).decrypt(sealed)
+                return _box(secret).decrypt(sealed)
             except (nacl.exceptions.CryptoError, ValueError, TypeError):
                 continue
         raise IntegrityError("a datagram that no cluster secret opens")
@@ -76,6 +76,11 @@ def cluster_from_secret(
     """The cluster of `secret`; its id comes from the first secret unless `cluster_id` is given."""
     secrets = (secret,) if older is None else (secret, older)
     return Cluster(cluster_id or _derived(secret, b"cluster-id")[:CLUSTER_ID_BYTES], secrets)
+
+
+@lru_cache(maxsize=16)
+def _box(secret: bytes) -> nacl.secret.SecretBox:
+    return nacl.secret.SecretBox(_derived(secret, b"datagram"))
 
 
 def _derived(secret: bytes, purpose: bytes) -> bytes:

@@ -8,7 +8,9 @@ keys, missing keys and values out of bounds are errors.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, TypeVar
+from functools import cache
+from types import UnionType
+from typing import Any, NoReturn, TypeVar, get_args
 
 import cbor2
 import msgspec
@@ -85,6 +87,19 @@ def decode(data: bytes, kind: type[T], limit_bytes: int = MAX_MESSAGE_BYTES) -> 
     """
     plain = decode_plain(data, limit_bytes)
     try:
-        return msgspec.convert(plain, kind)
+        message: T = msgspec.convert(plain, _class_in(kind, plain))
     except (msgspec.ValidationError, RecursionError) as error:
         raise ProtocolError(f"a message that does not fit: {error}") from error
+    return message
+
+
+def _class_in(kind: Any, plain: Any) -> Any:
+    """The class of a union that the tag in `plain` names: msgspec would make its own index of
+    the union at each call."""
+    tag = plain.get("t") if isinstance(kind, UnionType) and isinstance(plain, dict) else None
+    return _by_tag(kind).get(tag, kind) if isinstance(tag, str) else kind
+
+
+@cache
+def _by_tag(union: UnionType) -> dict[str, Any]:
+    return {str(each.__struct_config__.tag): each for each in get_args(union)}

@@ -95,7 +95,8 @@ class MembershipService:
         self._nursery: trio.Nursery | None = None
         self._datagrams: Datagrams | None = None
         self._rest = trio.CancelScope()
-        """In which the keeper of the time sleeps; its deadline is the core's."""
+        """In which the keeper of the time sleeps until `_due`."""
+        self._due = math.inf
         self._owners: set[NodeId] = set()
         self._ring = Ring()
         self._ring_is_stale = False
@@ -149,6 +150,7 @@ class MembershipService:
             budget=self._budget,
         )
         self._datagrams = datagrams
+        self._due = _deadline(core)
         self._note(core.me)
         if not seeds:
             self.joined.set()
@@ -251,7 +253,7 @@ class MembershipService:
                 case RequestJoin(address):
                     self._spawn(self._join, address)
         if self._core is not None:
-            self._rest.deadline = _deadline(self._core)
+            self._sleep_until(_deadline(self._core))
             if self._core.me.phase == "left" and self._core.is_flushed:
                 self._flushed.set()
 
@@ -277,9 +279,13 @@ class MembershipService:
 
     async def _keep_time(self, core: SwimCore) -> None:
         while True:
-            with trio.CancelScope(deadline=_deadline(core)) as self._rest:
+            with trio.CancelScope(deadline=self._due) as self._rest:
                 await trio.sleep_forever()
             self._act(core.handle_timeout(trio.current_time()))
+
+    def _sleep_until(self, due: float) -> None:
+        if due != self._due:
+            self._due = self._rest.deadline = due
 
     async def _receive(self, core: SwimCore, datagrams: Datagrams) -> None:
         while True:
