@@ -37,7 +37,7 @@ def void(liar: Machine, count: int, start: int = 0) -> tuple[Signed, ...]:
 
 
 async def send(datagram: SendDatagram, node: Node) -> None:
-    node.services.membership._queue(datagram)
+    node.services.membership._act([datagram])
     await trio.sleep(0.001)
 
 
