@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import click
 
+from sim.commands.bench import bench
 from sim.commands.determinism import check_determinism
 from sim.commands.many import swarm
 from sim.commands.mutants import mutants
@@ -21,6 +22,7 @@ COMMANDS = (
     report,
     check_determinism,
     mutants,
+    bench,
     ring,
 )
 

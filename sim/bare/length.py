@@ -95,8 +95,8 @@ def _rule_of(kind: inspect.Type) -> Rule:
             return _bytes
         case inspect.StrType():
             return _text
-        case inspect.LiteralType(values=values) if all(type(each) is str for each in values):
-            return _text
+        case inspect.LiteralType(values=values):
+            return {each: len(encode_plain(each)) for each in values}.__getitem__
         case inspect.VarTupleType(item_type=item):
             return _items(item)
         case inspect.StructType(cls=cls):

@@ -108,7 +108,7 @@ class Link:
     def reset(self, dead: End) -> None:
         """The process at one end died; its kernel tells the other end, if that can be reached."""
         other = self.other(dead)
-        self._network.control(dead.host, other.host, other.step, self.broke, other)
+        self._network.control(dead.host, other.host, "stream", other.step, self.broke, other)
 
     def broke(self, end: End) -> None:
         """`end` learns that the connection broke off."""
@@ -176,7 +176,7 @@ class Link:
     ) -> None:
         network, side = self._network, int(self._ends[0] is not sender)
         source, target = sender.host, self.other(sender).host
-        if self._stalled or network.is_cut(source.address.host, target.address.host):
+        if self._stalled or network.is_cut(source, target, size):
             if not self._stalled:
                 self._retry_later(sender)
             self._stalled.append((sender, size, work, args))
@@ -225,8 +225,7 @@ class Link:
         end.report_refused(node)
 
     def _is_cut_off(self) -> bool:
-        one, other = self._ends
-        there, here = one.host.address.host, other.host.address.host
+        there, here = (end.host for end in self._ends)
         return (
             any(end.is_dead or end.is_paused for end in self._ends)
             or self._network.is_cut(there, here)
@@ -370,16 +369,18 @@ class _Dial:
     def _send_syn(self) -> None:
         target = self._network.hosts.get(self._address.host)
         if target is not None and not self._answered and not self._end.is_dead:
-            self._network.control(self._end.host, target, self._syn_arrives, target)
+            self._network.control(self._end.host, target, "stream", self._syn_arrives, target)
 
     def _syn_arrives(self, target: BareHost) -> None:
         if target.is_silent:
             target.missed += 1
         elif target.process is None or target.address.port != self._address.port:
             target.missed += 1
-            self._network.control(target, self._end.host, self._end.step, self._refused)
+            self._network.control(target, self._end.host, "stream", self._end.step, self._refused)
         else:
-            self._network.control(target, self._end.host, self._shake_hands, target.process, 1)
+            self._network.control(
+                target, self._end.host, "stream", self._shake_hands, target.process, 1
+            )
 
     def _shake_hands(self, peer: Any, trips: int) -> None:
         """Each further round trip is a step of both processes."""

@@ -14,8 +14,12 @@ from typing import Any, Protocol
 from gossipcache.ids import Address
 from sim.bare.timeline import Timeline
 from sim.bare.trace import BareTrace
-from sim.impairment import Impairment
+from sim.impairment import Carrier, Draw, Impairment, Packet
 from sim.network import LinkProfile
+
+_OVERHEAD_BYTES = 28
+_CONTROL_BYTES = 64
+_SEGMENT_BYTES = 1500
 
 
 class Listener(Protocol):
@@ -91,25 +95,26 @@ class BareNetwork:
         """Sends one datagram; it takes the latency of the link, not its bandwidth."""
         source.datagrams_sent += 1
         source.datagram_bytes_sent += size
+        if self._impairments:
+            self._send_over_bad_links(source, address, sealed, size)
+            return
         profile = self.profile
         arrives = self.timeline.now + profile.latency_s + profile.jitter_s * source.rng.random()
-        if self._impairments:
-            self._send_over_bad_links(source, address, sealed, size, arrives)
-        else:
-            self.timeline.push(arrives, self._arrive, source, address, sealed, size)
+        self.timeline.push(arrives, self._arrive, source, address, sealed, size)
 
     def _send_over_bad_links(
-        self, source: BareHost, address: Address, sealed: Any, size: int, arrives: float
+        self, source: BareHost, address: Address, sealed: Any, size: int
     ) -> None:
-        one, other = source.address.host, address.host
-        if self.is_cut(one, other):
+        packet = Packet(source.address.host, address.host, size + _OVERHEAD_BYTES, "datagram")
+        if self._is_cut(packet):
             return
-        arrives += self._extra_delay_s(one, other)
-        jitter_s = self.profile.jitter_s
-        for _ in range(2 if self._is_doubled(source, other) else 1):
-            if not self._is_lost(source, other):
+        draw, profile = source.rng.random, self.profile
+        for echo_s in (0.0, *self._echoes(packet, draw)):
+            lost = self._is_lost(packet, draw)
+            late_s = self._late_s(packet, draw) + echo_s
+            arrives = self.timeline.now + profile.latency_s + profile.jitter_s * draw() + late_s
+            if not lost and not self._is_spoilt(packet, draw):
                 self.timeline.push(arrives, self._arrive, source, address, sealed, size)
-            arrives += jitter_s * source.rng.random()
 
     def _arrive(self, source: BareHost, address: Address, sealed: Any, size: int) -> None:
         host = self.hosts.get(address.host)
@@ -121,69 +126,87 @@ class BareNetwork:
         self.trace.record("datagram", source.number, host.number, size, sealed)
         if host.process is None or host.address.port != address.port:
             host.missed += 1
-            self.control(host, source, source.refuse, address)
+            self.control(host, source, "datagram", source.refuse, address)
         else:
             host.process.receive(sealed, source.address)
 
     # Packets of links.
 
     def control(
-        self, source: BareHost, target: BareHost, work: Callable[..., None], *args: Any
+        self,
+        source: BareHost,
+        target: BareHost,
+        carrier: Carrier,
+        work: Callable[..., None],
+        *args: Any,
     ) -> None:
         """A packet without payload (SYN, RST, ICMP); a cut swallows it, a loss too."""
-        one, other = source.address.host, target.address.host
-        if not self.is_cut(one, other) and not self._is_lost(source, other):
-            self.timeline.push(self.arrival(source, target, 64), work, *args)
+        packet = Packet(source.address.host, target.address.host, _CONTROL_BYTES, carrier)
+        if not self._is_cut(packet) and not self._is_lost(packet, source.rng.random):
+            self.timeline.push(self._arrival(source, target, packet), work, *args)
 
     def reliable(
         self, source: BareHost, target: BareHost, size: int, work: Callable[..., None], *args: Any
     ) -> None:
-        """A segment of a stream: lost, it comes later, each time twice as much."""
+        """A message of a stream: a lost segment comes later, each time twice as much."""
+        packet = Packet(source.address.host, target.address.host, size, "stream")
         late_s, wait_s = 0.0, self.profile.retransmission_s
-        while self._is_lost(source, target.address.host):
+        while self._is_lost(packet, source.rng.random):
             late_s += wait_s
             wait_s *= 2
-        self.timeline.push(self.arrival(source, target, size) + late_s, work, *args)
+        self.timeline.push(self._arrival(source, target, packet) + late_s, work, *args)
 
-    def arrival(self, source: BareHost, target: BareHost, size: int) -> float:
-        """When `size` bytes sent now arrive; books the uplink and the downlink."""
-        profile, now = self.profile, self.timeline.now
-        needed_s = size / profile.host_bytes_per_s
+    def is_cut(self, source: BareHost, target: BareHost, size: int = _CONTROL_BYTES) -> bool:
+        """Whether no segment of such a message passes at the moment."""
+        segment = min(size, _SEGMENT_BYTES)
+        return self._is_cut(Packet(source.address.host, target.address.host, segment, "stream"))
+
+    def _arrival(self, source: BareHost, target: BareHost, packet: Packet) -> float:
+        """When what is sent now arrives; books the uplink and the downlink."""
+        profile, now, draw = self.profile, self.timeline.now, source.rng.random
+        needed_s = packet.size / profile.host_bytes_per_s
         source.uplink_free_at = max(now, source.uplink_free_at) + needed_s
-        arrives = source.uplink_free_at + profile.latency_s + profile.jitter_s * source.rng.random()
-        arrives += self._extra_delay_s(source.address.host, target.address.host)
-        target.downlink_free_at = max(arrives, target.downlink_free_at + needed_s)
-        return target.downlink_free_at
+        target.downlink_free_at = max(now, target.downlink_free_at) + needed_s
+        free_at = max(source.uplink_free_at, target.downlink_free_at)
+        delay_s = profile.latency_s + profile.jitter_s * draw() + self._late_s(packet, draw)
+        return free_at + delay_s
 
-    def is_cut(self, source: str, target: str) -> bool:
-        """Whether nothing passes from `source` to `target`."""
+    # Impairments.
+
+    def _is_cut(self, packet: Packet) -> bool:
         for each in self._impairments:
-            if each.loss >= 1.0 and each.covers(source, target):
+            if each.meets(packet) and each.cuts(packet):
                 each.bit += 1
                 return True
         return False
 
-    def _is_lost(self, source: BareHost, target: str) -> bool:
-        return any(
-            0.0 < each.loss < 1.0 and self._strikes(each, each.loss, source, target)
-            for each in self._impairments
-        )
-
-    def _is_doubled(self, source: BareHost, target: str) -> bool:
-        return any(
-            each.duplication > 0.0 and self._strikes(each, each.duplication, source, target)
-            for each in self._impairments
-        )
-
-    def _strikes(self, each: Impairment, chance: float, source: BareHost, target: str) -> bool:
-        struck = each.covers(source.address.host, target) and source.rng.random() < chance
-        each.bit += struck
-        return struck
-
-    def _extra_delay_s(self, source: str, target: str) -> float:
-        delay_s = 0.0
+    def _is_lost(self, packet: Packet, draw: Draw) -> bool:
         for each in self._impairments:
-            if each.delay_s and each.covers(source, target):
+            if each.meets(packet) and each.loses(packet, draw, self.timeline.now):
                 each.bit += 1
-                delay_s += each.delay_s
-        return delay_s
+                return True
+        return False
+
+    def _is_spoilt(self, packet: Packet, draw: Draw) -> bool:
+        """A datagram with a flipped bit is one that no secret opens: it might as well be lost."""
+        for each in self._impairments:
+            if each.corruption and each.meets(packet) and draw() < each.corruption:
+                each.bit += 1
+                return True
+        return False
+
+    def _echoes(self, packet: Packet, draw: Draw) -> list[float]:
+        found: list[float] = []
+        for each in self._impairments:
+            if each.duplication and each.meets(packet) and draw() < each.duplication:
+                each.bit += 1
+                found.append(each.echo_s)
+        return found
+
+    def _late_s(self, packet: Packet, draw: Draw) -> float:
+        late_s = 0.0
+        for each in self._impairments:
+            if each.meets(packet) and (by_s := each.delays_s(packet, draw, self.timeline.now)):
+                each.bit += 1
+                late_s += by_s
+        return late_s

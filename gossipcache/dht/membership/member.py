@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -22,6 +23,8 @@ from gossipcache.messages.gossip import (
 from gossipcache.wire import PROTOCOL_MAX, PROTOCOL_MIN, decode, encode, encode_plain
 
 T = TypeVar("T")
+
+DIGEST_BYTES = 16
 Grant = Callable[[NodeId, frozenset[str], bytes], frozenset[str]]
 """The roles that a node may have, of those it claims, with the ticket that it shows. Raises
 `NotPermitted` if it may not be here, `IntegrityError` or `ProtocolError` for a bad ticket."""
@@ -66,6 +69,8 @@ class Member:
     """The roles that it claims."""
     ticket: bytes
     """The operator's, if it shows one."""
+    mark: int
+    """16 bytes that stand for the id and the incarnation in the digest of a view."""
     state: State = "alive"
 
     @property
@@ -218,5 +223,12 @@ def _member_of(signed: Signed, payload: MemberRecord) -> Member:
         protocol_max=payload.protocol_max,
         record=signed,
         ticket=payload.ticket,
+        mark=_mark_of(signed.signer, payload.incarnation),
         state="left" if payload.phase == "left" else "alive",
     )
+
+
+def _mark_of(node: NodeId, incarnation: int) -> int:
+    state = hashlib.blake2b(node, digest_size=DIGEST_BYTES, person=b"gossipcache/view")
+    state.update(incarnation.to_bytes(8, "big"))
+    return int.from_bytes(state.digest(), "big")

@@ -51,10 +51,11 @@ class Suspicion:
         """Whether this adds to what is known: another accuser while there are few, or one who
         now says dead while fewer than `DEATH_QUORUM` do."""
         known = self._accusations.get(NodeId(accusation.accuser))
-        if accusation.verdict == "dead":
-            deaths = sum(one.verdict == "dead" for one in self._accusations.values())
-            return (known is None or known.verdict != "dead") and deaths < self._quorum
-        return known is None and len(self._accusations) <= self._confirmations
+        if accusation.verdict != "dead":
+            return known is None and len(self._accusations) <= self._confirmations
+        if known is not None and known.verdict == "dead":
+            return False
+        return sum(one.verdict == "dead" for one in self._accusations.values()) < self._quorum
 
     def add(self, accusation: Accusation) -> None:
         """Counts an accusation whose signature holds."""

@@ -299,6 +299,8 @@ class SwimCore:
 
     def _fire(self, kind: str, subject: bytes | int, now: float) -> None:
         match kind, subject:
+            case "probe-tick", _:
+                self._probe_tick(now)
             case "direct", int(sequence):
                 self._prober.widen(sequence)
             case "probe", int(sequence):
@@ -312,8 +314,6 @@ class SwimCore:
                 self.view.forget(NodeId(node))
             case "refute", _:
                 self.view.refute(now)
-            case "probe-tick", _:
-                self._probe_tick(now)
             case "gossip-tick", _:
                 self._gossip_tick()
             case "catch-up", _:

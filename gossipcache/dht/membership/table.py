@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 
-from gossipcache.dht.membership.member import Member
+from gossipcache.dht.membership.member import DIGEST_BYTES, Member
 from gossipcache.ids import Address, NodeId
-
-DIGEST_BYTES = 16
 
 
 class MemberTable:
@@ -60,13 +57,13 @@ class MemberTable:
         if old is None:
             insort(self._sorted, node)
         elif old.is_live:
-            self._digest -= _digest_of(old)
+            self._digest -= old.mark
         if old is not None and old.address != member.address:
             self._release(old)
         self._members[node] = member
         self._short_digest = None
         if member.is_live:
-            self._digest += _digest_of(member)
+            self._digest += member.mark
             self._by_address[member.address] = node
         if node == self._me:
             self.me = member
@@ -138,12 +135,6 @@ class MemberTable:
     def _release(self, member: Member) -> None:
         if self._by_address.get(member.address) == member.node_id:
             del self._by_address[member.address]
-
-
-def _digest_of(member: Member) -> int:
-    state = hashlib.blake2b(member.node_id, digest_size=DIGEST_BYTES, person=b"gossipcache/view")
-    state.update(member.incarnation.to_bytes(8, "big"))
-    return int.from_bytes(state.digest(), "big")
 
 
 def _place(nodes: list[NodeId], places: dict[NodeId, int], node: NodeId, present: bool) -> None:

@@ -107,13 +107,15 @@ class View:
         """Counts an accusation; one against this node is refuted. Whether it is sound, as
         far as it was looked at."""
         subject, accuser = NodeId(accusation.subject), NodeId(accusation.accuser)
-        held, witness = self.table.get(subject), self.table.get(accuser)
+        held = self.table.get(subject)
         if held is None or held.incarnation != accusation.incarnation or held.state == "left":
             return True
-        if witness is None or accuser in (subject, self.me.node_id):
-            return True
+        # Most are repetitions: what is cheapest to see comes first.
         suspicion = self._suspicions.get(subject)
         if suspicion is not None and not suspicion.is_news(accusation):
+            return True
+        witness = self.table.get(accuser)
+        if witness is None or accuser in (subject, self.me.node_id):
             return True
         try:
             self._verifier.accusation(accusation, witness.public_key)
