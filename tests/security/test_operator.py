@@ -12,7 +12,7 @@ from msgspec import structs
 from gossipcache.config import Role
 from gossipcache.dht.membership.member import Member, Profile, accuse
 from gossipcache.errors import Conflict, GossipcacheError, NotPermitted
-from gossipcache.identity import Signed
+from gossipcache.identity import Identity, Signed
 from gossipcache.ids import Address, task_id_of
 from gossipcache.manifest import SignedManifest, SignedTombstone, sign_manifest, sign_tombstone
 from gossipcache.messages.gossip import SyncPush, Verdict
@@ -174,6 +174,28 @@ def test_one_that_is_no_scheduler_keeps_no_records_for_others() -> None:
             assert isinstance(answer, NotPermitted)
 
     governed(test)
+
+
+def test_keys_that_it_mints_do_not_accuse() -> None:
+    async def test(cluster: Governed) -> None:
+        liar = await with_liar(cluster)
+        minted = [Identity(bytes([number]) * 32) for number in range(1, 6)]
+        profile = Profile(liar.cluster.cluster_id, "x", Address(liar.ip, 9), frozenset(("peer",)))
+        records = tuple(profile.sign(each, 1, "active").record for each in minted)
+        states: set[str] = set()
+        for _ in range(20):
+            victim = seen(cluster, "n0")
+            accusations = tuple(
+                accuse(each, liar.cluster.cluster_id, victim.node_id, victim.incarnation, "dead")
+                for each in minted
+            )
+            await cluster.tell(liar.name, SyncPush(records=records, accusations=accusations))
+            await trio.sleep(0.2)
+            states |= cluster.states("n0")
+        assert states == {"alive"}
+        assert cluster.metric("members_unadmitted") > 0
+
+    governed(test, admission="ticket")
 
 
 # Tasks of others.

@@ -227,7 +227,8 @@ class ReplicationCore:
             return False
         if own is None or own.generation != candidate.generation or not own.manifests:
             return True
-        return any(one.publisher == tombstone.signer for one in own.manifests)
+        # Of a fork all sides must be its own: a rival that it made up gives it no right.
+        return all(one.publisher == tombstone.signer for one in own.manifests)
 
     def commit(self, candidate: Standing, coordinator: NodeId) -> tuple[Change, ...] | None:
         """Makes a prepared candidate stand; None if it is not prepared here by `coordinator`."""

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gossipcache.charter import Deletion, PolicyChange
 from gossipcache.config import DeletePolicy, RecordConfig
 from gossipcache.dht.records.replication import (
     MAX_PROVISIONAL,
@@ -24,7 +25,7 @@ from gossipcache.dht.records.standing import Standing, standing_manifest, standi
 from gossipcache.dht.ring import Ring
 from gossipcache.errors import Busy, NotPermitted, UsageError
 from gossipcache.ids import NodeId
-from gossipcache.manifest import SignedManifest
+from gossipcache.manifest import SignedManifest, sign_tombstone
 from tests.dht.records.harness import (
     EPOCH_S,
     identity,
@@ -182,6 +183,58 @@ def test_under_the_publisher_policy_a_forged_manifest_gives_no_right() -> None:
             prepare(core, forged)
         assert core.absorb(forged, EPOCH_S) == Contested()
     assert isinstance(prepare(core, standing_tombstone(tombstone(ONE))), Ready)
+
+
+def test_under_the_publisher_policy_a_rival_of_ones_own_gives_no_right_over_the_others() -> None:
+    liar = identity(66)
+    rival = manifest(CID, 1, "rival", liar)
+    core = committed(keeper(policy="publisher"), ONE)
+    core.absorb(standing_manifest(rival), EPOCH_S, vouched=True)  # a fork now
+    forged = standing_tombstone(tombstone(rival, liar))
+    with pytest.raises(NotPermitted):
+        prepare(core, forged)
+    assert core.absorb(forged, EPOCH_S, vouched=True) == Contested()
+
+
+def deletion_under(number: int) -> Standing:
+    """A deletion of `ONE` by somebody else, who knew charter `number`."""
+    dead = sign_tombstone(ONE, identity(66), policy_number=number, deleted_at=int(EPOCH_S))
+    return standing_tombstone(dead)
+
+
+@pytest.mark.parametrize(
+    ("present", "named", "may_delete", "may_have_deleted"),
+    [
+        (2, 2, True, True),
+        (3, 2, False, True),  # who deletes now cannot choose an earlier charter
+        (3, 3, False, False),
+        (4, 3, False, False),
+        (5, 4, False, False),
+        (5, 5, True, True),
+    ],
+)
+def test_a_deletion_stands_before_the_charter_that_it_names_and_a_new_one_before_the_last_too(
+    present: int, named: int, may_delete: bool, may_have_deleted: bool
+) -> None:
+    history = (PolicyChange(0, "any"), PolicyChange(3, "publisher"), PolicyChange(5, "any"))
+    deletion = Deletion(present, tuple(one for one in history if one.number <= present))
+    core = ReplicationCore(NODES[0], RING, RecordConfig(), lambda: deletion, 0.0)
+    core.settling.give_up()
+    committed(core, ONE)
+    if may_delete:
+        assert isinstance(prepare(core, deletion_under(named)), Ready)
+    else:
+        with pytest.raises(NotPermitted):
+            prepare(core, deletion_under(named))
+    taken = core.absorb(deletion_under(named), EPOCH_S, vouched=True)
+    assert isinstance(taken, Absorbed if may_have_deleted else Contested)
+
+
+def test_a_deletion_under_a_charter_that_is_not_known_waits() -> None:
+    core = committed(keeper(policy="publisher"), ONE)
+    assert core.lacks_charter(deletion_under(1))
+    assert isinstance(prepare(core, deletion_under(1)), NotYet)
+    assert core.absorb(deletion_under(1), EPOCH_S, vouched=True) == Contested()
 
 
 @pytest.mark.parametrize(
