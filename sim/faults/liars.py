@@ -120,6 +120,22 @@ class LyingKeeper(Fault, frozen=True, kw_only=True, tag="lying-keeper"):
     for_s: float
 
 
+class SubstitutingKeeper(Fault, frozen=True, kw_only=True, tag="substituting-keeper"):
+    """A record keeper says that the task `cid` has other content, under its own signature."""
+
+    node: str
+    cid: str
+    for_s: float
+
+
+class FalseWitnesses(Fault, frozen=True, kw_only=True, tag="false-witnesses"):
+    """A node calls two others as witnesses that `victim` is dead: it signs for them itself, and
+    then repeats what they truly said of an earlier incarnation."""
+
+    node: str
+    victim: str
+
+
 LiarFault = (
     LyingParent
     | TruncatedPiece
@@ -136,4 +152,6 @@ LiarFault = (
     | ForgedSuspicion
     | ForgedIncarnation
     | LyingKeeper
+    | SubstitutingKeeper
+    | FalseWitnesses
 )

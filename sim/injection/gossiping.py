@@ -51,10 +51,24 @@ def seen_by(world: World, viewer: str, subject: str) -> Member | None:
     return membership.member(world.machines[subject].identity.node_id)
 
 
-def death(liar: Machine, victim: Member, *, ahead: bool = False) -> Accusation:
-    """`liar` swears that `victim` is dead: at the incarnation it has, or at one far ahead."""
-    incarnation = victim.incarnation + (FAR_AHEAD if ahead else 0)
+def death(
+    liar: Machine, victim: Member, *, ahead: bool = False, before: bool = False
+) -> Accusation:
+    """`liar` swears that `victim` is dead: at the incarnation it has, at one far ahead, or at
+    the one `before`."""
+    incarnation = victim.incarnation + (FAR_AHEAD if ahead else 0) - before
     return accuse(liar.identity, liar.cluster.cluster_id, victim.node_id, incarnation, "dead")
+
+
+def in_the_name_of(accuser: Machine, accusation: Accusation) -> Accusation:
+    """The same words under the same signature, in the mouth of another."""
+    return Accusation(
+        accusation.subject,
+        accusation.incarnation,
+        accusation.verdict,
+        accuser.identity.node_id,
+        accusation.signature,
+    )
 
 
 def readdressed(victim: Member) -> Signed:

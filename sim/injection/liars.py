@@ -7,20 +7,23 @@ from functools import partial
 from typing import Any
 
 import trio
+from msgspec.structs import replace
 
 from gossipcache.dht.membership.member import Member
 from gossipcache.errors import GossipcacheError
-from gossipcache.ids import Address
+from gossipcache.ids import Address, task_id_of
 from gossipcache.link.channel import Channel
 from gossipcache.link.connection import Connection, Terms, run_connection
 from gossipcache.link.interface import Peer
-from gossipcache.messages.records import ReadRecord, RecordAnswer
+from gossipcache.manifest import sign_manifest
+from gossipcache.messages.records import ReadRecord, RecordAnswer, RecordEntry
 from gossipcache.node.node import Node
 from gossipcache.wire import MAX_MESSAGE_BYTES
 from sim.faults import (
     BadSignature,
     CborBomb,
     ExpiredAnnouncement,
+    FalseWitnesses,
     ForgedAnnouncements,
     ForgedIncarnation,
     ForgedSuspicion,
@@ -31,6 +34,7 @@ from sim.faults import (
     MutePeer,
     OversizedMessage,
     ReplayedAnnouncement,
+    SubstitutingKeeper,
     TruncatedPiece,
     WrongLength,
 )
@@ -182,10 +186,7 @@ async def _forge_signatures(strike: Strike, fault: BadSignature) -> Bites:
     third = next((name for name in world.up() if name not in (fault.node, fault.victim)), None)
     accusation = gossiping.death(liar, victim)
     if third is not None:
-        accuser = world.machines[third].identity.node_id
-        accusation = type(accusation)(
-            accusation.subject, accusation.incarnation, "dead", accuser, accusation.signature
-        )
+        accusation = gossiping.in_the_name_of(world.machines[third], accusation)
     before = _counted(strike, "gossip_forged")
     await gossiping.gossip(world, liar, (gossiping.readdressed(victim),), (accusation,))
     return lambda: _counted(strike, "gossip_forged") - before
@@ -202,6 +203,23 @@ async def _slander(strike: Strike, fault: ForgedSuspicion) -> Bites:
         await gossiping.gossip(strike.world, liar, (), (gossiping.death(liar, victim),))
         await trio.sleep(1.0)
     return lambda: _counted(strike, "gossip_refutations", fault.victim) - refuted
+
+
+@applies(FalseWitnesses)
+async def _call_witnesses(strike: Strike, fault: FalseWitnesses) -> Bites:
+    world = strike.world
+    victim = _victim(strike, fault.node, fault.victim)
+    if victim is None:
+        return nothing
+    liar = world.machines[fault.node]
+    others = [world.machines[n] for n in world.up() if n not in (fault.node, fault.victim)][:2]
+    before = _counted(strike, "gossip_forged")
+    said = gossiping.death(liar, victim)
+    forged = tuple(gossiping.in_the_name_of(other, said) for other in others)
+    once_said = tuple(gossiping.death(other, victim, before=True) for other in others)
+    await gossiping.gossip(world, liar, (), forged)
+    await gossiping.gossip(world, liar, (), once_said)
+    return lambda: _counted(strike, "gossip_forged") - before
 
 
 @applies(ForgedIncarnation)
@@ -255,23 +273,53 @@ async def _announce_late(strike: Strike, fault: ExpiredAnnouncement) -> Bites:
 
 @applies(LyingKeeper)
 async def _deny_records(strike: Strike, fault: LyingKeeper) -> Bites:
-    life = strike.life(fault.node)
+    def deny(_question: ReadRecord) -> RecordAnswer:
+        return RecordAnswer(state="absent")
+
+    return _answer_reads(strike, fault.node, fault.for_s, deny)
+
+
+@applies(SubstitutingKeeper)
+async def _substitute_record(strike: Strike, fault: SubstitutingKeeper) -> Bites:
+    world, task_id = strike.world, task_id_of(fault.cid, "")
+    held = (world.node(name).services.store.find(task_id) for name in world.up())
+    stored = next((one for one in held if one is not None), None)
+    if stored is None or fault.node not in world.machines:
+        return nothing
+    other = replace(stored.signed.manifest, digest="blake3:" + 64 * "0")
+    signed = sign_manifest(other, world.machines[fault.node].identity)
+    entry = RecordEntry(manifests=(signed.signed,))
+
+    def substitute(question: ReadRecord) -> RecordAnswer | None:
+        if question.task_id != task_id:
+            return None
+        return RecordAnswer(state="held", entry=entry, settled=True)
+
+    return _answer_reads(strike, fault.node, fault.for_s, substitute)
+
+
+def _answer_reads(
+    strike: Strike, name: str, for_s: float, lie: Callable[[ReadRecord], RecordAnswer | None]
+) -> Bites:
+    """Has a keeper answer reads of others by `lie`, and by the truth where that gives nothing."""
+    life = strike.life(name)
     if life is None:
         return nothing
     links: Any = life.node.services.links
     handlers = links._links._handlers._handlers
-    honest, denied = handlers.get(ReadRecord), [0]
+    honest, lies = handlers.get(ReadRecord), [0]
     if honest is None:
         return nothing
 
-    async def deny(_peer: Peer, _message: ReadRecord) -> RecordAnswer:
-        denied[0] += 1
-        return RecordAnswer(state="absent")
+    async def answer(peer: Peer, question: ReadRecord) -> RecordAnswer:
+        lied = lie(question)
+        lies[0] += lied is not None
+        return lied or await honest(peer, question)
 
-    handlers[ReadRecord] = deny
+    handlers[ReadRecord] = answer
 
     def repent() -> None:
         handlers[ReadRecord] = honest
 
-    strike.ends(fault.for_s, repent)
-    return lambda: denied[0]
+    strike.ends(for_s, repent)
+    return lambda: lies[0]

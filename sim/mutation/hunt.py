@@ -8,10 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from sim.mutation.mutant import Mutant
-from sim.mutation.trial import Outcome, Played, play_apart
-
-LIMIT_S = 900.0
-"""Of real time for one mutant: its bug may be a loop without an end."""
+from sim.mutation.trial import Outcome, Played, play_apart, play_without
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,7 @@ def hunt_all(mutants: Iterable[Mutant], seeds: Sequence[int], jobs: int) -> Iter
 
     def hunt(mutant: Mutant) -> Hunt:
         runs = [(scenario, seed) for seed in seeds for scenario in mutant.scenarios]
-        return Hunt(mutant, tuple(play_apart(mutant.name, runs, stop=True, limit_s=LIMIT_S)))
+        return Hunt(mutant, tuple(play_apart(mutant.name, runs)))
 
     with ThreadPoolExecutor(jobs) as pool:
         yield from pool.map(hunt, mutants)
@@ -55,8 +52,4 @@ def innocent(hunts: Iterable[Hunt], jobs: int) -> list[Outcome]:
     ordered = sorted(runs)
     parts = [part for start in range(jobs) if (part := ordered[start::jobs])]
     with ThreadPoolExecutor(jobs) as pool:
-        return [
-            outcome
-            for played in pool.map(lambda part: play_apart(None, part, stop=False), parts)
-            for outcome in played
-        ]
+        return [outcome for played in pool.map(play_without, parts) for outcome in played]

@@ -53,11 +53,11 @@ RECORDS = (
     ),
     Mutant(
         name="one-keeper-believed",
-        breaks="a keeper that was away for a moment brings a deleted task back",
+        breaks="one lying keeper puts other content in the place of a task's",
         module=f"{_DHT}.reading",
         old="if len(holders & self._settled) < self._needed:",
         new="if not holders & self._settled:",
-        scenarios=("stale-keeper",),
+        scenarios=("substituting-keeper",),
     ),
     Mutant(
         name="generation-not-raised",

@@ -7,6 +7,8 @@ JSON: `python -m sim.mutation.trial`.
 from __future__ import annotations
 
 import json
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +19,8 @@ from typing import Any
 from sim.mutation.catalogue import MUTANTS
 from sim.mutation.mutant import plant
 
+LIMIT_S = 300.0
+"""Of processor time for one mutant: its bug may be a loop without an end."""
 Played = tuple[str, int]
 """A scenario and a seed."""
 
@@ -32,37 +36,37 @@ class Outcome:
     cpu_s: float
 
 
-def play_apart(
-    mutant: str | None, runs: Sequence[Played], *, stop: bool, limit_s: float | None = None
-) -> list[Outcome]:
-    """Plays `runs` in another process, with `stop` only up to the first violation. After
-    `limit_s` of real time the process is stopped, and what it did until then counts."""
-    work = json.dumps({"mutant": mutant, "runs": runs, "stop": stop})
+def play_apart(mutant: str, runs: Sequence[Played]) -> list[Outcome]:
+    """Plays `runs` with a mutant in another process, up to the first violation."""
+    return _play_apart({"mutant": mutant, "runs": runs, "limit_s": LIMIT_S})
+
+
+def play_without(runs: Sequence[Played]) -> list[Outcome]:
+    """Plays all of `runs` in another process without any mutant."""
+    return _play_apart({"mutant": None, "runs": runs, "limit_s": len(runs) * LIMIT_S})
+
+
+def _play_apart(work: dict[str, Any]) -> list[Outcome]:
     command = [sys.executable, "-m", "sim.mutation.trial"]
-    try:
-        done = subprocess.run(
-            command, input=work, capture_output=True, text=True, timeout=limit_s, check=False
-        )
-    except subprocess.TimeoutExpired as cut:
-        return _outcomes(cut.stdout.decode() if isinstance(cut.stdout, bytes) else "")
-    if done.returncode:
-        raise RuntimeError(f"the runs with {mutant} ended: {done.stderr[-2000:]}")
-    return _outcomes(done.stdout)
-
-
-def _outcomes(lines: str) -> list[Outcome]:
-    return [Outcome(**json.loads(line)) for line in lines.splitlines() if line.endswith("}")]
+    done = subprocess.run(
+        command, input=json.dumps(work), capture_output=True, text=True, check=False
+    )
+    if done.returncode not in (0, -signal.SIGXCPU):
+        raise RuntimeError(f"the runs with {work['mutant']} ended: {done.stderr[-2000:]}")
+    return [Outcome(**json.loads(line)) for line in done.stdout.splitlines()]
 
 
 def main() -> None:
     """The other process."""
     work: dict[str, Any] = json.load(sys.stdin)
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(work["limit_s"]), most))
     if work["mutant"] is not None:
         plant(MUTANTS[work["mutant"]])
     for scenario, seed in work["runs"]:
         outcome = _play(scenario, seed)
         print(json.dumps(asdict(outcome)), flush=True)
-        if outcome.violation is not None and work["stop"]:
+        if outcome.violation is not None and work["mutant"]:
             return
 
 

@@ -8,8 +8,8 @@ from sim.scenarios import (
     holders,
     hostile,
     keepers,
+    members,
     membership,
-    rumours,
     thousand,
 )
 
@@ -21,7 +21,7 @@ __all__ = [
     "holders",
     "hostile",
     "keepers",
+    "members",
     "membership",
-    "rumours",
     "thousand",
 ]

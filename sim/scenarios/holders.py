@@ -55,7 +55,7 @@ async def two_parents(stage: Stage) -> None:
 
 @scenario("stalled-parent")
 async def stalled_parent(stage: Stage) -> None:
-    """A parent hangs in mid-export: the other one gives what it owes, within seconds."""
+    """A parent hangs in mid-export: the other one gives what it owes, within a few seconds."""
     world = stage.world
     await world.start_cluster(stage.nodes)
     await world.import_content("n0", CID, BIG)
@@ -69,7 +69,7 @@ async def stalled_parent(stage: Stage) -> None:
     check.each_byte_once(world, await struck_midway(world, "n2", CID, strike), BIG)
     took_s = world.clock.now - struck_at
     world.metrics["export after the stall s"] = round(took_s, 3)
-    if took_s > 15.0:
+    if took_s > 4.0:
         world.report(f"a parent hung, and the export took {took_s:.1f} s more")
 
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import trio
 
+from gossipcache.errors import Conflict, TimedOut
+from gossipcache.requests import TaskQuery
 from sim import check
-from sim.faults import ForgedAnnouncements, LyingParent
+from sim.faults import (
+    BadSignature,
+    FalseWitnesses,
+    ForgedAnnouncements,
+    ForgedSuspicion,
+    LyingParent,
+    SubstitutingKeeper,
+)
 from sim.scenario import Stage, scenario
+from sim.scenarios.seeing import never_dead
 from sim.world import PIECE_BYTES
 
 CID = "index.db"
@@ -47,3 +59,50 @@ async def forged_announcements(stage: Stage) -> None:
     result = await world.export(child, CID)
     check.each_byte_once(world, result, SIZE)
     check.only_from(world, result, ("n0",))
+
+
+@scenario("substituting-keeper", nodes=6)
+async def substituting_keeper(stage: Stage) -> None:
+    """The owner of a task names other content than stands: nobody is given that."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    owner, replicas = await world.owner_of("n0", CID)
+    importer, child = [name for name in world.up() if name not in (owner, *replicas)][:2]
+    imported = await world.import_content(importer, CID, SIZE)
+    await stage.faults.inject(SubstitutingKeeper(node=owner, cid=CID, for_s=60.0))
+    for name in (child, replicas[0]):
+        with suppress(Conflict, TimedOut):  # better no answer than a wrong one
+            found = await world.stat(name, CID)
+            if found.digest != imported.digest:
+                world.report(f"{name} believes the owner alone")
+    # Keepers that differ make reads fail closed, until the user says what is meant.
+    world.witness.deleting((CID, ""))
+    query = TaskQuery(CID, digest=imported.digest)
+    pinned = await world.on(child, lambda node: node.stat(query, timeout_s=10.0))
+    if pinned.publisher != imported.publisher:
+        world.report(f"{child} is given another manifest than the one it named")
+
+
+@scenario("false-accuser")
+async def false_accuser(stage: Stage) -> None:
+    """A member calls another dead, alone and with false witnesses: nobody believes it."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    victim, liar, *others = world.machines
+    async with never_dead(world, victim, others):
+        await stage.faults.inject(ForgedSuspicion(node=liar, victim=victim, times=1))
+        await trio.sleep(3.0)
+        await stage.faults.inject(FalseWitnesses(node=liar, victim=victim))
+        await trio.sleep(3.0)
+
+
+@scenario("forged-records")
+async def forged_records(stage: Stage) -> None:
+    """A member makes up a record of another, with another address: nobody takes it."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    victim, liar, *others = world.machines
+    await stage.faults.inject(BadSignature(node=liar, victim=victim))
+    await trio.sleep(1.0)
+    await world.import_content(victim, CID, SIZE)
+    check.only_from(world, await world.export(others[0], CID), (victim,))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import trio
 
-from gossipcache.errors import Conflict, TaskNotFound
+from gossipcache.errors import Conflict
 from gossipcache.ids import task_id_of
 from gossipcache.requests import ImportRequest
 from gossipcache.results import ImportResult
 from sim import check
-from sim.faults import Kill, Partition, Pause, PowerLoss, Restart
+from sim.faults import Kill, PartialPartition, Partition, Pause, PowerLoss, Restart
 from sim.scenario import Stage, scenario
 from sim.world import PIECE_BYTES, World
 
@@ -74,28 +74,6 @@ async def keeper_away(stage: Stage) -> None:
     )
 
 
-@scenario("stale-keeper")
-async def stale_keeper(stage: Stage) -> None:
-    """The owner stops while a task is deleted: when it goes on, nobody believes it alone."""
-    world = stage.world
-    await world.start_cluster(stage.nodes)
-    owner, replicas = await world.owner_of("n0", CID)
-    importer, other, *_ = [n for n in world.up() if n not in (owner, *replicas)]
-    await world.import_content(importer, CID, SIZE)
-    struck = await stage.faults.inject(Pause(node=owner, for_s=15.0))
-    await world.delete(importer, CID)
-    await trio.sleep_until(struck + 15.0)
-    for _ in range(100):
-        try:
-            await world.stat(other, CID)
-        except TaskNotFound:
-            pass
-        else:
-            world.report(f"{other} found the task on the word of the keeper that was away")
-            return
-        await trio.sleep(0.05)
-
-
 @scenario("wiped-keeper")
 async def wiped_keeper(stage: Stage) -> None:
     """A keeper comes back without its disk: it is given its records, and the deletions too."""
@@ -158,6 +136,8 @@ async def rival_imports(stage: Stage) -> None:
         world.witness.expect((CID, ""), content)
 
     rng = world.streams.named("scenario")
+    # Each has another keeper take its write.
+    await stage.faults.inject(PartialPartition(one=first, other=owner, for_s=20.0))
     async with trio.open_nursery() as nursery:
         for name in (first, second):
             nursery.start_soon(rival, name, rng.randbytes(SIZE))

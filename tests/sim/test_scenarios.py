@@ -21,9 +21,6 @@ SMALLER = {"broadcast": 5, "thousand-churn": 100, "thousand-idle": 100}
 WITHOUT_FAULTS = {
     "broadcast",
     "delete-last-copies",
-    "false-accuser",
-    "forged-records",
-    "rival-imports",
     "scheduler-join",
     "thousand-idle",
     "two-parents",
