@@ -27,7 +27,7 @@ MEMBERSHIP = (
         name="suspicion-never-expires",
         breaks="a silent member stays suspect for ever",
         module=f"{_DHT}.swim",
-        old="                self.view.bury(NodeId(node), now)",
+        old="                self.view.conclude(NodeId(node), now)",
         new="                pass",
         scenarios=("suspect-keeps-its-keys",),
     ),
