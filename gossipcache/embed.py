@@ -16,9 +16,10 @@ import trio
 
 from gossipcache.cluster import LOOPBACK, Cluster
 from gossipcache.errors import GossipcacheError, NotPermitted, UsageError, from_os_error
-from gossipcache.home import ClusterFile, Home
+from gossipcache.home import Home
 from gossipcache.identity import Identity
 from gossipcache.ids import Address
+from gossipcache.keyfiles import ClusterFile
 from gossipcache.machine import real_env
 from gossipcache.node.node import Node
 from gossipcache.settings import Settings, check_exposure

@@ -11,15 +11,8 @@ import pytest
 
 from gossipcache.errors import Conflict, HomeInUse, IntegrityError, NotPermitted, UsageError
 from gossipcache.errors import VersionUnsupported as Newer
-from gossipcache.home import (
-    Home,
-    RunningNode,
-    decode_cluster,
-    encode_cluster,
-    new_cluster,
-    socket_name,
-    write_private,
-)
+from gossipcache.home import Home, RunningNode, socket_name
+from gossipcache.keyfiles import decode_cluster, encode_cluster, new_cluster, write_private
 
 
 @pytest.fixture

@@ -28,12 +28,11 @@ from gossipcache.cli.operator import (
 )
 from gossipcache.client import ControlClient
 from gossipcache.errors import Conflict, UsageError
-from gossipcache.home import (
+from gossipcache.home import cluster_exists, existing_cluster
+from gossipcache.keyfiles import (
     RotationStep,
-    cluster_exists,
     decode_cluster,
     encode_cluster,
-    existing_cluster,
     new_cluster,
     read_private,
     write_private,

@@ -18,12 +18,12 @@ import click
 from gossipcache.cli.context import DURATION, Shared, pass_shared, shared_options
 from gossipcache.client import ControlClient
 from gossipcache.errors import Conflict, NotPermitted, UsageError
-from gossipcache.home import (
+from gossipcache.home import existing_cluster
+from gossipcache.keyfiles import (
     SEED_BYTES,
     ClusterFile,
     decode_ticket,
     encode_ticket,
-    existing_cluster,
     read_seed,
     write_private,
 )

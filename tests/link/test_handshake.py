@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gossipcache.admission import Admission
+from gossipcache.charter import Ticket, sign_ticket
 from gossipcache.cluster import LOOPBACK, Cluster, cluster_from_secret
+from gossipcache.config import AdmissionPolicy
 from gossipcache.errors import (
     GossipcacheError,
     NodeUnreachable,
@@ -99,6 +102,57 @@ def test_strangers_are_refused_in_the_same_words(other: Cluster) -> None:
     assert isinstance(error, NotPermitted)
     assert error.message == "the nodes are not admitted to one cluster"
     assert isinstance(failure(second), NotPermitted)
+
+
+OPERATOR = Identity(b"o" * 32)
+GOVERNED = Cluster(b"cluster!", (SECRET,), OPERATOR.public_key)
+
+
+def ticketed(
+    number: int, of: int | None, *, policy: AdmissionPolicy = "ticket", start: int = 0
+) -> Credentials:
+    """A scheduler in a cluster with an operator that shows the ticket of the node `of`."""
+    shown = b""
+    if of is not None:
+        node = Identity(bytes([of]) * 32).node_id
+        given = Ticket(GOVERNED.cluster_id, node, ("peer", "scheduler"), start, start + 100, 1)
+        shown = sign_ticket(given, OPERATOR)
+    roles = frozenset(("peer", "scheduler"))
+    judge = Admission(GOVERNED, lambda: 50.0, policy)
+    return Credentials(Identity(bytes([number]) * 32), GOVERNED, roles, judge, shown)
+
+
+def test_tickets_admit_each_side_to_the_other() -> None:
+    first, second = run(dialler(ticketed(1, 1)), acceptor(ticketed(2, 2)))
+    for end in (*first, *second):
+        assert isinstance(end, Established)
+        assert end.roles == {"peer", "scheduler"}
+
+
+@pytest.mark.parametrize("shown", [None, 2, 3], ids=["none", "the other's", "a third one's"])
+def test_without_a_ticket_of_its_own_neither_side_is_admitted(shown: int | None) -> None:
+    good, bad = ticketed(2, 2), ticketed(1, shown)
+    for sides in (run(dialler(bad), acceptor(good)), run(dialler(good), acceptor(bad))):
+        assert not any(isinstance(end, Established) for side in sides for end in side)
+
+
+def test_a_ticket_that_is_over_admits_nobody() -> None:
+    late = ticketed(1, 1, start=10_000)
+    first, _ = run(dialler(late), acceptor(ticketed(2, 2)))
+    assert isinstance(failure(first), NotPermitted)
+
+
+def test_where_the_secret_admits_a_node_without_a_ticket_is_a_peer() -> None:
+    bare = ticketed(1, None, policy="secret")
+    _, second = run(dialler(bare), acceptor(ticketed(2, 2, policy="secret")))
+    assert isinstance(second[0], Established)
+    assert second[0].roles == {"peer"}
+
+
+def test_a_stranger_learns_nothing_of_tickets() -> None:
+    stranger = dataclasses.replace(ticketed(1, None), cluster=Cluster(b"cluster!", (b"x" * 32,)))
+    first, _ = run(dialler(stranger), acceptor(ticketed(2, 2)))
+    assert failure(first).message == "the nodes are not admitted to one cluster"
 
 
 def test_versions_are_negotiated() -> None:

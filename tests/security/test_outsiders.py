@@ -14,9 +14,9 @@ import trio
 
 from gossipcache.cluster import LOOPBACK, Cluster
 from gossipcache.errors import NodeUnreachable, NotPermitted
-from gossipcache.home import ClusterFile, new_cluster
 from gossipcache.identity import Identity
 from gossipcache.ids import Address
+from gossipcache.keyfiles import ClusterFile, new_cluster
 from gossipcache.messages.announcements import AskHolders, HoldersReply
 from gossipcache.messages.records import ReadRecord, RecordAnswer
 from tests.processes.cluster import LIMIT_S, Node, cluster_in, random_file, wait_until

@@ -98,6 +98,7 @@ class MembershipService:
         """In which the keeper of the time sleeps until `_due`."""
         self._due = math.inf
         self._owners: set[NodeId] = set()
+        self._roles = frozenset[str](config.roles)
         self._ring = Ring()
         self._ring_is_stale = False
         self._listed: tuple[Member, ...] | None = None
@@ -265,6 +266,10 @@ class MembershipService:
         if member.owns_keys != (member.node_id in self._owners):
             self._owners ^= {member.node_id}
             self._ring_is_stale = True
+        if member.node_id == self._identity.node_id and member.roles != self._roles:
+            self._roles = member.roles
+            if missing := sorted(member.claimed - member.roles):
+                _log.warning("this node may not be %s; see its ticket", " and ".join(missing))
         _log.info("member %s (%s) is %s", member.name, member.node_id.hex(), member.state)
         self._bump()
 

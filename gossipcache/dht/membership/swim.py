@@ -263,7 +263,7 @@ class SwimCore:
                 sound = self.view.learn(item, now, spread=spread)
             else:
                 sound = self.view.accused(item, now)
-            if payer is not None and self._verifier.checked != checked:
+            if payer is not None and (self._verifier.checked != checked or not sound):
                 self._budget.charge(payer, 1 if sound else VOID_COST, now)
 
     def _answer(self, ping: Ping, sender: NodeId, held: Member | None, source: Address) -> None:
