@@ -58,6 +58,8 @@ class RecordConfig:
     request_timeout_s: float = 2.0
     read_budget_s: float = 0.1
     """How long a read waits for the first two keepers before it asks the next."""
+    write_budget_s: float = 0.3
+    """How long a write waits for one coordinating keeper before it asks the next as well."""
     recovery_s: float = 10.0
     sync_interval_s: float = 10.0
     """How often a keeper compares with another; up to 16 times as long while it finds nothing."""

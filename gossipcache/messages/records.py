@@ -130,17 +130,28 @@ class RecordsTaken(Message, frozen=True, kw_only=True, tag="records_taken"):
 
 class CompareShared(Message, frozen=True, kw_only=True, tag="compare_shared"):
     """Keeper to keeper: one digest over all that both of us keep on the ring `epoch`. Opens
-    every comparison, and mostly ends it. Answered by `SharedCompared`."""
+    every comparison, and mostly ends it. Answered by `SharedCompared`.
+
+    `graves`, here and there: the sum of the generations whose deletion the sender remembers
+    outside its records, so that it differs after each.
+    """
 
     epoch: Epoch
     digest: Digest
+    graves: Count
 
 
 class SharedCompared(Message, frozen=True, kw_only=True, tag="shared_compared"):
-    """Whether the sender's own digest, on the ring `epoch`, is the same."""
+    """Whether the sender's own digest, on the ring `epoch`, is the same.
+
+    `recovering_ms`: for how long some "absent" of the sender proves nothing yet, because records
+    were lost with all their keepers.
+    """
 
     epoch: Epoch
     equal: bool
+    graves: Count
+    recovering_ms: Count
 
 
 class CompareBuckets(Message, frozen=True, kw_only=True, tag="compare_buckets"):

@@ -11,6 +11,7 @@ from gossipcache.budget import VerificationBudget
 from gossipcache.cluster import Cluster
 from gossipcache.config import NodeConfig
 from gossipcache.dht.membership.charters import Charters
+from gossipcache.dht.membership.member import Member
 from gossipcache.dht.membership.service import MembershipService
 from gossipcache.dht.records.service import RecordService
 from gossipcache.env import Env, Port
@@ -25,8 +26,9 @@ from gossipcache.messages.holding import DropTask
 from gossipcache.metrics import Metrics
 from gossipcache.node.clocks import handle_ask_clock
 from gossipcache.node.copies import CopyDuty
-from gossipcache.node.deleting import accept_tombstone, handle_drop
+from gossipcache.node.deleting import accept_tombstone, drop_if_over, handle_drop
 from gossipcache.node.fetching import announce
+from gossipcache.node.graves import tell_of_graves
 from gossipcache.node.housekeeping import keep_in_order
 from gossipcache.node.importing import settle_unpublished
 from gossipcache.node.looking import check_reach
@@ -98,10 +100,12 @@ class Assembly:
             config.home / "records",
             ring=lambda: self._membership.ring,
             is_alive=self._membership.is_alive,
+            bystanders=self._bystanders,
             is_scheduler="scheduler" in config.roles,
+            memory=store,
             deletion=lambda: admission.deletion,
             reach_charter=self._charters.reach,
-            on_deleted=lambda task_id: self._scheduler.task_deleted(task_id),
+            on_over=lambda task_id: self._scheduler.generation_over(task_id),
             on_void=lambda node, count: budget.blame(node, count, trio.current_time()),
         )
         self._scheduler = SchedulerService(
@@ -182,6 +186,7 @@ class Assembly:
             nursery.start_soon(keep_in_order, services)
             nursery.start_soon(scrub, services)
             nursery.start_soon(self._copies.run)
+            nursery.start_soon(tell_of_graves, services)
             task_status.started()
 
     # What services need of each other.
@@ -203,11 +208,22 @@ class Assembly:
     def _on_refused(self, node: NodeId) -> None:
         self._membership.report_refused(node)
 
+    def _bystanders(self) -> list[NodeId]:
+        return [
+            member.node_id
+            for member in self._membership.members()
+            if member.state == "alive" and "scheduler" not in member.roles
+        ]
+
     async def _follow_membership(self) -> None:
         """Passes on what changes of the ring, and who is gone."""
         live = self._live()
+        myself = self._membership.member(self.services.me)
         while True:
             seen = self._membership.version
+            before_me, myself = myself, self._membership.member(self.services.me)
+            if before_me and myself and _has_refuted(before_me, myself):
+                self._records.was_away()
             self._records.on_ring_change()
             self.services.announcer.on_ring_change()
             before, live = live, self._live()
@@ -238,4 +254,9 @@ class Assembly:
         stored = self.services.store.find(task_id)
         if stored is None or not stored.published:
             raise TaskNotFound(f"task {task_id.hex()} is not held here any more")
-        await self._records.restore(stored.signed)
+        if not await self._records.restore(stored.signed):
+            await drop_if_over(self.services, task_id)
+
+
+def _has_refuted(before: Member, now: Member) -> bool:
+    return now.incarnation > before.incarnation and now.phase == before.phase

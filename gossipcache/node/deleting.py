@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import trio
 
-from gossipcache.errors import GossipcacheError, NotPermitted, TimedOut
+from gossipcache.errors import Conflict, GossipcacheError, NotPermitted, TimedOut
 from gossipcache.identity import Signed
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.link.interface import Peer
@@ -16,6 +16,7 @@ from gossipcache.node.looking import find_local, find_manifest
 from gossipcache.node.services import Services, not_found
 from gossipcache.requests import DeleteRequest
 from gossipcache.results import DeleteResult
+from gossipcache.transfer.store.index import StoredTask
 
 HOLDERS_TIMEOUT_S = 2.0
 ASK_AGAIN_S = 0.2
@@ -115,6 +116,35 @@ async def _as_recorded(services: Services, checked: SignedTombstone) -> SignedTo
     if record is None or record.tombstone is None:
         raise NotPermitted("the task's record knows nothing of this deletion")
     return record.tombstone
+
+
+async def is_over(services: Services, stored: StoredTask) -> bool:
+    """Whether the task was deleted while this node was away, as far as its keepers can tell; this
+    node's copy is then gone."""
+    if services.announcer.is_taken(stored.task_id):
+        return False
+    try:
+        return await drop_if_over(services, stored.task_id)
+    except (Conflict, TimedOut):
+        return False
+
+
+async def drop_if_over(services: Services, task_id: TaskId) -> bool:
+    """Drops this node's copy if the task's keepers agree that its generation is over: deleted, or
+    outdone by a later one. Raises `TimedOut`, `Conflict`."""
+    stored = services.store.find(task_id)
+    if stored is None:
+        return False
+    record = await services.records.read(task_id, timeout_s=RECORD_TIMEOUT_S)
+    if record is None or record.generation < stored.generation:
+        return False
+    if record.tombstone is not None:
+        await bury_here(services, record.tombstone)
+        return True
+    if record.generation == stored.generation:
+        return False
+    await _drop_here(services, task_id)
+    return True
 
 
 async def bury_here(services: Services, tombstone: SignedTombstone) -> None:

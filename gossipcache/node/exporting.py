@@ -10,6 +10,7 @@ import trio
 
 from gossipcache.errors import IntegrityError, TaskNotFound, TimedOut
 from gossipcache.manifest import SignedManifest
+from gossipcache.node.deleting import is_over
 from gossipcache.node.fetching import fetch, joined
 from gossipcache.node.looking import find_local, find_manifest
 from gossipcache.node.progress import Meter, ReportProgress, reported
@@ -58,6 +59,8 @@ async def _export(
     services: Services, request: ExportRequest, report: ReportProgress | None
 ) -> tuple[SignedManifest, DownloadOutcome]:
     stored = find_local(services, request.task)
+    if stored is not None and stored.complete and not stored.suspect:
+        stored = stored if request.local or not await is_over(services, stored) else None
     if stored is not None and stored.complete and not stored.suspect:
         try:
             await _from_store(services, request, stored.signed, report)

@@ -12,6 +12,7 @@ import trio
 from gossipcache.env import DiskFile
 from gossipcache.errors import TimedOut
 from gossipcache.manifest import SignedManifest
+from gossipcache.node.deleting import is_over
 from gossipcache.node.fetching import joined
 from gossipcache.node.looking import find_local, find_manifest
 from gossipcache.node.services import Services, not_found
@@ -134,6 +135,8 @@ async def reader(
     """
     with trio.move_on_after(timeout_s or float("inf")) as scope:
         stored = find_local(services, query)
+        if not local and stored is not None and await is_over(services, stored):
+            stored = None
         if stored is not None and stored.complete and not stored.suspect:
             async with _opened(services, stored.signed, _at_once, _at_once) as found:
                 yield found

@@ -7,11 +7,10 @@ neither this node nor a new keeper is flooded.
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from gossipcache.config import ScheduleConfig
 from gossipcache.identity import Identity
@@ -32,6 +31,7 @@ from gossipcache.schedule.announcement import (
     sign_batch,
     sign_heartbeat,
 )
+from gossipcache.schedule.line import Line
 
 PROGRESS_INTERVAL_S = 1.0
 """How often the growing piece count of a partial task is told anew."""
@@ -80,50 +80,6 @@ class DropDeleted:
 Effect = SendBatch | SendHeartbeat | RestoreRecord | DropDeleted
 
 
-@dataclass(slots=True)
-class _Line:
-    """What this node has told, and has yet to tell, one keeper."""
-
-    wanted: dict[TaskId, None] = field(default_factory=dict)
-    """Tasks that this keeper keeps and this node holds."""
-    told: HeldSet = field(default_factory=HeldSet)
-    ready: dict[TaskId, None] = field(default_factory=dict)
-    """To be looked at for the next batch."""
-    later: list[tuple[float, TaskId]] = field(default_factory=list)
-    """A heap: when a task becomes ready (again); void unless `due` says the same."""
-    due: dict[TaskId, float] = field(default_factory=dict)
-    tries: dict[TaskId, int] = field(default_factory=dict)
-    """Of entries that the keeper did not simply take."""
-    under_way: AnnouncementBatch | LeaseHeartbeat | None = None
-    fresh: bool = True
-    sequence: int = 0
-    failures: int = 0
-    retry_at: float = float("-inf")
-    heartbeat_at: float = float("inf")
-
-    def ready_at(self, task_id: TaskId, at: float) -> None:
-        """Makes a task ready at a later time, or at the earlier one already set."""
-        if at < self.due.get(task_id, float("inf")):
-            self.due[task_id] = at
-            heapq.heappush(self.later, (at, task_id))
-
-    def ripen(self, now: float) -> None:
-        """Makes ready what is due."""
-        while self.later and self.later[0][0] <= now:
-            at, task_id = heapq.heappop(self.later)
-            if self.due.get(task_id) == at:
-                del self.due[task_id]
-                self.ready[task_id] = None
-
-    def take_under_way(self, sequence: int) -> AnnouncementBatch | LeaseHeartbeat | None:
-        """The statement that an answer is for, unless that was given up meanwhile."""
-        under_way = self.under_way
-        if under_way is None or under_way.sequence != sequence:
-            return None
-        self.under_way = None
-        return under_way
-
-
 class Announcer:
     """All that this node announces. Times are monotonic (s) unless called wall time.
 
@@ -147,7 +103,7 @@ class Announcer:
         self._rng = rng
         self._held: dict[TaskId, Held] = {}
         self._keepers: dict[TaskId, tuple[NodeId, ...]] = {}
-        self._lines: dict[NodeId, _Line] = {}
+        self._lines: dict[NodeId, Line] = {}
         self._sweep: deque[TaskId] = deque()
         """Tasks whose keepers are to be looked up anew."""
         self._sweep_at = float("inf")
@@ -203,7 +159,7 @@ class Announcer:
         self, keeper: NodeId, sequence: int, reply: AnnounceReply, now: float
     ) -> list[Effect]:
         """`keeper` answered the batch of that number."""
-        line = self._lines.get(keeper, _Line())
+        line = self._lines.get(keeper, Line())
         batch = line.take_under_way(sequence)
         if not isinstance(batch, AnnouncementBatch):
             return []
@@ -239,7 +195,7 @@ class Announcer:
         self, keeper: NodeId, sequence: int, reply: HeartbeatReply, now: float
     ) -> list[Effect]:
         """`keeper` answered the heartbeat of that number."""
-        line = self._lines.get(keeper, _Line())
+        line = self._lines.get(keeper, Line())
         if not isinstance(line.take_under_way(sequence), LeaseHeartbeat):
             return []
         if reply.dropped is not None:
@@ -255,7 +211,7 @@ class Announcer:
 
     def failed(self, keeper: NodeId, sequence: int, now: float) -> None:
         """No answer came; it is tried again, at growing intervals, while the keeper is alive."""
-        line = self._lines.get(keeper, _Line())
+        line = self._lines.get(keeper, Line())
         under_way = line.take_under_way(sequence)
         if under_way is None:
             return
@@ -285,10 +241,25 @@ class Announcer:
             for line, is_told in zip(lines, told, strict=True)
         )
 
+    def is_told(self, task_id: TaskId) -> bool:
+        """Whether some keeper knows of the task as it now is held."""
+        held = self._held.get(task_id)
+        return held is not None and any(
+            line.told.get(task_id) == held for line in self._lines.values()
+        )
+
+    def is_taken(self, task_id: TaskId) -> bool:
+        """Whether a keeper that has the task's record has taken what is held of it."""
+        held = self._held.get(task_id)
+        return held is not None and any(
+            line.told.get(task_id) == held and task_id not in line.tries
+            for line in self._lines.values()
+        )
+
     def next_timeout(self) -> float | None:
         """When `handle_timeout` is due: monotonic s, in the past if at once, or None."""
-        due = [self._sweep_at] + [at for at in map(_due, self._lines.values()) if at is not None]
-        earliest = min(due)
+        due = [at for line in self._lines.values() if (at := line.next_at) is not None]
+        earliest = min([self._sweep_at, *due])
         return earliest if earliest < float("inf") else None
 
     def handle_timeout(self, now: float, wall_time: float) -> list[Effect]:
@@ -298,7 +269,7 @@ class Announcer:
         effects: list[Effect] = []
         for keeper, line in list(self._lines.items()):
             line.ripen(now)
-            due = _due(line)
+            due = line.next_at
             if due is not None and due <= now:
                 effects += self._next_statement(keeper, line, now, wall_time)
             if not (line.wanted or line.told or line.under_way):
@@ -314,7 +285,7 @@ class Announcer:
             if keeper not in keepers:
                 self._unwant(keeper, task_id)
         for keeper in keepers:
-            line = self._lines.setdefault(keeper, _Line())
+            line = self._lines.setdefault(keeper, Line())
             if task_id not in line.wanted:
                 line.wanted[task_id] = None
                 line.ready[task_id] = None
@@ -331,7 +302,7 @@ class Announcer:
         """The keeper is dead: what it was told is gone with it."""
         line = self._lines.pop(keeper)
         if line.wanted:
-            self._lines[keeper] = _Line(
+            self._lines[keeper] = Line(
                 wanted=line.wanted, ready=dict(line.wanted), sequence=line.sequence
             )
 
@@ -344,7 +315,7 @@ class Announcer:
         self._sweep_at = now + SWEEP_INTERVAL_S if self._sweep else float("inf")
 
     def _next_statement(
-        self, keeper: NodeId, line: _Line, now: float, wall_time: float
+        self, keeper: NodeId, line: Line, now: float, wall_time: float
     ) -> list[Effect]:
         if not self._is_alive(keeper):
             self._back_off(line, now)
@@ -370,7 +341,7 @@ class Announcer:
             return [SendHeartbeat(keeper, heartbeat.sequence, beat)]
         return []
 
-    def _next_batch(self, line: _Line, wall_time: float) -> AnnouncementBatch | None:
+    def _next_batch(self, line: Line, wall_time: float) -> AnnouncementBatch | None:
         held: list[Held] = []
         withdrawn: list[TaskId] = []
         limit = min(self._config.max_batch, MAX_BATCH_ENTRIES)
@@ -396,33 +367,33 @@ class Announcer:
             withdrawn=tuple(withdrawn),
         )
 
-    def _succeeded(self, line: _Line, now: float) -> None:
+    def _succeeded(self, line: Line, now: float) -> None:
         line.failures = 0
         line.retry_at = float("-inf")
         line.heartbeat_at = now + self._config.lease_interval_s * self._jitter()
 
-    def _dropped(self, line: _Line, reply: AnnounceReply | HeartbeatReply, now: float) -> None:
+    def _dropped(self, line: Line, reply: AnnounceReply | HeartbeatReply, now: float) -> None:
         if reply.dropped == "replayed" and reply.sequence_seen >= line.sequence:
             # The clock went back since the last start, or another life of this key spoke here.
             line.sequence = min(reply.sequence_seen, MAX_SEQUENCE)
         self._back_off(line, now)
 
-    def _back_off(self, line: _Line, now: float) -> None:
+    def _back_off(self, line: Line, now: float) -> None:
         delay = min(MAX_RETRY_S, RETRY_S * 2 ** min(line.failures, 10))
         line.failures += 1
         line.retry_at = now + delay * self._jitter()
 
-    def _requeue(self, line: _Line, batch: AnnouncementBatch) -> None:
+    def _requeue(self, line: Line, batch: AnnouncementBatch) -> None:
         line.fresh = line.fresh or batch.fresh
         line.ready = dict.fromkeys(batch.task_ids) | line.ready
 
-    def _try_again(self, line: _Line, task_id: TaskId, now: float) -> None:
+    def _try_again(self, line: Line, task_id: TaskId, now: float) -> None:
         tries = line.tries.get(task_id, 0)
         line.tries[task_id] = tries + 1
         delay = min(MAX_ENTRY_RETRY_S, ENTRY_RETRY_S * 2 ** min(tries, 10))
         line.ready_at(task_id, now + delay * self._jitter())
 
-    def _start_afresh(self, line: _Line) -> None:
+    def _start_afresh(self, line: Line) -> None:
         line.fresh = True
         line.told = HeldSet()
         line.ready = dict(line.wanted)
@@ -431,14 +402,6 @@ class Announcer:
         return 0.8 + 0.4 * self._rng.random()
 
 
-def _sequence(line: _Line, wall_time: float) -> int:
+def _sequence(line: Line, wall_time: float) -> int:
     """The wall clock in µs, so that a restart goes on above, unless that would not be higher."""
     return max(int(wall_time * 1e6), line.sequence + 1)
-
-
-def _due(line: _Line) -> float | None:
-    if line.under_way is not None:
-        return None
-    waiting: Iterable[float] = [float("-inf")] if line.ready else [at for at, _ in line.later[:1]]
-    due = min([*waiting, line.heartbeat_at if line.told else float("inf")])
-    return max(due, line.retry_at)

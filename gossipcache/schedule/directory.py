@@ -147,6 +147,14 @@ class Directory:
         for node_id in self._holders.get(task_id, {}):
             self._announcers[node_id].doomed[task_id] = None
 
+    def task_replaced(self, task_id: TaskId) -> None:
+        """Forgets the entries of other manifests than the present one. Their holders find out by
+        their next heartbeat, announce themselves anew, and are told."""
+        name = self._view.manifest_name(task_id)
+        for node_id, held in list(self._holders.get(task_id, {}).items()):
+            if held.manifest_name != name:
+                self._withdraw(node_id, self._announcers[node_id], task_id)
+
     def next_timeout(self) -> float | None:
         """When the next lease ends."""
         return next((found.lease_until for found in self._announcers.values()), None)

@@ -224,10 +224,14 @@ class Scheduler:
             self._end(self._swarms[task_id][node_id])
         return self._reassign(tuple(self._fed_by.get(node_id, {})), now)
 
-    def task_deleted(self, task_id: TaskId) -> list[Effect]:
-        """A tombstone stands in the task's record: its swarm is dissolved."""
-        self._directory.task_deleted(task_id)
+    def generation_over(self, task_id: TaskId) -> list[Effect]:
+        """A tombstone stands in the task's record, so its swarm is dissolved; or a later manifest,
+        so holders of the earlier one are asked to announce anew."""
         proof = self._view.deletion(task_id)
+        if proof is None:
+            self._directory.task_replaced(task_id)
+            return []
+        self._directory.task_deleted(task_id)
         effects: list[Effect] = []
         for child in tuple(self._swarms.get(task_id, {}).values()):
             self._end(child)
@@ -238,7 +242,7 @@ class Scheduler:
                 parents=(),
                 deleted=proof,
             )
-            if not child.done and proof is not None:
+            if not child.done:
                 effects.append(Push(child.node_id, message))
         return effects
 
@@ -263,7 +267,7 @@ class Scheduler:
             if child.lease_until <= now:
                 self._end(child)
             elif self._view.deletion(child.task_id) is not None:
-                effects += self.task_deleted(child.task_id)
+                effects += self.generation_over(child.task_id)
             elif not child.done:
                 effects += self._review(child, now)
         return effects

@@ -86,9 +86,9 @@ class SchedulerService:
         self._outbox += self._core.member_down(node_id, trio.current_time())
         self._alarm.ring()
 
-    def task_deleted(self, task_id: TaskId) -> None:
-        """A tombstone is in the task's record: children and holders are told."""
-        self._outbox += self._core.task_deleted(task_id)
+    def generation_over(self, task_id: TaskId) -> None:
+        """A tombstone, or a later manifest, is in the task's record: whom that concerns is told."""
+        self._outbox += self._core.generation_over(task_id)
         self._alarm.ring()
 
     async def _push(self, push: Push) -> None:

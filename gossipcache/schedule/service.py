@@ -49,8 +49,13 @@ LEAVE_TIMEOUT_S = 2.0
 
 STRAGGLER_WAIT_S = 0.3
 """After the first keeper's answer, how long a lookup waits for the others."""
+FLUSH_WAIT_S = 0.1
+"""After one keeper knows of an announcement, how long a flush waits for the others."""
+LAST_WAIT_S = 0.05
+"""The same, once most keepers answered and holders of every piece are known."""
 MAX_ASKED = 9
 MAX_RESTORES = 4
+MAX_DROPS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +116,9 @@ class AnnounceService:
         )
         self._alarm = Alarm()
         self._settled = trio.Event()
-        self._repairing: set[TaskId] = set()
-        self._repairs = trio.CapacityLimiter(MAX_RESTORES)
+        self._repairing: set[tuple[TaskId, trio.CapacityLimiter]] = set()
+        self._restores = trio.CapacityLimiter(MAX_RESTORES)
+        self._drops = trio.CapacityLimiter(MAX_DROPS)
         self._sessions: dict[int, Session] = {}
         self._last_session = 0
         self._epoch: bytes | None = None
@@ -154,14 +160,25 @@ class AnnounceService:
         for session in self._sessions.values():
             session.ring_changed()
 
+    def is_taken(self, task_id: TaskId) -> bool:
+        """Whether a keeper that has the task's record knows of this node's copy, since its start:
+        until then the task may have been deleted while this node was away."""
+        return self._core.is_taken(task_id)
+
     async def flush(self, task_id: TaskId, timeout_s: float) -> None:
         """Returns when the task's keepers know what was `set` or dropped.
 
-        An unreachable one of them is not waited for, as long as one answered. Raises `TimedOut`.
+        An unreachable one of them is not waited for, as long as one answered, and a slow one only
+        for a moment. Raises `TimedOut`.
         """
-        with trio.move_on_after(timeout_s):
+        with trio.move_on_after(timeout_s) as scope:
             while not self._core.is_settled(task_id):
+                if self._core.is_told(task_id):
+                    straggling_until = trio.current_time() + FLUSH_WAIT_S
+                    scope.deadline = min(scope.deadline, straggling_until)
                 await self._settled.wait()
+            return
+        if self._core.is_told(task_id):
             return
         raise TimedOut(
             "no scheduler has taken the announcement of the task yet",
@@ -197,8 +214,10 @@ class AnnounceService:
                 known = found.get(info.node_id)
                 if known is None or known.pieces < info.pieces:
                     found[info.node_id] = info
+            suffices = covered and answers > len(keepers) // 2
+            wait_s = LAST_WAIT_S if suffices else STRAGGLER_WAIT_S
             scope = nursery.cancel_scope
-            scope.deadline = min(scope.deadline, trio.current_time() + STRAGGLER_WAIT_S)
+            scope.deadline = min(scope.deadline, trio.current_time() + wait_s)
 
         def ask_all(nodes: Iterable[NodeId]) -> None:
             for node in nodes:
@@ -289,10 +308,11 @@ class AnnounceService:
                 case SendHeartbeat():
                     nursery.start_soon(self._send_heartbeat, nursery, effect)
                 case RestoreRecord(task_id):
-                    self._repair(nursery, task_id, partial(self._restore, task_id))
+                    restore = partial(self._restore, task_id)
+                    self._repair(nursery, task_id, restore, self._restores)
                 case DropDeleted(proof):
                     drop = partial(self._drop_deleted, proof)
-                    self._repair(nursery, TaskId(proof.task_id), drop)
+                    self._repair(nursery, TaskId(proof.task_id), drop, self._drops)
 
     async def _send_batch(self, nursery: trio.Nursery, send: SendBatch) -> None:
         try:
@@ -334,21 +354,27 @@ class AnnounceService:
             self._metrics.count(f"announcements_refused_{reply.dropped}")
 
     def _repair(
-        self, nursery: trio.Nursery, task_id: TaskId, work: Callable[[], Awaitable[None]]
+        self,
+        nursery: trio.Nursery,
+        task_id: TaskId,
+        work: Callable[[], Awaitable[None]],
+        limit: trio.CapacityLimiter,
     ) -> None:
-        """Runs `work` for the task, unless something is under way for it already."""
-        if task_id not in self._repairing:
-            self._repairing.add(task_id)
-            nursery.start_soon(self._run_repair, task_id, work)
+        """Runs `work` for the task, unless the same is under way for it already."""
+        if (task_id, limit) not in self._repairing:
+            self._repairing.add((task_id, limit))
+            nursery.start_soon(self._run_repair, task_id, work, limit)
 
-    async def _run_repair(self, task_id: TaskId, work: Callable[[], Awaitable[None]]) -> None:
+    async def _run_repair(
+        self, task_id: TaskId, work: Callable[[], Awaitable[None]], limit: trio.CapacityLimiter
+    ) -> None:
         try:
-            async with self._repairs:
+            async with limit:
                 await work()
         except GossipcacheError:
             self._metrics.count("announcement_repairs_failed")
         finally:
-            self._repairing.discard(task_id)
+            self._repairing.discard((task_id, limit))
 
     async def _drop_deleted(self, proof: DeletedTask) -> None:
         try:

@@ -30,6 +30,8 @@ from gossipcache.schedule.task import all_bits, bits_of_pieces, cut_runs, runs_o
 from gossipcache.swarm import PieceReport
 
 REQUEST_TIMEOUT_S = 2.0
+FIRST_TIMEOUT_S = 0.5
+"""Of the first try with each keeper: one that hangs is not waited for while there are others."""
 REST_S = 0.25
 """How long a keeper that failed is left alone, doubled each time."""
 MAX_REST_S = 10.0
@@ -194,8 +196,9 @@ class Session:
         )
         self._keeper, self._version = keeper, 0
         self._ring_changed = False
+        timeout_s = REQUEST_TIMEOUT_S if keeper in self._resting else FIRST_TIMEOUT_S
         try:
-            reply = await self._links.request(keeper, message, SessionReply, REQUEST_TIMEOUT_S)
+            reply = await self._links.request(keeper, message, SessionReply, timeout_s)
         except GossipcacheError:
             self._rest(keeper)
             return False

@@ -64,6 +64,41 @@ def test_a_holder_that_was_away_drops_its_copy_when_it_is_back() -> None:
     in_cluster(test, nodes=4)
 
 
+def test_a_copy_of_an_earlier_generation_goes_where_a_later_one_stands() -> None:
+    async def test(world: World) -> None:
+        await world.import_content("n0", "report", SIZE)
+        await world.export("n3", "report")
+        await world.kill("n3")
+        await world.wait_views(3)
+        await world.delete("n1", "report")
+        await world.import_content("n1", "report", SIZE)
+        await world.start("n3")
+        await world.wait_until(
+            "the copy is dropped", lambda: not world.node("n3").list_tasks(), within_s=20
+        )
+        await world.export("n3", "report")
+        (task,) = world.node("n3").services.store.tasks()
+        assert task.generation == 2
+
+    in_cluster(test, nodes=4)
+
+
+def test_a_node_that_was_away_asks_before_it_exports_its_copy() -> None:
+    async def test(world: World) -> None:
+        await world.import_content("n0", "report", SIZE)
+        await world.export("n3", "report")
+        await world.kill("n3")
+        await world.wait_views(3)
+        await world.delete("n1", "report")
+        await world.start("n3")
+        assert world.node("n3").list_tasks(), "it cannot know yet"
+        with pytest.raises(TaskNotFound, match="deleted"):
+            await world.export("n3", "report")
+        assert not world.node("n3").list_tasks()
+
+    in_cluster(test, nodes=4)
+
+
 def test_only_the_publisher_may_delete_where_the_policy_says_so() -> None:
     async def test(world: World) -> None:
         await world.import_content("n0", "report", SIZE)

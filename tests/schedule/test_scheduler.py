@@ -210,7 +210,7 @@ class TestLeases:
 
     def test_a_holder_that_missed_the_deletion_learns_it_by_heartbeat(self, keeper: Keeper) -> None:
         keeper.records[TASK.task_id] = Record(tombstone=tombstone_of(TASK))
-        keeper.core.task_deleted(TASK.task_id)
+        keeper.core.generation_over(TASK.task_id)
         (proof,) = heartbeat(keeper, SEED, held_of(TASK)).deleted
         assert proof.task_id == TASK.task_id
         keeper.announce(SEED, withdrawn=(TASK.task_id,))
@@ -352,7 +352,7 @@ class TestSessions:
     def test_a_deleted_task_ends_its_sessions_with_the_proof(self, keeper: Keeper) -> None:
         keeper.register(CHILDREN[0], TASK)
         keeper.records[TASK.task_id] = Record(tombstone=tombstone_of(TASK))
-        (push,) = keeper.core.task_deleted(TASK.task_id)
+        (push,) = keeper.core.generation_over(TASK.task_id)
         assert push.message.deleted is not None
         assert keeper.register(CHILDREN[1], TASK).status == "deleted"
         assert report(keeper, CHILDREN[0]).status == "deleted"

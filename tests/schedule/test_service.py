@@ -100,6 +100,31 @@ async def test_without_any_keeper_flush_and_lookup_say_so(
         await stage.seed.flush(manifest_of("b").task_id, 5.0)
 
 
+async def test_a_keeper_that_hangs_does_not_hold_up_an_announcement(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    stage = await set_stage(nursery)
+    stage.cast.fabric.silent.add(TWO)
+    other = manifest_of("b")
+    stage.cast.publish(other)
+    stage.seed.set(other.task_id, other.name, 8, 8)
+    with trio.fail_after(0.5):
+        await stage.seed.flush(other.task_id, 5.0)
+    assert stage.seed.is_taken(other.task_id)
+
+
+async def test_holders_of_a_generation_that_is_over_announce_themselves_anew(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    stage = await set_stage(nursery)
+    stage.cast.publish(manifest_of("a", generation=2))
+    for scheduler in stage.cast.schedulers.values():
+        scheduler.generation_over(TASK.task_id)
+    await trio.sleep(10)
+    assert not stage.seed.is_taken(TASK.task_id)
+    assert (SEED, TASK.task_id) in stage.cast.restored
+
+
 async def test_a_holder_stays_known_by_heartbeats_and_a_silent_one_does_not(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
@@ -134,7 +159,7 @@ async def test_a_returning_holder_of_a_deleted_task_drops_it(
     stage.cast.kill(2)
     for keeper, scheduler in stage.cast.schedulers.items():
         stage.cast.records[keeper][TASK.task_id] = Record(tombstone=tombstone_of(TASK))
-        scheduler.task_deleted(TASK.task_id)
+        scheduler.generation_over(TASK.task_id)
     await trio.sleep(60)
     stage.cast.fabric.down.clear()
     await trio.sleep(60)
@@ -331,7 +356,7 @@ async def test_a_deleted_task_ends_the_session(
         await swarm.parents()
         for keeper, scheduler in stage.cast.schedulers.items():
             stage.cast.records[keeper][TASK.task_id] = Record(tombstone=tombstone_of(TASK))
-            scheduler.task_deleted(TASK.task_id)
+            scheduler.generation_over(TASK.task_id)
         with trio.fail_after(1.0), pytest.raises(TaskNotFound, match="was deleted"):
             await swarm.parents()
     assert (CHILD, TASK.task_id) in stage.cast.dropped, "what it had of it is gone"

@@ -8,6 +8,7 @@ from typing import TypeVar
 import trio
 
 from gossipcache.config import RecordConfig
+from gossipcache.dht.records.quorum import ask_in_turn
 from gossipcache.dht.records.reading import Absent, Accept, Fork, ReadTally, TaskRecord
 from gossipcache.dht.records.standing import Opener, Standing
 from gossipcache.dht.ring import Ring
@@ -75,7 +76,8 @@ class RecordClient:
         with trio.move_on_at(deadline):
             while True:
                 keepers = self._keepers(task_id)
-                needed = min(self._config.write_quorum, len(keepers))
+                # Who knows of no keeper yet knows nothing: one is needed at least.
+                needed = max(1, min(self._config.write_quorum, len(keepers)))
                 tally = ReadTally(needed, accept, self._env.wall_time())
                 question = ReadRecord(task_id=task_id, reconcile=reconcile)
                 nodes = tuple(dict.fromkeys((*keepers, *told)))
@@ -92,31 +94,14 @@ class RecordClient:
         self, nodes: tuple[NodeId, ...], question: ReadRecord, tally: ReadTally
     ) -> TaskRecord | Absent | Fork | None:
         """Asks the first nodes at once, each further one when an answer fails or is slow."""
-        waiting = list(nodes)
-        running = 0
-        answered = trio.Event()
-
-        async def ask(node: NodeId) -> None:
-            nonlocal running, answered
-            await self._read_one(node, question, tally)
-            running -= 1
-            answered.set()
-            answered = trio.Event()
-
-        async with trio.open_nursery() as nursery:
-            while waiting or running:
-                while waiting and running < FIRST_ASKED:
-                    nursery.start_soon(ask, waiting.pop(0))
-                    running += 1
-                with trio.move_on_after(self._config.read_budget_s) as budget:
-                    await answered.wait()
-                if (decision := tally.decision()) is not None:
-                    nursery.cancel_scope.cancel()
-                    return decision
-                if budget.cancelled_caught and waiting:
-                    nursery.start_soon(ask, waiting.pop(0))
-                    running += 1
-        return None
+        await ask_in_turn(
+            nodes,
+            lambda node: self._read_one(node, question, tally),
+            at_once=FIRST_ASKED,
+            budget_s=self._config.read_budget_s,
+            is_done=lambda: tally.decision() is not None,
+        )
+        return tally.decision(last=True)
 
     async def _read_one(self, node: NodeId, question: ReadRecord, tally: ReadTally) -> None:
         try:
@@ -154,23 +139,43 @@ class RecordClient:
         raise TimedOut(f"the task's record could not be written in time ({reason})")
 
     async def _write_round(self, task_id: TaskId, message: WriteRecord) -> RecordWritten | str:
-        """The answer of the first keeper that gives one, or why none does."""
+        """The answer of the first keeper that gives one, or why none does.
+
+        The next keeper is asked when one fails or is slow. Two that coordinate the same candidate
+        do no harm: each keeper lets one candidate at a time through, whoever brings it.
+        """
         nodes = list(self._keepers(task_id))
-        redirects = 0
+        answers: list[RecordWritten] = []
+        refusals: list[GossipcacheError] = []
         reason = ""
-        timeout_s = self._config.request_timeout_s * _COORDINATION_FACTOR
-        for node in nodes:
+        redirects = 0
+
+        async def ask(node: NodeId) -> None:
+            nonlocal reason, redirects
+            timeout_s = self._config.request_timeout_s * _COORDINATION_FACTOR
             try:
                 answer = await self._ask(node, message, RecordWritten, timeout_s)
             except (NodeUnreachable, TimedOut, NotReady, Busy, ProtocolError) as error:
                 reason = error.message
-                continue
-            if answer.outcome != "not_keeper":
-                return answer
-            if redirects < MAX_REDIRECTS:
-                redirects += 1
-                nodes += [NodeId(one) for one in answer.keepers if NodeId(one) not in nodes]
-        return reason
+            except GossipcacheError as error:
+                refusals.append(error)
+            else:
+                if answer.outcome != "not_keeper":
+                    answers.append(answer)
+                elif redirects < MAX_REDIRECTS:
+                    redirects += 1
+                    nodes.extend(NodeId(one) for one in answer.keepers if one not in nodes)
+
+        await ask_in_turn(
+            nodes,
+            ask,
+            at_once=1,
+            budget_s=self._config.write_budget_s,
+            is_done=lambda: bool(answers or refusals),
+        )
+        if refusals and not answers:
+            raise refusals[0]
+        return answers[0] if answers else reason
 
     # Both
 

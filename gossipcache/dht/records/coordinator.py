@@ -68,6 +68,8 @@ class Coordinator:
             return await self._replicate(candidate, verdict, restore)
 
     async def _judged(self, candidate: Standing, restore: bool) -> Ready | Refused:
+        if not self._core.knows_absence(candidate.task_id, trio.current_time()):
+            await self._reconcile(candidate.task_id)
         verdict = self._prepare(candidate, restore)
         if isinstance(verdict, NotYet) and verdict.behind:
             await self._reconcile(candidate.task_id)
@@ -113,7 +115,12 @@ class Coordinator:
         self, candidate: Standing, prepared: tuple[NodeId, ...], needed: int
     ) -> tuple[NodeId, ...]:
         me = self._core.me
-        changes = self._core.commit(candidate, me) or ()
+        changes = self._core.commit(candidate, me)
+        if changes is None:
+            own = self._core.standing(candidate.task_id)
+            if own is None or own.version != candidate.version:
+                raise NotReady("the write took too long")
+            changes = ()  # Another coordinator of the same candidate was faster.
 
         async def commit(node: NodeId) -> bool:
             if node == me:

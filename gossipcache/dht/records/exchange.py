@@ -16,7 +16,9 @@ import trio
 
 from gossipcache.config import RecordConfig
 from gossipcache.dht.records.antientropy import SharedView, differing
+from gossipcache.dht.records.graves import Graves
 from gossipcache.dht.records.log import RecordLog
+from gossipcache.dht.records.recall import Recall
 from gossipcache.dht.records.replication import Absorbed, Contested, Full, ReplicationCore
 from gossipcache.dht.records.standing import Opener, Standing, merge
 from gossipcache.dht.ring import Ring
@@ -68,6 +70,8 @@ class Exchange:
         opener: Opener,
         metrics: Metrics,
         on_void: Callable[[NodeId, int], None],
+        graves: Graves,
+        recall: Recall,
     ) -> None:
         self._on_void = on_void
         self._env = env
@@ -78,6 +82,8 @@ class Exchange:
         self._reach_charter = reach_charter
         self._opener = opener
         self._metrics = metrics
+        self._graves = graves
+        self._recall = recall
         self._filling = trio.Lock()
 
     async def exchange(self, node: NodeId) -> bool | None:
@@ -97,8 +103,12 @@ class Exchange:
 
     async def _compare(self, node: NodeId, *, seen: bool = False) -> bool:
         view = await self.view(self._core.ring)
-        opening = CompareShared(epoch=view.ring.epoch, digest=view.digest(node))
+        opening = CompareShared(
+            epoch=view.ring.epoch, digest=view.digest(node), graves=self._graves.sum
+        )
         compared = await self._request(node, opening, SharedCompared)
+        self._core.settling.inherit(trio.current_time() + compared.recovering_ms / 1000)
+        await self._recall.ask_once(node, compared.graves)
         if compared.equal or seen:
             self._core.settling.compared(node, compared.epoch, trio.current_time())
         return compared.equal
@@ -242,9 +252,16 @@ class Exchange:
         """Answers `CompareShared`."""
         view = await self.view(self._ring_with(peer))
         equal = message.digest == view.digest(peer)
-        if equal:
-            self._core.settling.compared(peer, message.epoch, trio.current_time())
-        return SharedCompared(epoch=view.ring.epoch, equal=equal)
+        now = trio.current_time()
+        # What the peer remembers of deletions this side has to ask for itself.
+        if equal and self._recall.has_asked(peer, message.graves):
+            self._core.settling.compared(peer, message.epoch, now)
+        return SharedCompared(
+            epoch=view.ring.epoch,
+            equal=equal,
+            graves=self._graves.sum,
+            recovering_ms=max(0, int(1000 * (self._core.settling.recovering_until() - now))),
+        )
 
     async def compare_buckets(self, peer: NodeId, message: CompareBuckets) -> BucketsDiffer:
         """Answers `CompareBuckets`."""

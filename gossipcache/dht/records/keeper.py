@@ -10,7 +10,9 @@ from gossipcache.charter import Deletion
 from gossipcache.config import RecordConfig
 from gossipcache.dht.records.coordinator import Coordinator
 from gossipcache.dht.records.exchange import Exchange
+from gossipcache.dht.records.graves import Graves
 from gossipcache.dht.records.log import RecordLog
+from gossipcache.dht.records.recall import Recall
 from gossipcache.dht.records.replication import NotYet, Ready, ReplicationCore
 from gossipcache.dht.records.standing import Opener, Standing
 from gossipcache.dht.records.upkeep import Upkeep
@@ -19,6 +21,7 @@ from gossipcache.env import Env
 from gossipcache.errors import NotPermitted
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.link.interface import Links, Peer
+from gossipcache.messages.graves import GravesHere
 from gossipcache.messages.records import (
     BucketPage,
     BucketsDiffer,
@@ -41,6 +44,8 @@ from gossipcache.messages.records import (
 )
 from gossipcache.metrics import Metrics
 
+_RETURN_S = 2.0
+
 
 class Keeper:
     """The server side of the records on one scheduler."""
@@ -57,16 +62,32 @@ class Keeper:
         metrics: Metrics,
         is_alive: Callable[[NodeId], bool],
         on_void: Callable[[NodeId, int], None],
+        bystanders: Callable[[], list[NodeId]],
+        graves: Graves,
     ) -> None:
         self._env = env
         self._core = core
         self._log = log
         self._opener = opener
         self._metrics = metrics
+        self._is_alive = is_alive
+        self._recall = Recall(env, core, log, links, config, opener, metrics, on_void, graves)
         self._exchange = Exchange(
-            env, core, log, links, config, reach_charter, opener, metrics, on_void
+            env,
+            core,
+            log,
+            links,
+            config,
+            reach_charter,
+            opener,
+            metrics,
+            on_void,
+            graves,
+            self._recall,
         )
-        self._upkeep = Upkeep(env, core, log, self._exchange, config, is_alive)
+        self._upkeep = Upkeep(
+            env, core, log, self._exchange, self._recall, config, is_alive, bystanders
+        )
         self._coordinator = Coordinator(
             core,
             log,
@@ -92,12 +113,27 @@ class Keeper:
         metrics: Metrics,
         is_alive: Callable[[NodeId], bool],
         on_void: Callable[[NodeId, int], None],
+        bystanders: Callable[[], list[NodeId]],
+        graves: Graves,
     ) -> Keeper:
         """A keeper with what its journal holds."""
         now = trio.current_time()
         core = ReplicationCore(me, ring, config, deletion, now)
         await log.open(lambda key, value: core.load(key, value, now))
-        return cls(env, core, log, links, config, reach_charter, opener, metrics, is_alive, on_void)
+        return cls(
+            env,
+            core,
+            log,
+            links,
+            config,
+            reach_charter,
+            opener,
+            metrics,
+            is_alive,
+            on_void,
+            bystanders,
+            graves,
+        )
 
     async def run(self, synced: trio.Event) -> None:
         """Keeps the entries in step with the other keepers until cancelled."""
@@ -110,6 +146,11 @@ class Keeper:
         if self._core.ring.epoch != before:
             self._upkeep.on_ring_change()
 
+    def was_away(self) -> None:
+        """Says that others held this node for dead: for a while it vouches for nothing, until
+        they have told it what it missed."""
+        self._core.settling.distrust(trio.current_time() + _RETURN_S)
+
     def standing(self, task_id: TaskId) -> Standing | None:
         """The committed entry held here."""
         return self._core.standing(task_id)
@@ -121,8 +162,11 @@ class Keeper:
 
     # What anyone may ask
 
-    async def read(self, message: ReadRecord) -> RecordAnswer:
-        """Answers `ReadRecord`. What is held is given by anyone who holds it."""
+    async def read(self, asker: NodeId, message: ReadRecord) -> RecordAnswer:
+        """Answers `ReadRecord`. What is held is given by anyone who holds it.
+
+        To an asker that it believes dead the keeper vouches for nothing: it was cut off itself.
+        """
         task_id = TaskId(message.task_id)
         keepers = self._core.keepers(task_id)
         if message.reconcile and self._core.me in keepers:
@@ -130,7 +174,10 @@ class Keeper:
         standing = self._core.standing(task_id)
         if self._core.me not in keepers:
             return RecordAnswer(state="not_keeper", keepers=keepers)
-        settled = self._core.knows_absence(task_id, trio.current_time())
+        now = trio.current_time()
+        settled = self._core.knows_absence(task_id, now) and (
+            asker == self._core.me or self._is_alive(asker)
+        )
         if standing is not None:
             return RecordAnswer(state="held", entry=standing.entry, settled=settled)
         return RecordAnswer(state="absent" if settled else "recovering")
@@ -143,6 +190,10 @@ class Keeper:
             return RecordWritten(outcome="not_keeper", keepers=keepers)
         await self._exchange.reach_charters([candidate])
         return await self._coordinator.write(candidate, restore=message.restore)
+
+    async def hear_of_graves(self, peer: Peer, _message: GravesHere) -> None:
+        """Takes `GravesHere`."""
+        await self._recall.try_ask(peer.node_id)
 
     # What other keepers ask
 

@@ -1,8 +1,8 @@
-"""Asking several nodes at once until enough of them said yes."""
+"""Asking several nodes: at once until enough said yes, or in turn without waiting for the slow."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import trio
 
@@ -48,3 +48,42 @@ async def gather(
                 await changed.wait()
         nursery.cancel_scope.cancel()
     return tuple(agreed)
+
+
+async def ask_in_turn(
+    nodes: Sequence[NodeId],
+    ask: Callable[[NodeId], Awaitable[None]],
+    *,
+    at_once: int,
+    budget_s: float,
+    is_done: Callable[[], bool],
+) -> None:
+    """Asks the first `at_once` nodes, and the next one when one has answered or after `budget_s`.
+
+    Returns when `is_done()`, the rest is then no longer waited for, or when all have answered.
+    `nodes` may grow meanwhile; `ask` must not raise.
+    """
+    begun = running = 0
+    answered = trio.Event()
+
+    async def one(node: NodeId) -> None:
+        nonlocal running, answered
+        await ask(node)
+        running -= 1
+        answered.set()
+        answered = trio.Event()
+
+    async with trio.open_nursery() as nursery:
+        is_late = False
+        while begun < len(nodes) or running:
+            while begun < len(nodes) and (running < at_once or is_late):
+                nursery.start_soon(one, nodes[begun])
+                begun += 1
+                running += 1
+                is_late = False
+            with trio.move_on_after(budget_s) as budget:
+                await answered.wait()
+            if is_done():
+                nursery.cancel_scope.cancel()
+                return
+            is_late = budget.cancelled_caught

@@ -41,10 +41,11 @@ class Fork:
 class ReadTally:
     """The answers to one read so far.
 
-    A manifest counts at once if its bytes prove it (content-addressed, or `accept` takes it) and
-    one settled keeper holds it. All else, absence too, needs `needed` settled keepers that agree,
-    so that one lying keeper cannot substitute its own, nor by way of a new keeper that has heard
-    from nobody else yet. Differing answers never decide.
+    A manifest whose bytes prove it (content-addressed, or `accept` takes it) counts if one settled
+    keeper holds it and `needed` have answered, so that a deletion that one of them missed is not
+    missed here; fewer suffice when nobody is left to answer. All else, absence too, needs `needed`
+    settled keepers that agree, so that one lying keeper cannot substitute its own, nor by way of a
+    new keeper that has heard from nobody else yet. Differing answers never decide.
     """
 
     def __init__(self, needed: int, accept: Accept | None, wall_s: float) -> None:
@@ -81,14 +82,15 @@ class ReadTally:
         versions = {standing.version for standing in self._held.values()}
         return len(versions) > 1 or bool(versions and self._absent)
 
-    def decision(self) -> TaskRecord | Absent | Fork | None:
-        """The outcome, or None while the answers do not suffice."""
+    def decision(self, *, last: bool = False) -> TaskRecord | Absent | Fork | None:
+        """The outcome, or None while the answers do not suffice; `last`: no more will come."""
         if not self._held:
             return Absent() if len(self._absent) >= self._needed else None
         newest = reduce(merge, self._held.values())
         holders = {node for node, one in self._held.items() if one.version == newest.version}
         proven = self._proven(newest)
-        if proven is not None and holders & self._settled:
+        heard = len(self._settled | self._absent)
+        if proven is not None and holders & self._settled and (last or heard >= self._needed):
             return TaskRecord(proven, None, newest.generation, len(holders))
         if len(holders & self._settled) < self._needed:
             return None

@@ -12,7 +12,7 @@ comes back as journal changes, to be written before anyone is told.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gossipcache.charter import Deletion
 from gossipcache.config import RecordConfig
@@ -82,7 +82,8 @@ class Full:
 @dataclass(frozen=True, slots=True)
 class _Provisional:
     standing: Standing
-    coordinator: NodeId
+    coordinators: tuple[NodeId, ...]
+    """Who brought it: several if the first was slow. Each may commit; all must withdraw."""
     expires_at: float
 
 
@@ -128,7 +129,7 @@ class ReplicationCore:
             self._standing[standing.task_id] = standing
         else:
             expires_at = now + self._config.provisional_ttl_s
-            self._provisional[standing.task_id] = _Provisional(standing, self.me, expires_at)
+            self._provisional[standing.task_id] = _Provisional(standing, (self.me,), expires_at)
 
     def keepers(self, task_id: TaskId) -> tuple[NodeId, ...]:
         """Who keeps the task on the present ring, owner first."""
@@ -170,7 +171,9 @@ class ReplicationCore:
         if len(self._standing) >= self._config.max_records and task_id not in self._standing:
             raise Busy(f"this keeper has its limit of {self._config.max_records} records")
         expires_at = now + self._config.provisional_ttl_s
-        self._provisional[task_id] = _Provisional(candidate, coordinator, expires_at)
+        earlier = other.coordinators if other and other.expires_at > now else ()
+        coordinators = tuple(dict.fromkeys((*earlier, coordinator)))
+        self._provisional[task_id] = _Provisional(candidate, coordinators, expires_at)
         return Ready(((_PROVISIONAL + task_id, encode(candidate.entry)),))
 
     def _against_manifest(
@@ -236,7 +239,7 @@ class ReplicationCore:
         prepared = self._provisional.get(task_id)
         if (
             prepared is None
-            or prepared.coordinator != coordinator
+            or coordinator not in prepared.coordinators
             or prepared.standing.version != candidate.version
         ):
             return None
@@ -248,9 +251,13 @@ class ReplicationCore:
         prepared = self._provisional.get(task_id)
         if (
             prepared is None
-            or prepared.coordinator != coordinator
+            or coordinator not in prepared.coordinators
             or prepared.standing.version != version
         ):
+            return ()
+        left = tuple(one for one in prepared.coordinators if one != coordinator)
+        if left:
+            self._provisional[task_id] = replace(prepared, coordinators=left)
             return ()
         del self._provisional[task_id]
         return ((_PROVISIONAL + task_id, None),)
@@ -278,6 +285,32 @@ class ReplicationCore:
         if vouched or self._follows(candidate, own, wall_s):
             return Absorbed(self._merge(candidate))
         return Contested()
+
+    def lacks_deletion(self, task_id: TaskId, generation: int) -> bool:
+        """Whether this keeper of the task has not heard that `generation` of it is deleted."""
+        if self.me not in self.keepers(task_id):
+            return False
+        own = self._standing.get(task_id)
+        return own is None or (
+            own.generation < generation or (own.generation == generation and own.tombstone is None)
+        )
+
+    def recall(self, candidate: Standing, wall_s: float) -> Absorbed | Contested | Full:
+        """Merges a deletion that a node remembers, be it of a later generation than is known here.
+
+        It needs no other voucher than whoever may delete needs; so nothing can be done by it that
+        a delete could not do.
+        """
+        own = self._standing.get(candidate.task_id)
+        if self.lacks_charter(candidate) or not self._may_bury(candidate, own, vouched=False):
+            return Contested()
+        if own is None or candidate.generation == own.generation:
+            return self.absorb(candidate, wall_s)
+        if merge(own, candidate).version == own.version:
+            return Absorbed()
+        if self._deletion().policy == "publisher" and not _same_publisher(candidate, own):
+            return Contested()
+        return Absorbed(self._merge(candidate))
 
     def _follows(self, candidate: Standing, own: Standing, wall_s: float) -> bool:
         if candidate.tombstone is not None and candidate.generation == own.generation:
@@ -358,6 +391,13 @@ def _check_times(candidate: Standing, wall_s: float) -> None:
                 "the manifest was signed in the future",
                 "set the clocks of the nodes, `gossipcache doctor` compares them",
             )
+
+
+def _same_publisher(tombstone: Standing, own: Standing) -> bool:
+    dead = tombstone.tombstone
+    return dead is not None and (
+        not own.manifests or dead.manifest.publisher in [one.publisher for one in own.manifests]
+    )
 
 
 def _is_spent(standing: Standing, wall_s: float) -> bool:

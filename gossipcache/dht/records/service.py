@@ -18,6 +18,7 @@ from gossipcache.charter import Deletion
 from gossipcache.cluster import Cluster
 from gossipcache.config import RecordConfig
 from gossipcache.dht.records.client import RecordClient
+from gossipcache.dht.records.graves import Graves, Memory
 from gossipcache.dht.records.keeper import Keeper
 from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.reading import Accept, TaskRecord
@@ -31,6 +32,7 @@ from gossipcache.ids import NodeId, TaskId
 from gossipcache.journal import Change
 from gossipcache.link.interface import Handler, Links, Peer
 from gossipcache.manifest import SignedManifest, SignedTombstone
+from gossipcache.messages.graves import GravesHere
 from gossipcache.messages.records import (
     CommitRecord,
     CompareBuckets,
@@ -83,19 +85,24 @@ class RecordService:
         journal_path: PurePath,
         ring: Callable[[], Ring],
         is_alive: Callable[[NodeId], bool],
+        bystanders: Callable[[], list[NodeId]],
         is_scheduler: bool,
+        memory: Memory,
         deletion: Callable[[], Deletion] = Deletion,
         reach_charter: Callable[[int], Awaitable[None]] = _reach_none,
-        on_deleted: Callable[[TaskId], None] = lambda _task_id: None,
+        on_over: Callable[[TaskId], None] = lambda _task_id: None,
         on_void: Callable[[NodeId, int], None] = lambda _node, _count: None,
     ) -> None:
-        """To be made before `links` serves; `journal_path` is used by a scheduler only.
+        """To be made before `links` serves; `journal_path` is used by a scheduler only, `memory`
+        is what this node remembers of deletions as a holder, `bystanders` gives the alive members
+        that are no schedulers.
 
         `deletion` gives who may delete; `reach_charter(number)` fetches that charter.
-        `on_deleted` hears of each task whose deletion is durable here now, `on_void` of nodes
-        that sent so many entries whose signatures do not hold.
+        `on_over` hears of each task of which a generation is over, durably: it was deleted, or
+        a later one stands; `on_void` of nodes that sent so many entries whose signatures do not
+        hold.
         """
-        self._on_deleted = on_deleted
+        self._on_over = on_over
         self._on_void = on_void
         self._env = env
         self._config = config
@@ -105,11 +112,13 @@ class RecordService:
         self._journal_path = journal_path
         self._ring = ring
         self._is_alive = is_alive
+        self._bystanders = bystanders
         self._is_scheduler = is_scheduler
         self._deletion = deletion
         self._reach_charter = reach_charter
         self._opener = Opener(cluster.cluster_id)
         self._keeper: Keeper | None = None
+        self.graves = Graves(env, memory, links, cluster.cluster_id, ring, config.replicas)
         self._client = RecordClient(
             env, config, self._me, links, metrics, self._opener, ring, self._answer
         )
@@ -142,6 +151,8 @@ class RecordService:
                 self._metrics,
                 self._is_alive,
                 self._on_void,
+                self._bystanders,
+                self.graves,
             )
             keeper.set_ring(self._ring())
             task_status.started()
@@ -154,13 +165,18 @@ class RecordService:
         task_id = committed_task(change)
         if task_id is not None and self._keeper is not None:
             standing = self._keeper.standing(task_id)
-            if standing is not None and standing.tombstone is not None:
-                self._on_deleted(task_id)
+            if standing is not None and (standing.tombstone or standing.generation > 1):
+                self._on_over(task_id)
 
     def on_ring_change(self) -> None:
         """Says that `ring()` gives another ring now."""
         if self._keeper is not None:
             self._keeper.set_ring(self._ring())
+
+    def was_away(self) -> None:
+        """Says that others took this node for dead, and that it has just told them better."""
+        if self._keeper is not None:
+            self._keeper.was_away()
 
     def local(self, task_id: TaskId) -> TaskRecord | None:
         """What this node holds as a keeper, without asking anyone; expired manifests included."""
@@ -242,7 +258,10 @@ class RecordService:
             )
         except Conflict:
             return False
-        return written.outcome in ("written", "stands")
+        if written.outcome == "stands" and written.entry is not None:
+            stands = self._opener.open(written.entry, manifest.task_id)
+            return manifest.name in [one.name for one in stands.manifests]
+        return written.outcome == "written"
 
     # Serving
 
@@ -254,12 +273,12 @@ class RecordService:
     async def _answer(self, message: ReadRecord | WriteRecord) -> Message:
         keeper = self._serving()
         if isinstance(message, ReadRecord):
-            return await keeper.read(message)
+            return await keeper.read(self._me, message)
         return await keeper.write(message)
 
     def _name_handlers(self) -> None:
-        async def read(_peer: Peer, message: ReadRecord) -> Message:
-            return await self._serving().read(message)
+        async def read(peer: Peer, message: ReadRecord) -> Message:
+            return await self._serving().read(peer.node_id, message)
 
         async def write(_peer: Peer, message: WriteRecord) -> Message:
             return await self._serving().write(message)
@@ -274,6 +293,7 @@ class RecordService:
         self._links.handle(CompareBuckets, self._served(Keeper.compare_buckets))
         self._links.handle(ListBucket, self._served(Keeper.list_bucket))
         self._links.handle(FetchRecords, self._served(Keeper.fetch))
+        self._links.handle(GravesHere, self._served(Keeper.hear_of_graves))
 
     def _served(self, answer: Callable[[Keeper, Peer, M], Awaitable[Message | None]]) -> Handler[M]:
         async def handler(peer: Peer, message: M) -> Message | None:

@@ -21,10 +21,13 @@ that is soon: until then that node takes entries only from those who are on the 
 A join thus costs the newcomer one comparison with each scheduler and every other one a single
 one; a leave costs each those with whom it shares what it gains, some 2 · 320 · 3 · 3 / n of
 them at n schedulers. Where a task lost all its keepers at once, holders are given some seconds
-to rebuild the record.
+to rebuild the record, and those who remember deletions to say so. A keeper that left the ring in
+between and is back counts as lost too: its disk may be empty, or an old one.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 from gossipcache.config import RecordConfig
 from gossipcache.dht.ring import Ring
@@ -32,6 +35,17 @@ from gossipcache.ids import NodeId, TaskId
 
 _MAX_PAST_RINGS = 8
 _MAX_EPOCHS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _PastRing:
+    """A ring of the last seconds."""
+
+    ring: Ring
+    until: float
+    """When it matters no more."""
+    survivors: frozenset[NodeId]
+    """Those of its members that have been on every ring since."""
 
 
 class Settling:
@@ -49,8 +63,11 @@ class Settling:
         self._expected: dict[NodeId, float] = {}
         """Nodes compared with that are not on the ring yet, and until when that counts."""
         self._unsettled_since = now
-        self._past: list[tuple[Ring, float]] = []
-        """Rings of the last seconds of which some node is gone, and until when they matter."""
+        self._past: list[_PastRing] = []
+        """Rings of the last seconds of which some node was lost."""
+        self._recovering_until = now
+        """As other keepers told, who saw records lost that this one has now to keep."""
+        self._away_until = now
         self._smaller: dict[bytes, frozenset[NodeId]] = {}
         """Recent rings, by epoch, all of whose members are on the present one."""
         self._note(self.ring)
@@ -77,8 +94,12 @@ class Settling:
         self._note(ring)
         self._take_joined(sorted(present.difference(before.members)), now)
         if not present.issuperset(before.members):
-            self._past.append((before, now + self._config.recovery_s))
-            del self._past[:-_MAX_PAST_RINGS]
+            until = now + self._config.recovery_s
+            self._past.append(_PastRing(before, until, frozenset(before.members)))
+            self._past = [
+                replace(past, survivors=past.survivors & present)
+                for past in self._past[-_MAX_PAST_RINGS:]
+            ]
             self._joined = {node: None for node in self._joined if node in present}
             self._sharing = {node: None for node in self._sharing if node in present}
             self._take_sharing()
@@ -110,11 +131,29 @@ class Settling:
         count = self._config.replicas
         if self._base is None or self._joined or self._me not in self._base.keepers(task_id, count):
             return False
-        present = self.ring.members
-        return not any(
-            now < until and not any(node in present for node in past.keepers(task_id, count))
-            for past, until in self._past
+        return now >= max(self._recovering_until, self._away_until) and not any(
+            now < past.until and past.survivors.isdisjoint(past.ring.keepers(task_id, count))
+            for past in self._past
         )
+
+    def recovering_until(self) -> float:
+        """Until when an "absent" may be due to the loss of all keepers of a task."""
+        lossy = [
+            past.until
+            for past in self._past
+            if len(past.ring.members) - len(past.survivors) >= self._config.replicas
+        ]
+        return max([self._recovering_until, *lossy])
+
+    def inherit(self, until: float) -> None:
+        """Another keeper is still recovering until then: to one that starts, what that other has
+        not is not absent."""
+        if self._base is None:
+            self._recovering_until = max(self._recovering_until, until)
+
+    def distrust(self, until: float) -> None:
+        """This keeper was away; until then the others tell it what it missed."""
+        self._away_until = until
 
     def _others(self, ring: Ring) -> list[NodeId]:
         return [node for node in ring.members if node != self._me]

@@ -15,6 +15,7 @@ import trio
 from gossipcache.config import RecordConfig
 from gossipcache.dht.records.exchange import Exchange, batches
 from gossipcache.dht.records.log import RecordLog
+from gossipcache.dht.records.recall import Recall
 from gossipcache.dht.records.replication import ReplicationCore
 from gossipcache.dht.records.standing import Standing
 from gossipcache.env import Env
@@ -42,15 +43,20 @@ class Upkeep:
         core: ReplicationCore,
         log: RecordLog,
         exchange: Exchange,
+        recall: Recall,
         config: RecordConfig,
         is_alive: Callable[[NodeId], bool],
+        bystanders: Callable[[], list[NodeId]],
     ) -> None:
+        """`bystanders` gives the alive members that keep no records: they may have been holders."""
         self._env = env
         self._core = core
         self._log = log
         self._exchange = exchange
+        self._recall = recall
         self._config = config
         self._is_alive = is_alive
+        self._bystanders = bystanders
         self._hints: dict[NodeId, dict[TaskId, None]] = {}
         self._hinted = trio.Event()
         self._ring_changed = trio.Event()
@@ -73,8 +79,11 @@ class Upkeep:
 
     async def _settle_loop(self, synced: trio.Event) -> None:
         settling = self._core.settling
+        if not settling.settled:
+            await self._ask_bystanders()
         while True:
             self._ring_changed = trio.Event()
+            await self._recall.own()
             if not settling.settled:
                 await self._settle()
             if settling.settled:
@@ -83,6 +92,18 @@ class Upkeep:
                 await self._ring_changed.wait()
                 if not settling.settled:
                     await self._gather()
+
+    async def _ask_bystanders(self) -> None:
+        """At the start, for the deletions that those remember who keep no records."""
+        waiting = iter(self._bystanders())
+
+        async def work() -> None:
+            for node in waiting:
+                await self._recall.try_ask(node)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(MAX_EXCHANGES):
+                nursery.start_soon(work)
 
     async def _gather(self) -> None:
         with trio.move_on_after(MAX_GATHER_S):

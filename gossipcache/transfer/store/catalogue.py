@@ -59,6 +59,8 @@ class Catalogue:
         """Held for memory updates only, never over I/O."""
         self._tasks: dict[TaskId, StoredTask] = {}
         self._generations: dict[TaskId, int] = {}
+        self.dead_sum = 0
+        """The sum of the highest deleted generations."""
         self._outputs: set[bytes] = set()
         self._used_since_saved: set[TaskId] = set()
         self.used_bytes = 0
@@ -69,7 +71,7 @@ class Catalogue:
         if kind == _TASK:
             self._swap(TaskId(name), _decode_entry(value))
         elif kind == _TOMBSTONE:
-            self._generations[TaskId(name)] = _decode_grave(value).generation
+            self._remember(TaskId(name), _decode_grave(value).generation)
         elif kind == _OUTPUT:
             self._outputs.add(name)
 
@@ -158,7 +160,11 @@ class Catalogue:
             if self.dead_generation(task_id) > grave.generation:
                 return
             self._journal.put(_TOMBSTONE + task_id, _encode(grave))
-            self._generations[task_id] = grave.generation
+            self._remember(task_id, grave.generation)
+
+    def _remember(self, task_id: TaskId, generation: int) -> None:
+        self.dead_sum += generation - self._generations.get(task_id, 0)
+        self._generations[task_id] = generation
 
     def grave(self, task_id: TaskId) -> Grave | None:
         """What is remembered of a task's last deletion."""

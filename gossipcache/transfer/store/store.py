@@ -337,6 +337,15 @@ class Store:
         """The highest generation known to be deleted; 0 if none is."""
         return self._catalogue.dead_generation(task_id)
 
+    def dead_generations(self) -> dict[TaskId, int]:
+        """All deletions that are remembered: the highest deleted generation by task."""
+        return self._catalogue.dead_generations()
+
+    @property
+    def dead_sum(self) -> int:
+        """The sum of those generations: another number after each deletion."""
+        return self._catalogue.dead_sum
+
     def tombstone(self, task_id: TaskId, cluster_id: bytes) -> SignedTombstone | None:
         """The proof of a task's last deletion, unless it has been compacted away."""
         grave = self._catalogue.grave(task_id)

@@ -90,6 +90,26 @@ class NoNetwork:
         raise NotImplementedError
 
 
+class Memory:
+    """What a node remembers of deletions as a former holder."""
+
+    def __init__(self) -> None:
+        self.proofs: dict[TaskId, SignedTombstone] = {}
+
+    @property
+    def dead_sum(self) -> int:
+        return sum(self.dead_generations().values())
+
+    def dead_generations(self) -> dict[TaskId, int]:
+        return {key: proof.tombstone.generation for key, proof in self.proofs.items()}
+
+    def tombstone(self, task_id: TaskId, cluster_id: bytes) -> SignedTombstone | None:
+        return self.proofs.get(task_id)
+
+    def remember(self, tombstone: SignedTombstone) -> None:
+        self.proofs[tombstone.task_id] = tombstone
+
+
 class Node:
     """One scheduler (or peer) with a disk that outlives its runs."""
 
@@ -102,6 +122,7 @@ class Node:
         self.is_scheduler = is_scheduler
         self.config = config
         self.disk = MemoryDisk()
+        self.memory = Memory()
         self.metrics = Metrics()
         self.ring = Ring()
         self.scope: trio.CancelScope | None = None
@@ -129,7 +150,9 @@ class Node:
             JOURNAL,
             lambda: self.ring,
             lambda node: node not in self.cluster.dead,
+            lambda: self.cluster.bystanders,
             self.is_scheduler,
+            self.memory,
             who_may_delete(self.cluster.delete_policy),
         )
 
@@ -169,6 +192,7 @@ class RecordCluster:
         self.delete_policy: DeletePolicy = delete_policy
         self.nodes: list[Node] = []
         self.dead: set[NodeId] = set()
+        self.bystanders: list[NodeId] = []
         self._nursery = nursery
 
     async def add(self, *, is_scheduler: bool = True, config: RecordConfig | None = None) -> Node:

@@ -40,17 +40,28 @@ def test_differing_answers_decide_nothing() -> None:
     assert answers.disagrees
 
 
-def test_one_settled_keeper_is_enough_for_what_proves_itself() -> None:
+def test_for_what_proves_itself_one_settled_keeper_is_enough_if_no_other_answers() -> None:
     recovering, settled = tally(), tally()
     recovering.held(A, standing_manifest(PROVEN), settled=False)
-    assert recovering.decision() is None
+    assert recovering.decision(last=True) is None
     settled.held(A, standing_manifest(PROVEN), settled=True)
-    assert settled.decision() == TaskRecord(PROVEN, None, 1, 1)
+    assert settled.decision() is None
+    assert settled.decision(last=True) == TaskRecord(PROVEN, None, 1, 1)
+
+
+def test_a_deletion_that_one_keeper_missed_is_heard_of_from_the_next() -> None:
+    answers = tally()
+    answers.held(A, standing_manifest(PROVEN), settled=True)
+    assert answers.decision() is None
+    answers.held(B, standing_tombstone(tombstone(PROVEN)), settled=True)
+    assert answers.decision() is None
+    assert answers.disagrees
 
 
 def test_one_keeper_is_enough_for_what_the_caller_knows() -> None:
     answers = tally(accept=lambda one: one.name == TWO.name)
     answers.held(A, merge(standing_manifest(ONE), standing_manifest(TWO)), settled=True)
+    answers.absent(B)
     assert answers.decision() == TaskRecord(TWO, None, 1, 1)
 
 

@@ -341,3 +341,43 @@ def test_the_writes_under_way_are_limited_until_they_expire() -> None:
     prepare(core, manifest("task 0", 1, "x"))
     core.handle_timeout(RecordConfig().provisional_ttl_s)
     assert isinstance(prepare(core, ONE), Ready)
+
+
+def test_of_two_coordinators_of_one_candidate_each_may_commit_and_both_must_withdraw() -> None:
+    candidate = standing_manifest(ONE)
+    core = keeper()
+    for coordinator in NODES[:2]:
+        assert isinstance(prepare(core, ONE, coordinator=coordinator), Ready)
+    assert core.withdraw(task(CID), candidate.version, NODES[1]) == ()
+    assert isinstance(prepare(core, TWO, coordinator=NODES[2]), NotYet)
+    assert core.commit(candidate, NODES[0])
+    assert core.standing(task(CID)) == candidate
+
+
+def test_a_deletion_that_a_node_remembers_is_believed_like_one_that_is_asked_for() -> None:
+    later = manifest(CID, 3, "three")
+    dead = standing_tombstone(tombstone(later))
+    for core in (keeper(), committed(keeper(), ONE), buried(committed(keeper(), ONE), ONE)):
+        assert core.lacks_deletion(task(CID), 3)
+        assert core.recall(dead, EPOCH_S) != Absorbed()
+        assert core.standing(task(CID)) == dead
+        assert not core.lacks_deletion(task(CID), 3)
+        assert core.recall(dead, EPOCH_S) == Absorbed()
+
+
+def test_a_remembered_deletion_does_not_end_what_was_imported_since() -> None:
+    later = manifest(CID, 2, "later")
+    core = committed(buried(committed(keeper(), ONE), ONE), later)
+    assert not core.lacks_deletion(task(CID), 1)
+    core.recall(standing_tombstone(tombstone(ONE)), EPOCH_S)
+    assert core.standing(task(CID)) == standing_manifest(later)
+
+
+def test_under_the_publisher_policy_only_its_own_deletion_is_remembered() -> None:
+    other = manifest(CID, 9, publisher=identity(77))
+    for live, stone in ((ONE, tombstone(ONE, identity(77))), (ONE, tombstone(other, identity(77)))):
+        core = committed(keeper(policy="publisher"), live)
+        assert core.recall(standing_tombstone(stone), EPOCH_S) == Contested()
+        assert core.standing(task(CID)) == standing_manifest(live)
+    core = committed(keeper(policy="publisher"), ONE)
+    assert core.recall(standing_tombstone(tombstone(ONE)), EPOCH_S) != Contested()

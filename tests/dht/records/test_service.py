@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from gossipcache.config import RecordConfig
 from gossipcache.errors import Conflict, NotPermitted, TimedOut
 from gossipcache.link.interface import Peer
 from gossipcache.manifest import SignedManifest
@@ -323,3 +324,62 @@ async def test_a_publication_through_a_node_with_an_old_ring_is_redirected(
         assert (await reader.publish(CID)).copies == 3
         record = await reader.service.read(task(CID), timeout_s=5)
         assert record is not None
+
+
+async def test_a_write_does_not_wait_for_an_owner_that_hangs(autojump_clock: MockClock) -> None:
+    async with record_cluster(4) as cluster:
+        owner, *_ = cluster.keepers(CID)
+        writer = next(node for node in cluster.nodes if node not in cluster.keepers(CID))
+        cluster.board.silence(owner.node_id)
+        started = trio.current_time()
+        assert (await writer.publish(CID)).copies == 2
+        assert trio.current_time() - started < 0.7
+
+
+async def test_two_coordinators_of_one_write_make_one_record(autojump_clock: MockClock) -> None:
+    """The owner is slow, not dead: the writer asks the next keeper, then both go on."""
+    async with record_cluster(4, config=RecordConfig(write_budget_s=0.0005)) as cluster:
+        writer = next(node for node in cluster.nodes if node not in cluster.keepers(CID))
+        first = await writer.publish(CID, "one")
+        assert not first.adopted
+        deletion = tombstone(first.manifest)
+        await writer.service.bury(deletion, timeout_s=5)
+        second = await writer.publish(CID, "two")
+        await trio.sleep(12)  # provisional entries that nobody commits expire
+        for keeper in cluster.keepers(CID):
+            record = keeper.service.local(task(CID))
+            assert record is not None
+            assert record.manifest == second.manifest
+
+
+async def test_a_keeper_that_missed_a_deletion_is_not_believed_alone(
+    autojump_clock: MockClock,
+) -> None:
+    proven = "sha256:" + "ab" * 32
+    async with record_cluster(4) as cluster:
+        owner = cluster.keepers(proven)[0]
+        reader = next(node for node in cluster.nodes if node not in cluster.keepers(proven))
+        published = await reader.publish(proven)
+        cluster.board.silence(owner.node_id)
+        assert await reader.service.bury(tombstone(published.manifest), timeout_s=5) == 2
+        cluster.board.revive(owner.node_id)
+        record = await reader.service.read(task(proven), timeout_s=1)
+        assert record is not None
+        assert record.manifest is None
+
+
+async def test_a_keeper_vouches_for_nothing_to_one_that_it_believes_dead(
+    autojump_clock: MockClock,
+) -> None:
+    async with record_cluster(3) as cluster:
+        await cluster.nodes[0].publish(CID)
+        owner, asker, _ = cluster.keepers(CID)
+
+        async def is_settled() -> bool:
+            question = ReadRecord(task_id=task(CID))
+            answer = await asker.links.request(owner.node_id, question, RecordAnswer, 1)
+            return answer.settled
+
+        assert await is_settled()
+        cluster.dead.add(asker.node_id)
+        assert not await is_settled()

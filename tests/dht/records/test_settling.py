@@ -133,3 +133,32 @@ def test_where_all_keepers_were_lost_holders_get_some_seconds() -> None:
     assert lost
     assert not any(settling.is_settled(task_id, 10.9) for task_id in lost)
     assert all(settling.is_settled(task_id, 11.0) for task_id in lost)
+
+
+def test_a_keeper_that_was_lost_and_is_back_does_not_vouch_for_what_it_had() -> None:
+    settling = settled_on(*NODES)
+    before = settling.ring
+    settling.set_ring(Ring(NODES[:4]), 1.0)
+    settling.set_ring(Ring(NODES), 2.0)
+    compare_with_all(settling, 2.0)
+    lost = [task_id for task_id in TASKS if not set(before.keepers(task_id, 3)) & set(NODES[:4])]
+    assert lost
+    assert not any(settling.is_settled(task_id, 3.0) for task_id in lost)
+
+
+def test_one_that_starts_recovers_for_as_long_as_those_it_compares_with() -> None:
+    starting, settled = settling_on(*NODES[:3]), settled_on(*NODES[:3])
+    for settling in (starting, settled):
+        settling.inherit(5.0)
+        compare_with_all(settling)
+    mine = kept(starting.ring)
+    assert not any(starting.is_settled(task_id, 4.9) for task_id in mine)
+    assert all(starting.is_settled(task_id, 5.0) for task_id in mine)
+    assert all(settled.is_settled(task_id, 0.0) for task_id in mine)
+
+
+def test_one_that_was_away_vouches_for_nothing_for_a_while() -> None:
+    settling = settled_on(*NODES[:3])
+    settling.distrust(5.0)
+    assert not any(settling.is_settled(task_id, 4.9) for task_id in TASKS)
+    assert all(settling.is_settled(task_id, 5.0) for task_id in TASKS)

@@ -1,0 +1,133 @@
+"""How a keeper learns of deletions from those who remember them (`graves`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import trio
+
+from gossipcache.config import RecordConfig
+from gossipcache.dht.records.graves import Graves
+from gossipcache.dht.records.log import RecordLog
+from gossipcache.dht.records.replication import Absorbed, ReplicationCore
+from gossipcache.dht.records.standing import Opener, Standing, standing_tombstone
+from gossipcache.env import Env
+from gossipcache.errors import GossipcacheError
+from gossipcache.ids import NodeId, TaskId
+from gossipcache.journal import Change
+from gossipcache.link.interface import Links
+from gossipcache.messages.graves import (
+    MAX_PROOFS_ASKED,
+    AskGraves,
+    AskProofs,
+    GravesPage,
+    ProofsPage,
+)
+from gossipcache.metrics import Metrics
+
+_MAX_PAGES = 1024
+_AT_ONCE = 4
+
+
+class Recall:
+    """Asks this node's own memory, and others, for deletions that its keeper has not heard of."""
+
+    def __init__(
+        self,
+        env: Env,
+        core: ReplicationCore,
+        log: RecordLog,
+        links: Links,
+        config: RecordConfig,
+        opener: Opener,
+        metrics: Metrics,
+        on_void: Callable[[NodeId, int], None],
+        graves: Graves,
+    ) -> None:
+        self._env = env
+        self._core = core
+        self._log = log
+        self._links = links
+        self._config = config
+        self._opener = opener
+        self._metrics = metrics
+        self._on_void = on_void
+        self._graves = graves
+        self._limit = trio.CapacityLimiter(_AT_ONCE)
+        self._asked: dict[NodeId, tuple[bytes, int]] = {}
+        """On which ring, and at what sum of its graves, a node was last asked."""
+
+    async def own(self) -> None:
+        """Takes in what this node itself remembers, as a former holder."""
+        lacking = self._lacking(await self._graves.of(self._core.me))
+        proofs = await self._graves.proofs(lacking)
+        await self._take([standing_tombstone(proof) for proof in proofs])
+
+    async def ask_once(self, node: NodeId, graves: int) -> None:
+        """Asks `node`, whose graves have this sum, unless it was asked then, on this ring."""
+        epoch = self._core.ring.epoch
+        if not self.has_asked(node, graves):
+            await self.ask(node)
+            self._asked[node] = (epoch, graves)
+
+    def has_asked(self, node: NodeId, graves: int) -> bool:
+        """Whether there is nothing left to ask `node` for."""
+        return not graves or self._asked.get(node) == (self._core.ring.epoch, graves)
+
+    async def ask(self, node: NodeId) -> None:
+        """Takes in what `node` remembers. Raises `GossipcacheError` if it does not answer."""
+        after = b""
+        for _ in range(_MAX_PAGES):
+            page = await self._links.request(
+                node, AskGraves(after=after), GravesPage, self._config.request_timeout_s
+            )
+            await self._fetch(
+                node, self._lacking((TaskId(row.task_id), row.generation) for row in page.graves)
+            )
+            if not page.more or not page.graves or page.graves[-1].task_id <= after:
+                return
+            after = page.graves[-1].task_id
+
+    async def try_ask(self, node: NodeId) -> bool:
+        """The same, a few at a time; whether it answered."""
+        try:
+            async with self._limit:
+                await self.ask(node)
+        except GossipcacheError:
+            self._metrics.count("record_recalls_failed")
+            return False
+        return True
+
+    def _lacking(self, graves: Iterable[tuple[TaskId, int]]) -> list[TaskId]:
+        return [task_id for task_id, dead in graves if self._core.lacks_deletion(task_id, dead)]
+
+    async def _fetch(self, node: NodeId, task_ids: list[TaskId]) -> None:
+        start = 0
+        while start < len(task_ids):
+            wanted = tuple(task_ids[start : start + MAX_PROOFS_ASKED])
+            page = await self._links.request(
+                node, AskProofs(task_ids=wanted), ProofsPage, self._config.request_timeout_s
+            )
+            opened = await self._env.workers.run(partial(self._opener.open_all, page.entries))
+            self._count_void(node, len(page.entries) - len(opened))
+            await self._take(opened)
+            if page.done == 0:
+                return
+            start += page.done
+
+    def _count_void(self, node: NodeId, count: int) -> None:
+        if count:
+            self._metrics.count("record_entries_invalid", count)
+            self._on_void(node, count)
+
+    async def _take(self, tombstones: list[Standing]) -> None:
+        changes: list[Change] = []
+        for standing in tombstones:
+            if standing.tombstone is None:
+                continue
+            recalled = self._core.recall(standing, self._env.wall_time())
+            if isinstance(recalled, Absorbed) and recalled.changes:
+                self._metrics.count("record_deletions_recalled")
+                changes += recalled.changes
+        await self._log.write(changes)
