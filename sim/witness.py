@@ -75,7 +75,8 @@ class Witness:
     # Promises.
 
     def expect(self, task: Task, content: bytes) -> None:
-        """`content` is about to be imported as a file."""
+        """`content` is about to be imported as a file: where it was deleted it may be shown."""
+        self.model.deleted.get(task, set()).clear()
         self.model.contents[task] = content
         self.model.stored[task_id_of(*task).hex()] = content
 
