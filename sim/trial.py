@@ -40,7 +40,7 @@ class Shrunk:
     """Faults in the run that was given; those after the violation not counted."""
     after: int
     runs: int
-    wall_s: float
+    seconds: float
     is_finished: bool
     """Whether nothing smaller was left to try when the search ended."""
 
@@ -117,10 +117,11 @@ def shrink(
     budget: Budget,
     any_of: int = 1,
     tell: Callable[[str], None] = lambda line: None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Shrunk | None:
     """The smallest run found that breaks the invariant which the recorded one breaks first;
-    None if it breaks none. `tell` is told of progress."""
-    started = time.monotonic()
+    None if it breaks none. `tell` is told of progress; `clock` measures the budget's seconds."""
+    started = clock()
     trial = Trial(recording, any_of)
     case = trial.start()
     if case is None:
@@ -129,19 +130,19 @@ def shrink(
     search = Shrinker(case)
     before = len(search.best.places)
     while (proposed := search.propose()) is not None:
-        if trial.runs >= budget.runs or time.monotonic() - started >= budget.seconds:
+        if trial.runs >= budget.runs or clock() - started >= budget.seconds:
             break
         smallest = search.best
         search.judge(trial.play(proposed))
         if search.best != smallest:
-            tell(_progress(search.best, trial.runs, time.monotonic() - started))
+            tell(_progress(search.best, trial.runs, clock() - started))
     return Shrunk(
         trial.record(search.best),
         trial.invariant,
         before,
         len(search.best.places),
         trial.runs,
-        round(time.monotonic() - started, 3),
+        round(clock() - started, 3),
         search.propose() is None,
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict, fields
+from statistics import median
 
 import click
 
@@ -12,20 +14,39 @@ from sim.commands.options import jobs_option, json_option, seed_range, seeds_opt
 from sim.mutation.catalogue import MUTANTS
 from sim.mutation.hunt import Hunt, hunt_all, innocent
 from sim.mutation.mutant import Mutant
-from sim.mutation.trial import Outcome
+from sim.mutation.trial import Outcome, Shrinkage
+from sim.registry import find
 
 
 @click.command()
 @click.option("--mutant", "names", multiple=True, help="Which, again for more; default: all.")
 @seeds_option("1..5")
+@click.option("--scenario", "scenarios", multiple=True, help="Instead of the mutant's own.")
+@click.option(
+    "--shrink",
+    "shrink_s",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Make each failing run smaller, for so much processor time; says what it came to.",
+)
 @jobs_option
 @json_option
-def mutants(names: tuple[str, ...], seeds: str, jobs: int, as_json: bool) -> None:
+def mutants(
+    names: tuple[str, ...],
+    seeds: str,
+    scenarios: tuple[str, ...],
+    shrink_s: float,
+    jobs: int,
+    as_json: bool,
+) -> None:
     """Plants bugs one by one, each until a seed finds it; exit 1 if one is not found."""
     with told():
         chosen, wanted = _chosen(names), seed_range(seeds)
+        for name in scenarios:
+            find(name)
     hunts: list[Hunt] = []
-    for hunt in hunt_all(chosen, wanted, jobs):
+    for hunt in hunt_all(chosen, wanted, jobs, scenarios=scenarios, shrink_s=shrink_s):
         hunts.append(hunt)
         if not as_json:
             _show(hunt)
@@ -39,6 +60,7 @@ def mutants(names: tuple[str, ...], seeds: str, jobs: int, as_json: bool) -> Non
     else:
         click.echo(f"\n{found} of {len(hunts)} mutants found")
         click.echo(f"{len(control)} runs without mutants, {len(broken)} failed")
+        _show_shrinkage(hunts)
     sys.exit(1 if broken or found < len(hunts) else 0)
 
 
@@ -57,6 +79,22 @@ def _show(hunt: Hunt) -> None:
     seeds = "1 seed " if hunt.seeds == 1 else f"{hunt.seeds} seeds"
     click.echo(f"{hunt.mutant.name:34} {seeds} {hunt.cpu_s:6.1f} s  {found.scenario}")
     click.echo(f"{'':34} {found.violation}")
+    if (less := found.shrinkage) is not None:
+        click.echo(
+            f"{'':34} {less.before} faults → {less.after} in {less.runs} runs, {less.cpu_s:.1f} s"
+        )
+
+
+def _show_shrinkage(hunts: list[Hunt]) -> None:
+    shrunk = [hunt.found.shrinkage for hunt in hunts if hunt.found and hunt.found.shrinkage]
+    if shrunk:
+        before, after, runs, cpu_s = (
+            median(getattr(less, field.name) for less in shrunk) for field in fields(Shrinkage)
+        )
+        click.echo(
+            f"{len(shrunk)} failures made smaller, medians: {before:g} faults → {after:g} in "
+            f"{runs:g} runs and {cpu_s:.1f} s of processor time"
+        )
 
 
 def _plain(hunts: list[Hunt], control: list[Outcome]) -> dict[str, object]:
@@ -70,6 +108,7 @@ def _plain(hunts: list[Hunt], control: list[Outcome]) -> dict[str, object]:
                 "violation": hunt.found and hunt.found.violation,
                 "seeds": hunt.seeds,
                 "cpu_s": hunt.cpu_s,
+                "shrinkage": hunt.found and hunt.found.shrinkage and asdict(hunt.found.shrinkage),
             }
             for hunt in hunts
         ],

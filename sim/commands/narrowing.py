@@ -88,7 +88,7 @@ def _print(found: Shrunk, path: Path) -> None:
     ended = "nothing smaller fails" if found.is_finished else "the search was cut short"
     click.echo(
         f"{found.before} faults → {found.after}, {found.recording.nodes} nodes, "
-        f"in {found.runs} runs and {found.wall_s:.1f} s; {ended}"
+        f"in {found.runs} runs and {found.seconds:.1f} s; {ended}"
     )
     click.echo(f"look at it: {drawn(path)}")
     click.echo(f"run it again: {again(path)}")

@@ -33,6 +33,15 @@ def test_planted_bugs_are_found_and_only_they() -> None:
     assert [outcome.violation for outcome in innocent(hunts, jobs=1)] == [None] * len(SOME)
 
 
+def test_what_finds_a_planted_bug_is_made_smaller() -> None:
+    (hunt,) = hunt_all([MUTANTS["tombstone-loses"]], [1], jobs=1, shrink_s=2.0)
+    assert hunt.found is not None
+    less = hunt.found.shrinkage
+    assert less is not None
+    assert 0 < less.after <= less.before
+    assert less.runs > 1
+
+
 def test_what_is_loaded_cannot_be_mutated_any_more() -> None:
     with pytest.raises(MutantError, match="loaded already"):
         plant(MUTANTS["piece-not-verified"])
