@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import trio
 
 from gossipcache.charter import Charter, Ticket, amended, first_charter, sign_charter, sign_ticket
 from gossipcache.config import AdmissionPolicy, DeletePolicy, Role
 from gossipcache.identity import SEED_BYTES, Identity, Signed
+from gossipcache.node.node import Node
 from sim.entropy import WALL_EPOCH_S
 from sim.machine import Machine
 from sim.world import World
@@ -35,6 +40,17 @@ class Operator:
         if roles is not None:
             self.give(machine, self.ticket(machine, roles))
         return machine
+
+    async def start_cluster(self, count: int, **last: Any) -> list[Machine]:
+        """`count` machines whose nodes run and see each other; `last` goes to `add_machine` for
+        the last of them."""
+        machines = [self.add_machine() for _ in range(count - 1)]
+        machines.append(self.add_machine(**last))
+        async with trio.open_nursery() as nursery:
+            for machine in machines:
+                nursery.start_soon(self._world.start, machine.name)
+        await self._world.wait_views(count)
+        return machines
 
     def ticket(
         self,
@@ -74,6 +90,24 @@ class Operator:
         self._last = amended(last, number, int(self._now_s), **changes)  # type: ignore[arg-type]
         return sign_charter(self._last, self._key)
 
+    async def decree(self, on: Machine, **changes: object) -> None:
+        """Brings the next charter to the node on `on`; returns when all that run have it."""
+        charter = self.charter(on.cluster.cluster_id, **changes)
+        await self._world.on(on.name, partial(_enact, charter))
+        number = self._world.node(on.name).services.charters.admission.number
+        await self._world.wait_until(
+            f"all have charter {number}",
+            lambda: all(
+                self._world.node(name).services.charters.admission.number == number
+                for name in self._world.up()
+            ),
+            within_s=30.0,
+        )
+
     @property
     def _now_s(self) -> float:
         return WALL_EPOCH_S + self._world.clock.now
+
+
+async def _enact(charter: Signed, node: Node) -> None:
+    await node.services.charters.enact(charter)

@@ -136,6 +136,37 @@ class FalseWitnesses(Fault, frozen=True, kw_only=True, tag="false-witnesses"):
     victim: str
 
 
+class MintedKeys(Fault, frozen=True, kw_only=True, tag="minted-keys"):
+    """A node makes `keys` new keys, brings their records to everybody, and has all of them swear
+    that `victim` is dead. In a cluster where tickets are needed."""
+
+    node: str
+    victim: str
+    keys: int = 5
+
+
+class RivalManifest(Fault, frozen=True, kw_only=True, tag="rival-manifest"):
+    """A node publishes other content under another's `cid`, in its generation and in the next
+    one, as a writer and as if it were a keeper."""
+
+    node: str
+    cid: str
+
+
+class ForgedDeletion(Fault, frozen=True, kw_only=True, tag="forged-deletion"):
+    """A node deletes another's task, as it stands and as if it were its own, under the present
+    charter, an old one and one that there is not. In a cluster where only publishers delete."""
+
+    node: str
+    cid: str
+
+
+class ForgedCharter(Fault, frozen=True, kw_only=True, tag="forged-charter"):
+    """A node gives everybody a charter that it signed itself. In a cluster with an operator."""
+
+    node: str
+
+
 LiarFault = (
     LyingParent
     | TruncatedPiece
@@ -154,4 +185,8 @@ LiarFault = (
     | LyingKeeper
     | SubstitutingKeeper
     | FalseWitnesses
+    | MintedKeys
+    | RivalManifest
+    | ForgedDeletion
+    | ForgedCharter
 )

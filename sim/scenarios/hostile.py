@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 import trio
 
+from gossipcache.config import Role
 from gossipcache.errors import Conflict, TimedOut
+from gossipcache.ids import NodeId
 from gossipcache.requests import TaskQuery
 from sim import check
 from sim.faults import (
+    AnyFault,
     BadSignature,
     FalseWitnesses,
     ForgedAnnouncements,
+    ForgedCharter,
+    ForgedDeletion,
     ForgedSuspicion,
     LyingParent,
+    MintedKeys,
+    RivalManifest,
     SubstitutingKeeper,
 )
+from sim.operator import Operator
 from sim.scenario import Stage, scenario
 from sim.scenarios.seeing import never_dead
-from sim.world import PIECE_BYTES
+from sim.world import PIECE_BYTES, World
 
 CID = "index.db"
 SIZE = 80 * PIECE_BYTES + 9
@@ -81,6 +89,55 @@ async def substituting_keeper(stage: Stage) -> None:
     pinned = await world.on(child, lambda node: node.stat(query, timeout_s=10.0))
     if pinned.publisher != imported.publisher:
         world.report(f"{child} is given another manifest than the one it named")
+
+
+@scenario("malicious-member")
+async def malicious_member(stage: Stage) -> None:
+    """An admitted member tries all it can in a cluster with an operator: nobody loses anything."""
+    world = stage.world
+    operator = Operator(world, "ticket")
+    rng = world.streams.named("malice")
+    roles: tuple[Role, ...] = rng.choice((("peer",), ("peer", "scheduler")))
+    *honest, liar = await operator.start_cluster(stage.nodes, roles=roles)
+    await operator.decree(honest[0], delete_policy="publisher")
+    schedulers = [*honest, *([liar] if "scheduler" in roles else [])]
+    on_ring = {machine.identity.node_id for machine in schedulers}
+    await world.wait_until("tickets make the ring", lambda: _rings(world) == [on_ring], 30.0)
+    await world.import_content(honest[0].name, CID, SIZE)
+    names = [machine.name for machine in honest]
+    attacks: list[AnyFault] = [
+        ForgedSuspicion(node=liar.name, victim=rng.choice(names), times=3),
+        FalseWitnesses(node=liar.name, victim=rng.choice(names)),
+        MintedKeys(node=liar.name, victim=rng.choice(names)),
+        BadSignature(node=liar.name, victim=rng.choice(names)),
+        RivalManifest(node=liar.name, cid=CID),
+        ForgedDeletion(node=liar.name, cid=CID),
+        ForgedCharter(node=liar.name),
+    ]
+    rng.shuffle(attacks)
+    async with AsyncExitStack() as watching:
+        for name in names:
+            others = [each for each in names if each != name]
+            await watching.enter_async_context(never_dead(world, name, others))
+        for attack in attacks:
+            await stage.faults.inject(attack)
+            await trio.sleep(rng.uniform(0.0, 2.0))
+    if _rings(world) != [on_ring]:
+        world.report("a key without a ticket stands on a ring, or one with a ticket does not")
+    found = await world.stat(names[-1], CID)
+    if world.name_of(found.publisher) != names[0]:
+        world.report(f"the task's publisher is {found.publisher} now")
+    await world.export(names[-1], CID)
+
+
+def _rings(world: World) -> list[set[NodeId]]:
+    """The different rings that nodes see."""
+    rings: list[set[NodeId]] = []
+    for name in world.up():
+        members = set(world.node(name).services.membership.ring.members)
+        if members not in rings:
+            rings.append(members)
+    return rings
 
 
 @scenario("false-accuser")
