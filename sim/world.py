@@ -263,10 +263,18 @@ class World:
                 self.chronicle.worked(done)
 
     async def import_content(
-        self, name: str, cid: str, size: int, *, tag: str = "", **options: object
+        self,
+        name: str,
+        cid: str,
+        size: int,
+        *,
+        tag: str = "",
+        content: bytes | None = None,
+        **options: object,
     ) -> ImportResult:
-        """Imports `size` random bytes as `cid`, the same at each call, and remembers them."""
-        content = self._content(cid, tag, size)
+        """Imports `size` random bytes (or `content`) as `cid`, the same at each call, and
+        remembers them."""
+        content = self._content(cid, tag, size) if content is None else content
         path = self.machines[name].put_file("import", content)
         request = ImportRequest(path=path, cid=cid, tag=tag, **options)  # type: ignore[arg-type]
         self.witness.expect((cid, tag), content)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 
@@ -15,13 +16,13 @@ from sim.machine import NodeKilled
 from sim.scenario import Stage, scenario
 from sim.world import World
 
-CID = "report"
 SIZE = 2000
-PROBE_INTERVAL_S = 0.4
-STORM_S = 13.0
+KINDS = ("spared", "cut off", "paused", "away", "wiped", "wiped", "set back")
+PROBE_INTERVAL_S = 0.5
+STORM_S = 12.0
 """Within it all faults strike, and end."""
 DELETE_TIMEOUT_S = 5.0
-KNOWN_S = 10.0
+KNOWN_S = 8.0
 """After all nodes see each other, how long a deletion may take to reach a node that was away."""
 
 
@@ -31,6 +32,8 @@ class _Storm:
 
     stage: Stage
     rng: random.Random
+    cid: str
+    content: bytes
     steady: list[str]
     """Nodes that no fault strikes. One of them deletes, and so remembers the deletion."""
     struck: list[str]
@@ -38,11 +41,14 @@ class _Storm:
     """The highest generation whose deletion was acknowledged."""
     live_generation: int = 0
     """The highest generation whose import was asked for."""
-    log: list[str] = field(default_factory=list)
 
     @property
     def world(self) -> World:
         return self.stage.world
+
+    @property
+    def task_id(self) -> TaskId:
+        return task_id_of(self.cid, "")
 
 
 @scenario("delete-storm", limit_s=300.0)
@@ -51,16 +57,16 @@ async def delete_storm(stage: Stage) -> None:
     world = stage.world
     rng = world.streams.named("scenario")
     await world.start_cluster(stage.nodes)
-    names = sorted(world.machines)
-    rng.shuffle(names)
-    storm = _Storm(stage, rng, names[:2], names[2:])
+    storm = await _drawn(stage, rng)
+    names = [*storm.steady, *storm.struck]
     await _import(storm, rng.choice(names))
     for holder in names:
         if rng.random() < 0.5:
-            await world.export(holder, CID)
+            await world.export(holder, storm.cid)
+    disaster = rng.choice((*KINDS, None, None, None))
     async with trio.open_nursery() as nursery:
         for name in storm.struck:
-            nursery.start_soon(_strike, storm, name)
+            nursery.start_soon(_strike, storm, name, disaster or rng.choice(KINDS))
         probing = trio.CancelScope()
         nursery.start_soon(_probe, storm, probing)
         await _delete_and_import_anew(storm)
@@ -74,6 +80,18 @@ async def delete_storm(stage: Stage) -> None:
     world.metrics["steady nodes"] = len(storm.steady)
 
 
+async def _drawn(stage: Stage, rng: random.Random) -> _Storm:
+    """Half of the tasks are named by their content; half of the storms strike just the keepers."""
+    content = rng.randbytes(SIZE)
+    cid = rng.choice(("report", f"sha256:{hashlib.sha256(content).hexdigest()}"))
+    names = sorted(stage.world.machines)
+    owner, replicas = await stage.world.owner_of(names[0], cid)
+    rng.shuffle(names)
+    struck = rng.choice(([owner, *replicas], names[2:]))
+    steady = [name for name in names if name not in struck]
+    return _Storm(stage, rng, cid, content, steady, struck)
+
+
 def _starts_at(world: World) -> float:
     return world.metrics.setdefault("storm from s", round(world.clock.now, 3))
 
@@ -81,7 +99,7 @@ def _starts_at(world: World) -> float:
 async def _import(storm: _Storm, name: str) -> None:
     """Imports the next generation; each has the same content."""
     with suppress(NodeKilled):
-        await storm.world.import_content(name, CID, SIZE)
+        await storm.world.import_content(name, storm.cid, SIZE, content=storm.content)
     storm.live_generation = storm.dead_generation + 1
 
 
@@ -91,7 +109,7 @@ async def _delete_and_import_anew(storm: _Storm) -> None:
     await trio.sleep(rng.uniform(0.0, 3.0))
     for _ in range(rng.choice((1, 1, 2))):
         try:
-            await world.delete(rng.choice(storm.steady), CID, timeout_s=DELETE_TIMEOUT_S)
+            await world.delete(rng.choice(storm.steady), storm.cid, timeout_s=DELETE_TIMEOUT_S)
         except GossipcacheError:
             continue  # Too few keepers for it: nothing was promised.
         storm.dead_generation = storm.live_generation
@@ -101,11 +119,10 @@ async def _delete_and_import_anew(storm: _Storm) -> None:
                 await _import(storm, rng.choice(storm.steady))
 
 
-async def _strike(storm: _Storm, name: str) -> None:
+async def _strike(storm: _Storm, name: str, kind: str) -> None:
     """One fault, or a kill and a return, of one node."""
     rng, inject = storm.rng, storm.stage.faults.inject
     starts_s, lasts_s = rng.uniform(0.0, 4.0), rng.uniform(1.0, 8.0)
-    kind = rng.choice(("spared", "cut off", "paused", "away", "wiped", "wiped", "set back"))
     await trio.sleep_until(_starts_at(storm.world) + starts_s)
     fault: AnyFault
     if kind == "cut off":
@@ -137,7 +154,7 @@ async def _not_found_on(storm: _Storm, name: str) -> None:
         return
     with suppress(GossipcacheError, NodeKilled):
         found = await storm.world.on(
-            name, lambda node: node.services.records.read(_task_id(), timeout_s=0.5)
+            name, lambda node: node.services.records.read(storm.task_id, timeout_s=0.5)
         )
         if found is not None and found.manifest is not None and found.generation <= dead:
             storm.world.report(f"{name} finds generation {found.generation}, deleted: {dead}")
@@ -146,19 +163,15 @@ async def _not_found_on(storm: _Storm, name: str) -> None:
 async def _is_true_on(storm: _Storm, name: str) -> None:
     """When all is well again a node has nothing of deleted generations."""
     world = storm.world
-    stored = world.node(name).services.store.find(_task_id())
+    stored = world.node(name).services.store.find(storm.task_id)
     if stored is not None and stored.generation <= storm.dead_generation:
         world.report(f"{name} still holds generation {stored.generation}")
     try:
-        await world.stat(name, CID)
+        await world.stat(name, storm.cid)
     except TaskNotFound:
         return
-    record = world.node(name).services.records.local(_task_id())
+    record = world.node(name).services.records.local(storm.task_id)
     if record is not None and record.generation <= storm.dead_generation:
         world.report(f"{name} finds generation {record.generation} after all")
     elif storm.dead_generation >= storm.live_generation:
         world.report(f"{name} finds the deleted task after all")
-
-
-def _task_id() -> TaskId:
-    return task_id_of(CID, "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from gossipcache.errors import Conflict
+from gossipcache.errors import Conflict, TimedOut
 from gossipcache.ids import task_id_of
 from gossipcache.requests import ImportRequest
 from gossipcache.results import ImportResult
@@ -17,6 +17,9 @@ CID = "ledger.db"
 SIZE = 12 * PIECE_BYTES + 1
 SMALL = 500
 WRITE_QUORUM = 2
+MAX_REDIRECTS = 2
+AWAY_S = 2.2
+"""Long enough for a join, too short for a death."""
 
 
 @scenario("keepers-die", nodes=7)
@@ -72,6 +75,54 @@ async def keeper_away(stage: Stage) -> None:
     await world.wait_until(
         "all keepers know of the deletion", lambda: _is_kept(world, CID), within_s=2.5
     )
+
+
+@scenario("differing-views", nodes=7)
+async def differing_views(stage: Stage) -> None:
+    """A peer is cut off while two schedulers join, until two others die: it asks by a ring
+    that lacks the ones and has the others, and finds every record within two redirects."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    asker, dying = world.add_machine(roles=frozenset({"peer"})).name, ["n1", "n2"]
+    await world.start(asker)
+    await world.wait_views(stage.nodes + 1)
+    cids = [f"shard-{number}" for number in range(24)]
+    for cid in cids:
+        await world.import_content("n3", cid, SMALL)
+    newcomers = [world.add_machine().name for _ in range(2)]
+    struck = await stage.faults.inject(Partition(island=(asker,), for_s=AWAY_S))
+    for name in newcomers:
+        await world.start(name)
+    others = [name for name in world.up() if name != asker]
+    await world.wait_until(
+        "the newcomers keep records",
+        lambda: all(len(world.node(n).ring(None).schedulers) == stage.nodes + 2 for n in others),
+        within_s=AWAY_S,
+    )
+    await trio.sleep_until(struck + AWAY_S)
+    for name in dying:
+        await stage.faults.inject(Kill(node=name))
+    ids = {world.node(name).node_id for name in newcomers}
+    world.metrics["unseen"] = len(ids - set(world.node(asker).services.membership.ring.members))
+    for cid in cids:
+        await _is_served(world, asker, cid)
+
+
+async def _is_served(world: World, asker: str, cid: str) -> None:
+    node = world.node(asker)
+    before = node.metrics.snapshot().get("record_redirects", 0)
+    try:
+        found = await world.on(
+            asker, lambda node: node.services.records.read(task_id_of(cid, ""), timeout_s=5.0)
+        )
+    except TimedOut:
+        found = None
+    if found is None or found.manifest is None:
+        world.report(f"{asker} was not told what {cid!r} is")
+    redirects = node.metrics.snapshot().get("record_redirects", 0) - before
+    world.metrics["most redirects"] = max(redirects, world.metrics.get("most redirects", 0))
+    if redirects > MAX_REDIRECTS:
+        world.report(f"{asker} was redirected {redirects} times for {cid!r}")
 
 
 @scenario("wiped-keeper")

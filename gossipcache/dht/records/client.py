@@ -71,6 +71,7 @@ class RecordClient:
     ) -> TaskRecord | None:
         """The record, or None if there certainly is none. Raises `TimedOut`, `Conflict`."""
         told: tuple[NodeId, ...] = ()
+        redirecting: set[NodeId] = set()
         reconcile = False
         backoff_s = _FIRST_BACKOFF_S
         with trio.move_on_at(deadline):
@@ -80,23 +81,35 @@ class RecordClient:
                 needed = max(1, min(self._config.write_quorum, len(keepers)))
                 tally = ReadTally(needed, accept, self._env.wall_time())
                 question = ReadRecord(task_id=task_id, reconcile=reconcile)
-                nodes = tuple(dict.fromkeys((*keepers, *told)))
+                asked = dict.fromkeys((*told, *keepers))
+                nodes = tuple(node for node in asked if node not in redirecting) or keepers
                 decision = await self._read_round(nodes, question, tally)
                 if isinstance(decision, Fork):
                     raise _fork_error(decision)
                 if decision is not None:
                     return decision if isinstance(decision, TaskRecord) else None
-                told, reconcile = tally.redirects, tally.disagrees
+                told, reconcile = tally.redirects or told, tally.disagrees
+                redirecting = tally.redirecting | (redirecting - set(nodes))
                 backoff_s = await self._back_off(backoff_s)
         raise TimedOut("the task's record keepers did not answer, or did not agree, in time")
 
     async def _read_round(
         self, nodes: tuple[NodeId, ...], question: ReadRecord, tally: ReadTally
     ) -> TaskRecord | Absent | Fork | None:
-        """Asks the first nodes at once, each further one when an answer fails or is slow."""
+        """Asks the first nodes at once, each further one when an answer fails or is slow; last
+        those to whom some node redirects."""
+        known = list(nodes)
+
+        async def ask(node: NodeId) -> None:
+            await self._read_one(node, question, tally)
+            news = [one for one in tally.redirects if one not in known]
+            if news:
+                self._metrics.count("record_redirects")
+                known.extend(news)
+
         await ask_in_turn(
-            nodes,
-            lambda node: self._read_one(node, question, tally),
+            known,
+            ask,
             at_once=FIRST_ASKED,
             budget_s=self._config.read_budget_s,
             is_done=lambda: tally.decision() is not None,
@@ -112,7 +125,7 @@ class RecordClient:
             elif answer.state == "absent":
                 tally.absent(node)
             elif answer.state == "not_keeper":
-                tally.redirect(NodeId(keeper) for keeper in answer.keepers)
+                tally.redirect(node, (NodeId(keeper) for keeper in answer.keepers))
         except (IntegrityError, ProtocolError):
             self._metrics.count("record_answers_invalid")
         except GossipcacheError:

@@ -56,6 +56,8 @@ class ReadTally:
         self._settled: set[NodeId] = set()
         self._absent: set[NodeId] = set()
         self._redirects: dict[NodeId, None] = {}
+        self.redirecting: set[NodeId] = set()
+        """The nodes that are no keepers in their own view."""
 
     def held(self, node: NodeId, standing: Standing, *, settled: bool) -> None:
         """`node` holds `standing`; `settled`: and would know of anything newer."""
@@ -67,8 +69,9 @@ class ReadTally:
         """`node` holds nothing, and would know."""
         self._absent.add(node)
 
-    def redirect(self, keepers: Iterable[NodeId]) -> None:
-        """A node that is no keeper in its own view named `keepers`."""
+    def redirect(self, node: NodeId, keepers: Iterable[NodeId]) -> None:
+        """`node` is no keeper in its own view, and named `keepers`."""
+        self.redirecting.add(node)
         self._redirects.update(dict.fromkeys(keepers))
 
     @property

@@ -27,6 +27,7 @@ GATHER_S = 0.25
 """For how long the ring is to rest before a keeper compares, so that one exchange does for all
 who come at once; `MAX_GATHER_S` at most."""
 MAX_GATHER_S = 1.0
+BYSTANDERS_S = 0.5
 MAX_CALM = 4
 """How often the interval between exchanges that find nothing is doubled."""
 _RETRY_S = 0.2
@@ -94,16 +95,18 @@ class Upkeep:
                     await self._gather()
 
     async def _ask_bystanders(self) -> None:
-        """At the start, for the deletions that those remember who keep no records."""
+        """At the start, for the deletions that those remember who keep no records. Who hangs is
+        not waited for: it speaks up itself when it sees this node on its ring."""
         waiting = iter(self._bystanders())
 
         async def work() -> None:
             for node in waiting:
                 await self._recall.try_ask(node)
 
-        async with trio.open_nursery() as nursery:
-            for _ in range(MAX_EXCHANGES):
-                nursery.start_soon(work)
+        with trio.move_on_after(BYSTANDERS_S):
+            async with trio.open_nursery() as nursery:
+                for _ in range(MAX_EXCHANGES):
+                    nursery.start_soon(work)
 
     async def _gather(self) -> None:
         with trio.move_on_after(MAX_GATHER_S):
