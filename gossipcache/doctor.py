@@ -7,12 +7,13 @@ import secrets
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from gossipcache.client import ControlClient, task_path
-from gossipcache.errors import GossipcacheError, IntegrityError
+from gossipcache.errors import GossipcacheError, IntegrityError, NotPermitted
 from gossipcache.home import Home
 from gossipcache.ids import parse_address
 from gossipcache.launch import read_settings
@@ -23,6 +24,7 @@ LOW_DISK_BYTES = 2**30
 DIAL_TIMEOUT_S = 3.0
 MAX_SKEW_S = 60.0
 """Well inside the 5 minutes that the protocol tolerates."""
+TICKET_WARNING_S = 7 * 86400.0
 TRIP_TIMEOUT_S = 15.0
 TRIP_BYTES = 64 * 1024
 TRIP_TTL_S = 60.0
@@ -41,7 +43,8 @@ class Finding:
 def examine(home: Home) -> Iterator[Finding]:
     """Runs every check that makes sense, in order; a check that fails does not end the others."""
     for name, check in (
-        ("home", _home), ("settings", _settings), ("key", _key), ("disk", _disk),
+        ("home", _home), ("settings", _settings), ("key", _key), ("ticket", _ticket),
+        ("disk", _disk),
     ):  # fmt: skip
         yield _run(name, lambda check=check: check(home))  # type: ignore[misc]
     client = ControlClient(home)
@@ -76,6 +79,29 @@ def _settings(home: Home) -> str:
 def _key(home: Home) -> str:
     home.node_seed()
     return f"{home.key_path}, mode 0600"
+
+
+def _ticket(home: Home) -> str:
+    cluster = home.cluster()
+    if cluster is None or not cluster.operator_key:
+        return "none is needed: no operator"
+    from gossipcache.charter import ticket_for
+    from gossipcache.identity import Identity
+
+    ticket, hint = home.ticket(), "ask the operator, then `gossipcache cluster ticket import`"
+    if not ticket and cluster.admission == "secret":
+        if "scheduler" in read_settings(home, {})["roles"]:
+            raise NotPermitted("this node has none, so that it is no scheduler", hint)
+        return "none is needed for a peer"
+    if not ticket:
+        raise NotPermitted("this node has none, so that it is not admitted", hint)
+    me = Identity(home.node_seed()).node_id
+    found = ticket_for(ticket, cluster.operator_key, cluster.cluster_id, me)
+    left_s = found.expires_at - time.time()
+    if left_s < TICKET_WARNING_S:
+        when = "has run out" if left_s < 0 else f"runs out in {left_s / 86400:.1f} days"
+        raise NotPermitted(f"serial {found.serial} {when}", hint)
+    return f"serial {found.serial}, {', '.join(found.roles)}, for {left_s / 86400:.0f} more days"
 
 
 def _disk(home: Home) -> str:

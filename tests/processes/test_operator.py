@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gossipcache.cli import main
+from gossipcache.doctor import examine
 from gossipcache.errors import NotPermitted
 from tests.processes.cluster import Cluster, Node, cluster_in, random_file, wait_until
 
@@ -92,6 +93,24 @@ def test_an_operator_rules_a_cluster(tmp_path: Path, run: Run) -> None:
             "the revocation is known",
         )
         first.delete("precious")
+
+
+def test_the_doctor_looks_at_the_ticket(tmp_path: Path, run: Run) -> None:
+    def found(node: Node) -> tuple[bool, str]:
+        return next((each.ok, each.detail) for each in examine(node.home) if each.check == "ticket")
+
+    key = tmp_path / "operator.key"
+    with cluster_in(tmp_path) as cluster:
+        node = cluster.make()
+        assert found(node)[0]
+        run(node, "cluster", "init", "--operator", str(key))
+        assert found(node) == (False, "this node has none, so that it is no scheduler")
+        admit(run, cluster, node, key)
+        assert "for 90 more days" in found(node)[1]
+        admit(run, cluster, node, key, "--ttl", "2d")
+        ok, detail = found(node)
+        assert not ok
+        assert "runs out in 2.0 days" in detail
 
 
 def test_only_the_right_key_signs(tmp_path: Path, run: Run) -> None:
