@@ -13,6 +13,7 @@ from sim.scenarios import (
     members,
     membership,
     thousand,
+    weather,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "members",
     "membership",
     "thousand",
+    "weather",
 ]
