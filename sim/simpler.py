@@ -11,7 +11,7 @@ import msgspec
 from sim.faults import AnyFault
 
 _NODE = re.compile(r"n(\d+)")
-_SIZES = ("_s", "seconds", "_bytes", "offset")
+_SIZES = ("_s", "seconds", "_bytes", "offset", "count", "times")
 """How the fields are called of which less is simpler; other numbers are only rounded."""
 _LEAST = 0.05
 
@@ -64,7 +64,7 @@ def _less_of_number(name: str, value: float) -> Iterator[float]:
         yield 0 * value
     rounded = _rounded(value)
     if name.endswith(_SIZES) and name != "at_s" and value > _LEAST:
-        half = _rounded(value / 2)
+        half = _rounded(value // 2 if isinstance(value, int) else value / 2)
         if 0 < half < value:
             yield half
     if rounded != value:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.faults import AnyFault, BitRot, Kill, Loss, Partition, Pause, kind_of
+from sim.faults import AnyFault, BitRot, CrashLoop, Kill, Loss, Partition, Pause, kind_of
 from sim.shrink import Case, Shrinker
 from sim.simpler import simpler
 from sim.violation import kind_of as kind_of_violation
@@ -111,6 +111,15 @@ def test_fewer_nodes_give_the_faults_others_in_place_of_those_that_are_gone() ->
     assert Case(9, tuple(Kill(node=f"n{each}") for each in range(4))).with_nodes(3) is None
 
 
+def test_less_is_tried_of_what_is_counted_and_of_what_lasts() -> None:
+    loop = CrashLoop(node="n0", times=4, up_s=1.0, down_s=2.0)
+    assert list(simpler(loop)) == [
+        CrashLoop(node="n0", times=2, up_s=1.0, down_s=2.0),
+        CrashLoop(node="n0", times=4, up_s=0.5, down_s=2.0),
+        CrashLoop(node="n0", times=4, up_s=1.0, down_s=1.0),
+    ]
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -118,6 +127,7 @@ def test_fewer_nodes_give_the_faults_others_in_place_of_those_that_are_gone() ->
         Pause(at_s=1.0, node="n1", for_s=37.25),
         Partition(island=tuple(f"n{each}" for each in range(9)), for_s=1e6, one_way=True),
         BitRot(node="n0", path="/x", offset=123_456),
+        CrashLoop(node="n0", times=40, up_s=1.5, down_s=2.5),
     ],
     ids=kind_of,
 )
