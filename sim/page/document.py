@@ -20,7 +20,7 @@ from sim.registry import Report, find
 _HERE = Path(__file__).parent
 _INSTANT = re.compile(r"^(\d+\.\d+) s: (.*)$", re.DOTALL)
 _SPANS = (("10 s", 10.0), ("3 s", 3.0), ("1 s", 1.0), ("0.3 s", 0.3), ("0.1 s", 0.1))
-_LEAD_S, _LONGEST_LEAD_S, _USUAL_LEAD_S = 0.5, 20.0, 6.0
+_LEAD_S, _LONGEST_LEAD_S, _USUAL_LEAD_S = 0.5, 40.0, 6.0
 _KEYS = (
     ("g", "gossip", "gossip"),
     ("q", "gossip", "probes without news"),
