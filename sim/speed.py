@@ -28,10 +28,11 @@ from sim.trace import Trace
 from sim.world import PIECE_BYTES, World
 
 SEED = 1
-_STRETCHES = 10
+_STRETCHES = 8
 _SETTLING_S = 5.0
 _CHURN_LOSS = 0.015
 _DOWN_S = 20.0
+_DEATH_INTERVAL_S = 5.0
 _PIECES = 512
 
 
@@ -75,7 +76,7 @@ def quiet(nodes: int) -> Iterator[Stretch]:
 
 
 def churn(nodes: int) -> Iterator[Stretch]:
-    """Callback nodes, of which one dies every two seconds and comes back 20 s later, while
+    """Callback nodes, of which one dies every five seconds and comes back 20 s later, while
     1.5 % of all packets are lost."""
     stage = _grown(nodes)
     rng = stage.world.streams.named("scenario")
@@ -88,9 +89,9 @@ def churn(nodes: int) -> Iterator[Stretch]:
         dead.append((stage.now, name))
         if stage.now - dead[0][0] >= _DOWN_S:
             stage.inject(Restart(node=dead.pop(0)[1]))
-        stage.run(2.0)
+        stage.run(_DEATH_INTERVAL_S)
 
-    for _ in range(int(_DOWN_S / 2)):
+    for _ in range(int(_DOWN_S / _DEATH_INTERVAL_S)):
         live()
     for _ in range(_STRETCHES):
         yield _measured(stage, live)

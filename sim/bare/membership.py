@@ -71,6 +71,16 @@ class Observer(Protocol):
         """A step of `viewer` changed its view, and has ended."""
 
 
+class Records(Protocol):
+    """What a process keeps and reads beside its membership."""
+
+    def answer(self, peer: NodeId, message: Message) -> Message:
+        """Answers a request. Raises `GossipcacheError`."""
+
+    def on_ring_change(self) -> None:
+        """The membership has another ring."""
+
+
 class BareMembership:
     """Membership of one process."""
 
@@ -112,6 +122,8 @@ class BareMembership:
         self.version = 0
         """Increases with every change of the view."""
         self.is_joined = not seeds
+        self.records: Records | None = None
+        """None where a scenario is about membership alone."""
         self.core = SwimCore(
             config,
             identity,
@@ -194,6 +206,8 @@ class BareMembership:
                 return None
             case LinkPing():
                 return LinkPong()
+            case _ if self.records is not None:
+                return self.records.answer(peer, message)
             case _:
                 raise ProtocolError(f"no bare node answers {type(message).__name__}")
 
@@ -216,6 +230,8 @@ class BareMembership:
                     self._observer.forgotten(self, node)
         if self.version != version:
             self._observer.settled(self)
+            if self._ring_is_stale and self.records is not None:
+                self.records.on_ring_change()
         for effect in effects:
             match effect:
                 case SendDatagram():

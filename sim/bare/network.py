@@ -106,14 +106,15 @@ class BareNetwork:
         self, source: BareHost, address: Address, sealed: Any, size: int
     ) -> None:
         packet = Packet(source.address.host, address.host, size + _OVERHEAD_BYTES, "datagram")
-        if self._is_cut(packet):
+        draw, profile, now = source.rng.random, self.profile, self.timeline.now
+        met = self._met_by(packet)
+        if _is_cut(met, packet):
             return
-        draw, profile = source.rng.random, self.profile
-        for echo_s in (0.0, *self._echoes(packet, draw)):
-            lost = self._is_lost(packet, draw)
-            late_s = self._late_s(packet, draw) + echo_s
-            arrives = self.timeline.now + profile.latency_s + profile.jitter_s * draw() + late_s
-            if not lost and not self._is_spoilt(packet, draw):
+        for echo_s in (0.0, *_echoes(met, draw)):
+            lost = _is_lost(met, packet, draw, now)
+            late_s = _late_s(met, packet, draw, now) + echo_s
+            arrives = now + profile.latency_s + profile.jitter_s * draw() + late_s
+            if not lost and not _is_spoilt(met, draw):
                 self.timeline.push(arrives, self._arrive, source, address, sealed, size)
 
     def _arrive(self, source: BareHost, address: Address, sealed: Any, size: int) -> None:
@@ -142,8 +143,11 @@ class BareNetwork:
     ) -> None:
         """A packet without payload (SYN, RST, ICMP); a cut swallows it, a loss too."""
         packet = Packet(source.address.host, target.address.host, _CONTROL_BYTES, carrier)
-        if not self._is_cut(packet) and not self._is_lost(packet, source.rng.random):
-            self.timeline.push(self._arrival(source, target, packet), work, *args)
+        met = self._met_by(packet)
+        if not _is_cut(met, packet) and not _is_lost(
+            met, packet, source.rng.random, self.timeline.now
+        ):
+            self.timeline.push(self._arrival(source, target, packet, met), work, *args)
 
     def reliable(
         self, source: BareHost, target: BareHost, size: int, work: Callable[..., None], *args: Any
@@ -151,62 +155,73 @@ class BareNetwork:
         """A message of a stream: a lost segment comes later, each time twice as much."""
         packet = Packet(source.address.host, target.address.host, size, "stream")
         late_s, wait_s = 0.0, self.profile.retransmission_s
-        while self._is_lost(packet, source.rng.random):
+        met = self._met_by(packet)
+        while _is_lost(met, packet, source.rng.random, self.timeline.now):
             late_s += wait_s
             wait_s *= 2
-        self.timeline.push(self._arrival(source, target, packet) + late_s, work, *args)
+        self.timeline.push(self._arrival(source, target, packet, met) + late_s, work, *args)
 
     def is_cut(self, source: BareHost, target: BareHost, size: int = _CONTROL_BYTES) -> bool:
         """Whether no segment of such a message passes at the moment."""
         segment = min(size, _SEGMENT_BYTES)
-        return self._is_cut(Packet(source.address.host, target.address.host, segment, "stream"))
+        packet = Packet(source.address.host, target.address.host, segment, "stream")
+        return _is_cut(self._met_by(packet), packet)
 
-    def _arrival(self, source: BareHost, target: BareHost, packet: Packet) -> float:
+    def _arrival(
+        self, source: BareHost, target: BareHost, packet: Packet, met: list[Impairment]
+    ) -> float:
         """When what is sent now arrives; books the uplink and the downlink."""
         profile, now, draw = self.profile, self.timeline.now, source.rng.random
         needed_s = packet.size / profile.host_bytes_per_s
         source.uplink_free_at = max(now, source.uplink_free_at) + needed_s
         target.downlink_free_at = max(now, target.downlink_free_at) + needed_s
         free_at = max(source.uplink_free_at, target.downlink_free_at)
-        delay_s = profile.latency_s + profile.jitter_s * draw() + self._late_s(packet, draw)
+        delay_s = profile.latency_s + profile.jitter_s * draw()
+        delay_s += _late_s(met, packet, draw, now)
         return free_at + delay_s
 
-    # Impairments.
+    def _met_by(self, packet: Packet) -> list[Impairment]:
+        return [each for each in self._impairments if each.meets(packet)]
 
-    def _is_cut(self, packet: Packet) -> bool:
-        for each in self._impairments:
-            if each.meets(packet) and each.cuts(packet):
-                each.bit += 1
-                return True
-        return False
 
-    def _is_lost(self, packet: Packet, draw: Draw) -> bool:
-        for each in self._impairments:
-            if each.meets(packet) and each.loses(packet, draw, self.timeline.now):
-                each.bit += 1
-                return True
-        return False
+def _is_cut(met: list[Impairment], packet: Packet) -> bool:
+    for each in met:
+        if each.cuts(packet):
+            each.bit += 1
+            return True
+    return False
 
-    def _is_spoilt(self, packet: Packet, draw: Draw) -> bool:
-        """A datagram with a flipped bit is one that no secret opens: it might as well be lost."""
-        for each in self._impairments:
-            if each.corruption and each.meets(packet) and draw() < each.corruption:
-                each.bit += 1
-                return True
-        return False
 
-    def _echoes(self, packet: Packet, draw: Draw) -> list[float]:
-        found: list[float] = []
-        for each in self._impairments:
-            if each.duplication and each.meets(packet) and draw() < each.duplication:
-                each.bit += 1
-                found.append(each.echo_s)
-        return found
+def _is_lost(met: list[Impairment], packet: Packet, draw: Draw, now: float) -> bool:
+    for each in met:
+        if each.loses(packet, draw, now):
+            each.bit += 1
+            return True
+    return False
 
-    def _late_s(self, packet: Packet, draw: Draw) -> float:
-        late_s = 0.0
-        for each in self._impairments:
-            if each.meets(packet) and (by_s := each.delays_s(packet, draw, self.timeline.now)):
-                each.bit += 1
-                late_s += by_s
-        return late_s
+
+def _is_spoilt(met: list[Impairment], draw: Draw) -> bool:
+    """A datagram with a flipped bit is one that no secret opens: it might as well be lost."""
+    for each in met:
+        if each.corruption and draw() < each.corruption:
+            each.bit += 1
+            return True
+    return False
+
+
+def _echoes(met: list[Impairment], draw: Draw) -> list[float]:
+    found: list[float] = []
+    for each in met:
+        if each.duplication and draw() < each.duplication:
+            each.bit += 1
+            found.append(each.echo_s)
+    return found
+
+
+def _late_s(met: list[Impairment], packet: Packet, draw: Draw, now: float) -> float:
+    late_s = 0.0
+    for each in met:
+        if by_s := each.delays_s(packet, draw, now):
+            each.bit += 1
+            late_s += by_s
+    return late_s

@@ -33,6 +33,13 @@ class Outcome(Generic[R]):
             self._error = error
             self._settle()
 
+    def result(self) -> R:
+        """What has come. Raises why it has not."""
+        assert self.is_settled
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]
+
     def then(self, work: Callable[[R], None], failed: Callable[[GossipcacheError], None]) -> None:
         """Calls one of the two once it is settled."""
 
@@ -50,9 +57,7 @@ class Outcome(Generic[R]):
     def __await__(self) -> Generator[Outcome[Any], None, R]:
         if not self.is_settled:
             yield self
-        if self._error is not None:
-            raise self._error
-        return self._value  # type: ignore[return-value]
+        return self.result()
 
     def _settle(self) -> None:
         self.is_settled = True

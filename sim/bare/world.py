@@ -66,6 +66,8 @@ class BareWorld:
         self.metrics = Metrics()
         """The counters of all nodes together."""
         self.witness = BareWitness(self.report)
+        self.on_start: Callable[[str], None] = lambda name: None
+        """Told of each machine whose node starts, before it does anything."""
         self.on_change: list[Callable[[str, str, Member], None]] = []
         """Told of each change of a view: the viewer's and the member's machine, and the member."""
         self._teller = Teller(self, chronicle) if chronicle is not None else None
@@ -74,6 +76,11 @@ class BareWorld:
         self.wire: Wire = RealWire(self._cluster) if real_wire else StandInWire()
         self._verifier = self.wire.verifier(self._cluster.cluster_id, _REMEMBERED_SIGNATURES)
         self._names: list[str] = []
+
+    @property
+    def cluster_id(self) -> bytes:
+        """Of all nodes."""
+        return self._cluster.cluster_id
 
     # Machines and their nodes.
 
@@ -126,13 +133,20 @@ class BareWorld:
         )
         host.process = machine.process = process
         self.network.add(host)
+        self.on_start(name)
         process.membership.start()
         if self._teller is not None:
             self._teller.started(name)
 
-    def grow(self, count: int) -> None:
-        """Machines whose nodes run and know each other: a cluster that has long been there."""
-        added = [self.add_machine().name for _ in range(count)]
+    def grow(self, count: int, *, schedulers: int | None = None) -> None:
+        """Machines whose nodes run and know each other: a cluster that has long been there.
+        Only the first `schedulers` of them keep records; None: all."""
+        peers: frozenset[Role] = frozenset(("peer",))
+        kept = count if schedulers is None else schedulers
+        added = [
+            self.add_machine(roles=ALL_ROLES if number < kept else peers).name
+            for number in range(count)
+        ]
         for name in added:
             self.start(name)
             self.machines[name].membership.enter("active")

@@ -9,7 +9,7 @@ import pytest
 from msgspec import Struct
 
 from gossipcache.identity import Signed
-from gossipcache.messages import gossip
+from gossipcache.messages import gossip, records
 from gossipcache.wire import Message, encode
 from sim.bare.length import length_of
 
@@ -44,8 +44,21 @@ MESSAGES = [
     gossip.CharterNews(charter=SIGNED),
 ]
 
+ENTRY = records.RecordEntry(manifests=(SIGNED,))
+OTHERS = [
+    records.ReadRecord(task_id=bytes(32)),
+    records.RecordAnswer(state="held", entry=ENTRY, settled=True),
+    records.RecordAnswer(state="not_keeper", keepers=(bytes(16),) * 3),
+    records.CompareShared(epoch=bytes(16), digest=bytes(16), graves=300),
+    records.SharedCompared(epoch=bytes(16), equal=False, graves=0, recovering_ms=10_000),
+    records.PushRecords(entries=(ENTRY,) * 30),
+    records.RecordsTaken(count=30),
+]
 
-@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+
+@pytest.mark.parametrize(
+    "message", [*MESSAGES, *OTHERS], ids=lambda message: type(message).__name__
+)
 def test_the_rule_gives_the_encodings_length(message: Struct) -> None:
     assert length_of(message) == len(encode(message))
 

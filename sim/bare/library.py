@@ -1,0 +1,119 @@
+"""The records of a whole bare world: who keeps what, and looking it up."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from functools import partial
+
+from gossipcache.dht.records.standing import Opener, Standing, standing_manifest
+from gossipcache.identity import Identity
+from gossipcache.ids import TaskId, task_id_of
+from gossipcache.manifest import Manifest, SignedManifest, sign_manifest
+from gossipcache.messages.records import RecordEntry
+from sim.bare.outcome import Outcome
+from sim.bare.records import BareRecords, Lookup
+from sim.bare.world import BareWorld
+from sim.entropy import WALL_EPOCH_S
+
+REPLICAS = 3
+
+
+class Library:
+    """Tasks that were imported long ago, on the keepers that a settled ring gives them."""
+
+    def __init__(self, world: BareWorld) -> None:
+        """Every node that runs or starts from now on takes part."""
+        self._world = world
+        self._publisher = Identity(world.streams.named("publisher").randbytes(32))
+        self._opener = Opener(world.cluster_id)
+        self._opened: dict[RecordEntry, Standing] = {}
+        self._records: dict[str, BareRecords] = {}
+        self.tasks: list[TaskId] = []
+        for name in world.up():
+            self._take_part(name)
+        world.on_start = self._take_part
+
+    def of(self, name: str) -> BareRecords:
+        """The records of the process that runs on a machine, or ran last."""
+        return self._records[name]
+
+    def fill(self, count: int) -> None:
+        """`count` tasks, each held by its three keepers."""
+        for number in range(count):
+            standing = standing_manifest(self._manifest(f"content-{number}"))
+            self._opened[standing.entry] = standing
+            self.tasks.append(standing.task_id)
+            for name in self.keepers(standing.task_id):
+                self._records[name].hold(standing)
+
+    def keepers(self, task_id: TaskId) -> list[str]:
+        """The machines that keep a task in the view of the first scheduler that runs."""
+        up = [name for name in self._world.up() if self._records[name].core is not None]
+        ring = self._world.machines[up[0]].membership.ring
+        return [self._world.name_of(node) for node in ring.keepers(task_id, REPLICAS)]
+
+    def settle(self) -> None:
+        """What has happened so far is long settled."""
+        for name in self._world.up():
+            self._records[name].rest()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all keepers have all that they should, on the ring that all of them see."""
+        epochs: set[bytes] = set()
+        for name in self._world.up():
+            core = self._records[name].core
+            if core is not None:
+                epochs |= {core.ring.epoch, self._world.machines[name].membership.ring.epoch}
+                if not core.settling.settled:
+                    return False
+        return len(epochs) == 1
+
+    def look_up(self, name: str, task_id: TaskId) -> Outcome[Lookup]:
+        """Reads a task's record from a node."""
+        return self._records[name].look_up(task_id)
+
+    def _take_part(self, name: str) -> None:
+        machine = self._world.machines[name]
+        membership = machine.membership
+        self._records[name] = membership.records = BareRecords(
+            membership,
+            self._world.timeline,
+            self._open,
+            random.Random(machine.rng.getrandbits(64)),
+            is_scheduler="scheduler" in machine.roles,
+            wall_time=partial(_wall_time, self._world),
+        )
+
+    def _open(self, entry: RecordEntry) -> Standing:
+        # Each signature is checked once for all nodes.
+        standing = self._opened.get(entry)
+        if standing is None:
+            standing = self._opened[entry] = self._opener.open(entry)
+        return standing
+
+    def _manifest(self, cid: str) -> SignedManifest:
+        content = hashlib.sha256(cid.encode())
+        return sign_manifest(
+            Manifest(
+                cluster_id=self._world.cluster_id,
+                task_id=task_id_of(cid, ""),
+                cid=cid,
+                tag="",
+                generation=1,
+                kind="file",
+                size=1000,
+                listing_size=0,
+                piece_size=2**22,
+                root=content.digest(),
+                digest=f"blake3:{content.hexdigest()}",
+                created_at=int(WALL_EPOCH_S),
+                expires_at=None,
+            ),
+            self._publisher,
+        )
+
+
+def _wall_time(world: BareWorld) -> float:
+    return WALL_EPOCH_S + world.timeline.now
