@@ -27,9 +27,17 @@ class VerificationBudget:
         self._debts: dict[Hashable, tuple[float, float]] = {}
         self._many = _FEW_DEBTORS
 
+    @property
+    def has_debtors(self) -> bool:
+        """Whether anybody's purse may be other than full."""
+        return bool(self._debts)
+
     def is_spent(self, source: Hashable, now: float) -> bool:
         """Whether `source` must wait."""
-        return self._debt(source, now) >= self._burst
+        debt = self._debt(source, now)
+        if not debt:
+            self._debts.pop(source, None)
+        return debt >= self._burst
 
     def charge(self, source: Hashable, checks: int, now: float) -> None:
         """Takes `checks` out of the purse of `source`."""

@@ -120,9 +120,7 @@ class SwimCore:
         if sender == self.me.node_id:
             return []
         if message.records or message.accusations:
-            # Not the purse that the node has for its links: a source address can be made up.
-            payer = STRANGERS if self.table.at(source) is None else source
-            self._take_in(message.records, message.accusations, now, payer)
+            self._take_in(message.records, message.accusations, now, source)
         held = self.table.get(sender)
         source = _return_address(message, held, source)
         match message:
@@ -248,14 +246,16 @@ class SwimCore:
         records: Iterable[Signed],
         accusations: Iterable[Accusation],
         now: float,
-        payer: Hashable,
+        payer: NodeId | Address | None,
         *,
         spread: bool = True,
     ) -> None:
-        """`payer` brought this, and pays for what has to be checked of it."""
+        """`payer` brought this, and pays for what has to be checked of it: a node by its link, an
+        address by a datagram."""
         items: list[Signed | Accusation] = [*records, *accusations]
+        spent = self._budget.has_debtors and self._budget.is_spent(self._purse(payer), now)
         for item in items:
-            if payer is not None and self._budget.is_spent(payer, now):
+            if spent:
                 self._metrics.count("gossip_unchecked")
                 return
             checked = self._verifier.checked
@@ -264,7 +264,15 @@ class SwimCore:
             else:
                 sound = self.view.accused(item, now)
             if payer is not None and (self._verifier.checked != checked or not sound):
-                self._budget.charge(payer, 1 if sound else VOID_COST, now)
+                self._budget.charge(self._purse(payer), 1 if sound else VOID_COST, now)
+                spent = self._budget.is_spent(self._purse(payer), now)
+
+    def _purse(self, payer: NodeId | Address | None) -> Hashable:
+        """A node's links and datagrams have purses of their own, for a source address can be made
+        up; all who are no members share one."""
+        if isinstance(payer, Address) and self.table.at(payer) is None:
+            return STRANGERS
+        return payer
 
     def _answer(self, ping: Ping, sender: NodeId, held: Member | None, source: Address) -> None:
         if ping.target != self.me.node_id:
