@@ -65,6 +65,8 @@ class Witness:
         self.model = Model()
         self.lies: dict[str, Lie] = {}
         """What machines that lie about pieces do to the bytes they serve."""
+        self._set_back: dict[Task, set[str]] = {}
+        """By task that is being deleted: machines whose disk became an old one meanwhile."""
         self._report = report
         self._outputs: list[Output] = []
         self._incarnations: dict[tuple[object, str], int] = {}
@@ -96,15 +98,18 @@ class Witness:
     def deleting(self, task: Task) -> None:
         """A delete begins: until it returns nothing is promised."""
         self.model.acknowledged.pop(task, None)
+        self._set_back[task] = set()
 
     def deleted(self, task: Task, confirmed: set[str]) -> None:
         """A delete returned."""
-        self.model.deleted[task] = confirmed
+        self.model.deleted[task] = confirmed - self._set_back.pop(task, set())
 
     def restored(self, name: str) -> None:
         """A machine's disk is an old one again: what it had dropped may be there, for a while."""
         for confirmed in self.model.deleted.values():
             confirmed.discard(name)
+        for names in self._set_back.values():
+            names.add(name)
 
     # Events.
 
