@@ -18,8 +18,8 @@ from sim.world import World
 
 SIZE = 2000
 KINDS = ("spared", "cut off", "paused", "away", "wiped", "wiped", "set back")
-PROBE_INTERVAL_S = 0.5
-STORM_S = 12.0
+PROBE_INTERVAL_S = 0.3
+STORM_S = 11.0
 """Within it all faults strike, and end."""
 DELETE_TIMEOUT_S = 5.0
 KNOWN_S = 8.0
@@ -63,10 +63,9 @@ async def delete_storm(stage: Stage) -> None:
     for holder in names:
         if rng.random() < 0.5:
             await world.export(holder, storm.cid)
-    disaster = rng.choice((*KINDS, None, None, None))
+    befall = rng.choice((_each_by_itself, _each_by_itself, _lose_disks, _lose_disks, _lose_touch))
     async with trio.open_nursery() as nursery:
-        for name in storm.struck:
-            nursery.start_soon(_strike, storm, name, disaster or rng.choice(KINDS))
+        nursery.start_soon(befall, storm)
         probing = trio.CancelScope()
         nursery.start_soon(_probe, storm, probing)
         await _delete_and_import_anew(storm)
@@ -119,9 +118,47 @@ async def _delete_and_import_anew(storm: _Storm) -> None:
                 await _import(storm, rng.choice(storm.steady))
 
 
-async def _strike(storm: _Storm, name: str, kind: str) -> None:
+async def _each_by_itself(storm: _Storm) -> None:
+    async with trio.open_nursery() as nursery:
+        for name in storm.struck:
+            nursery.start_soon(_strike, storm, name)
+
+
+async def _lose_disks(storm: _Storm) -> None:
+    """The disks of all that are struck are lost at one instant: they come back wiped, or set back
+    to what they were at the start."""
+    rng, inject = storm.rng, storm.stage.faults.inject
+    falls_s = rng.uniform(1.0, 6.0)
+    async with trio.open_nursery() as nursery:
+        for name in storm.struck:
+            if rng.random() < 0.4:
+                nursery.start_soon(inject, OldSnapshot(node=name, after_s=falls_s))
+            else:
+                nursery.start_soon(_wipe, storm, name, falls_s, rng.choice((0.1, 0.5, 3.0)))
+
+
+async def _lose_touch(storm: _Storm) -> None:
+    """Two are cut off, or stop, together: what they know stays as it was."""
+    rng, inject = storm.rng, storm.stage.faults.inject
+    pair, lasts_s = storm.struck[:2], rng.uniform(0.5, 9.0)
+    if rng.random() < 0.5:
+        await inject(Partition(island=tuple(pair), for_s=lasts_s))
+        return
+    for name in pair:
+        await inject(Pause(node=name, for_s=lasts_s))
+
+
+async def _wipe(storm: _Storm, name: str, falls_s: float, lasts_s: float) -> None:
+    await trio.sleep_until(_starts_at(storm.world) + falls_s)
+    await storm.stage.faults.inject(Kill(node=name))
+    await trio.sleep(lasts_s)
+    await storm.stage.faults.inject(Restart(node=name, wiped=True))
+
+
+async def _strike(storm: _Storm, name: str) -> None:
     """One fault, or a kill and a return, of one node."""
     rng, inject = storm.rng, storm.stage.faults.inject
+    kind = rng.choice(KINDS)
     starts_s, lasts_s = rng.uniform(0.0, 4.0), rng.uniform(1.0, 8.0)
     await trio.sleep_until(_starts_at(storm.world) + starts_s)
     fault: AnyFault
