@@ -118,6 +118,7 @@ class Fabric:
     def arrival(self, source: SimHost, packet: Packet) -> float:
         """When what is sent now arrives; books the uplink and the downlink."""
         rate, draw = self.profile.host_bytes_per_s, self._draw(packet)
+        source.sent_bytes[packet.carrier] += packet.size
         source.uplink_free_at = max(self.clock.now, source.uplink_free_at) + packet.size / rate
         delay_s = self.profile.latency_s
         for each in self._impairments:
@@ -200,6 +201,8 @@ class SimHost:
         self.resets_due = 0
         """How many of its next messages on streams end in a reset."""
         self.resets_done = 0
+        self.sent_bytes: dict[Carrier, int] = {"datagram": 0, "stream": 0}
+        """All that it ever sent, headers included."""
         self._next_port = _FIRST_EPHEMERAL_PORT
 
     def kill(self, *, silent: bool) -> None:

@@ -135,7 +135,7 @@ class World:
         await self.wait_views(count)
         await self.wait_until(
             "all keep records",
-            lambda: all(len(self.node(name).ring(None).schedulers) == count for name in self.up()),
+            lambda: all(self._schedulers_on(name) == count for name in self.up()),
             within_s=60.0,
         )
 
@@ -375,6 +375,9 @@ class World:
         """The machines that a node sees alive."""
         views = self.node(name).members()
         return {self.name_of(view.id) for view in views if view.state == "alive"}
+
+    def _schedulers_on(self, name: str) -> int:
+        return len(self.node(name).services.membership.ring.members)
 
     async def wait_until(
         self, what: str, holds: Callable[[], bool], within_s: float, step_s: float = 0.1

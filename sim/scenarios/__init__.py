@@ -14,6 +14,7 @@ from sim.scenarios import (
     members,
     membership,
     thousand,
+    traffic,
     weather,
 )
 
@@ -31,5 +32,6 @@ __all__ = [
     "members",
     "membership",
     "thousand",
+    "traffic",
     "weather",
 ]
