@@ -107,6 +107,7 @@ class Assembly:
             reach_charter=self._charters.reach,
             on_over=lambda task_id: self._scheduler.generation_over(task_id),
             on_void=lambda node, count: budget.blame(node, count, trio.current_time()),
+            whispers=self._membership,
         )
         self._scheduler = SchedulerService(
             env,

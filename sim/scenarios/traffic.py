@@ -11,12 +11,12 @@ from sim.world import World
 
 IDLE_BYTES_PER_S = 400.0
 """The most that an idle node may send, with the headers of IP, UDP and TCP."""
-CHURN_BYTES_PER_S = 1500.0
-"""The same in the ten seconds after one node joined or died."""
+CHURN_BYTES = 60_000.0
+"""The most that a node may send in the ten seconds after another one joined or died."""
+IDLE_WINDOW_S = 60.0
+CHURN_WINDOW_S = 10.0
 REST_S = 130.0
 """After which connections that nobody uses are closed, by both sides."""
-WINDOW_S = 60.0
-CHURN_WINDOW_S = 10.0
 
 
 @scenario("idle-traffic", nodes=10)
@@ -25,31 +25,41 @@ async def idle_traffic(stage: Stage) -> None:
     world = stage.world
     await world.start_cluster(stage.nodes)
     await trio.sleep(REST_S)
-    await _measured(world, "idle", WINDOW_S, IDLE_BYTES_PER_S)
+    sent = await _sent_within(world, IDLE_WINDOW_S)
+    rates = {carrier: count / IDLE_WINDOW_S for carrier, count in sent.items()}
+    for carrier, rate in rates.items():
+        world.metrics[f"idle {carrier} bytes a node and second"] = round(rate, 1)
+    if sum(rates.values()) > IDLE_BYTES_PER_S:
+        world.report(f"an idle node sends {sum(rates.values()):.0f} bytes a second")
     newcomer = world.add_machine()
     await world.start(newcomer.name)
-    await _measured(world, "join", CHURN_WINDOW_S, CHURN_BYTES_PER_S)
+    await _bounded(world, "join")
     await world.wait_views(stage.nodes + 1)
     await trio.sleep(REST_S)
     await stage.faults.inject(Kill(node="n1"))
-    await _measured(world, "death", CHURN_WINDOW_S, CHURN_BYTES_PER_S)
+    await _bounded(world, "death")
     await world.wait_views(stage.nodes)
 
 
-async def _measured(world: World, what: str, window_s: float, bound: float) -> None:
-    """Metrics of what the nodes that are up send from now on, and whether it is too much."""
+async def _bounded(world: World, event: str) -> None:
+    sent = await _sent_within(world, CHURN_WINDOW_S)
+    for carrier, count in sent.items():
+        world.metrics[f"{event} {carrier} bytes a node"] = round(count)
+    if sum(sent.values()) > CHURN_BYTES:
+        world.report(f"after a {event} a node sends {sum(sent.values()):.0f} bytes")
+
+
+async def _sent_within(world: World, window_s: float) -> dict[Carrier, float]:
+    """What the nodes that are up send from now on, a node."""
     names = world.up()
     before = {name: _sent(world, name) for name in names}
     await trio.sleep(window_s)
-    total = 0.0
     carriers: tuple[Carrier, ...] = ("datagram", "stream")
-    for carrier in carriers:
-        sent = sum(_sent(world, name)[carrier] - before[name][carrier] for name in names)
-        rate = sent / window_s / len(names)
-        world.metrics[f"{what} {carrier} bytes a node and second"] = round(rate, 1)
-        total += rate
-    if total > bound:
-        world.report(f"{what}: a node sends {total:.0f} bytes a second, more than {bound:.0f}")
+    return {
+        carrier: sum(_sent(world, name)[carrier] - before[name][carrier] for name in names)
+        / len(names)
+        for carrier in carriers
+    }
 
 
 def _sent(world: World, name: str) -> dict[Carrier, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import TypeVar
 
 import trio
 
@@ -25,11 +25,11 @@ from gossipcache.dht.membership.effects import (
 )
 from gossipcache.dht.membership.member import Member, Profile, Verifier, boot_incarnation
 from gossipcache.dht.membership.swim import SwimCore
+from gossipcache.dht.membership.transport import Transport
 from gossipcache.dht.ring import Ring
 from gossipcache.env import DatagramRefused, Datagrams, Env
 from gossipcache.errors import (
     GossipcacheError,
-    IntegrityError,
     NotPermitted,
     NotReady,
     ProtocolError,
@@ -39,7 +39,6 @@ from gossipcache.ids import Address, NodeId
 from gossipcache.link.interface import Links, Peer
 from gossipcache.messages.gossip import (
     Accusation,
-    Datagram,
     LinkPing,
     LinkPong,
     Phase,
@@ -50,7 +49,7 @@ from gossipcache.messages.gossip import (
     SyncRange,
 )
 from gossipcache.metrics import Metrics
-from gossipcache.wire import decode, encode
+from gossipcache.wire import Message
 
 MAX_SYNCS = 8
 SYNC_TIMEOUT_S = 5.0
@@ -58,9 +57,7 @@ LEAVE_TIMEOUT_S = 1.5
 LEAVE_LINGER_S = 0.25
 """How long a leaving node still answers after its goodbye, while that goes on to the others: to
 those who have not heard it a closed port looks like a crash."""
-_MAX_RECEIVED_BYTES = 2048
-_RECEIVE_RETRY_S = 0.01
-_DATAGRAM: Any = Datagram
+M = TypeVar("M", bound=Message)
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +90,7 @@ class MembershipService:
         self._metrics = metrics
         self._core: SwimCore | None = None
         self._nursery: trio.Nursery | None = None
-        self._datagrams: Datagrams | None = None
+        self._transport = Transport(env, cluster, metrics)
         self._rest = trio.CancelScope()
         """In which the keeper of the time sleeps until `_due`."""
         self._due = math.inf
@@ -150,7 +147,7 @@ class MembershipService:
             seeds=seeds,
             budget=self._budget,
         )
-        self._datagrams = datagrams
+        self._transport.datagrams = datagrams
         self._due = _deadline(core)
         self._note(core.me)
         if not seeds:
@@ -163,7 +160,7 @@ class MembershipService:
                     nursery.start_soon(self._receive, core, datagrams)
                 task_status.started()
         finally:
-            self._nursery = self._datagrams = None
+            self._nursery = self._transport.datagrams = None
 
     def set_active(self) -> None:
         """This node can serve: a scheduler now owns its keys."""
@@ -242,7 +239,7 @@ class MembershipService:
         for effect in effects:
             match effect:
                 case SendDatagram(address, message):
-                    self._send(address, message)
+                    self._transport.send(address, message)
                 case MemberChanged(member):
                     self._note(member)
                 case MemberForgotten():
@@ -295,37 +292,31 @@ class MembershipService:
     async def _receive(self, core: SwimCore, datagrams: Datagrams) -> None:
         while True:
             try:
-                data, source = await datagrams.receive()
+                message, source = await self._transport.receive(datagrams)
             except DatagramRefused as refusal:
                 self._act(core.address_refused(refusal.address, trio.current_time()))
-                continue
-            except OSError:
-                self._metrics.count("datagram_errors")
-                await trio.sleep(_RECEIVE_RETRY_S)
-                continue
-            self._metrics.count("datagrams_received")
-            if len(data) > _MAX_RECEIVED_BYTES:
-                self._metrics.count("datagrams_malformed")
-                continue
-            try:
-                message: Datagram = decode(self._cluster.open(data), _DATAGRAM)
-            except IntegrityError:
-                self._metrics.count("datagrams_unsealed")
-            except ProtocolError:
-                self._metrics.count("datagrams_malformed")
             else:
                 self._act(core.receive(message, source, trio.current_time()))
 
-    def _send(self, address: Address, message: Datagram) -> None:
-        if self._datagrams is None:
-            return
-        data = self._cluster.seal(encode(message), self._env.entropy)
-        self._metrics.count("datagrams_sent")
-        self._metrics.count("datagram_bytes_sent", len(data))
-        try:
-            self._datagrams.send_to(data, address)
-        except OSError:
-            self._metrics.count("datagram_errors")
+    # Datagrams of others.
+
+    def whisper(self, node: NodeId, message: Message) -> None:
+        """Sends `message` to a member as a datagram, if its address is known."""
+        address = self.resolve(node)
+        if address is not None:
+            self._transport.send(address, message)
+
+    def hear(self, kind: type[M], handler: Callable[[M], None]) -> None:
+        """Names who takes datagrams of `kind`, a message that this service does not know.
+
+        They are sealed, as all are; who sent them is not proven.
+        """
+        self._transport.hear(kind, handler)
+
+    def scheduler_key(self, node: NodeId) -> bytes | None:
+        """The public key of a member that is a scheduler."""
+        member = self.member(node)
+        return member.public_key if member and "scheduler" in member.roles else None
 
     # Links.
 

@@ -1,8 +1,8 @@
 """How two keepers make their entries equal.
 
-The *exchange*: one digest, and if it differs, digests by bucket, then the rows of the buckets
-that differ, then only the entries that differ, in both directions. It serves a joining keeper, a
-ring change and the periodic anti-entropy alike.
+The *exchange*: one digest, by datagrams if they arrive, and if it differs, digests by bucket, then
+the rows of the buckets that differ, then only the entries that differ, in both directions. It
+serves a joining keeper, a ring change and the periodic anti-entropy alike.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import trio
 
 from gossipcache.config import RecordConfig
 from gossipcache.dht.records.antientropy import SharedView, differing
+from gossipcache.dht.records.glances import Glances
 from gossipcache.dht.records.graves import Graves
 from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.recall import Recall
@@ -72,7 +73,9 @@ class Exchange:
         on_void: Callable[[NodeId, int], None],
         graves: Graves,
         recall: Recall,
+        glances: Glances | None,
     ) -> None:
+        self._glances = glances
         self._on_void = on_void
         self._env = env
         self._core = core
@@ -89,7 +92,7 @@ class Exchange:
     async def exchange(self, node: NodeId) -> bool | None:
         """Makes both have the same of what they share. True if they had, None if it failed."""
         try:
-            had_same = await self._compare(node)
+            had_same = await self._glance(node) or await self._compare(node)
             if not had_same:
                 await self._exchange_buckets(node)
                 # Once more, so that the other learns that both have the same now. Where they do
@@ -100,6 +103,10 @@ class Exchange:
             return None
         self._metrics.count("record_exchanges")
         return had_same
+
+    async def _glance(self, node: NodeId) -> bool:
+        await self.view(self._core.ring)
+        return self._glances is not None and await self._glances.has_same(node)
 
     async def _compare(self, node: NodeId, *, seen: bool = False) -> bool:
         view = await self.view(self._core.ring)
@@ -250,7 +257,7 @@ class Exchange:
 
     async def compare(self, peer: NodeId, message: CompareShared) -> SharedCompared:
         """Answers `CompareShared`."""
-        view = await self.view(self._ring_with(peer))
+        view = await self.view(self._core.ring_with(peer))
         equal = message.digest == view.digest(peer)
         now = trio.current_time()
         # What the peer remembers of deletions this side has to ask for itself.
@@ -265,12 +272,12 @@ class Exchange:
 
     async def compare_buckets(self, peer: NodeId, message: CompareBuckets) -> BucketsDiffer:
         """Answers `CompareBuckets`."""
-        view = await self.view(self._ring_with(peer))
+        view = await self.view(self._core.ring_with(peer))
         return BucketsDiffer(buckets=differing(message.digests, view.digests(peer)))
 
     async def list_bucket(self, peer: NodeId, message: ListBucket) -> BucketPage:
         """Answers `ListBucket`."""
-        view = await self.view(self._ring_with(peer))
+        view = await self.view(self._core.ring_with(peer))
         rows = [
             BucketRow(task_id, version)
             for task_id, version in view.rows(peer, message.bucket).items()
@@ -291,11 +298,6 @@ class Exchange:
                 entries.append(standing.entry)
             done += 1
         return RecordPage(entries=tuple(entries), done=done)
-
-    def _ring_with(self, peer: NodeId) -> Ring:
-        """The ring that a joining `peer`, which is not on it yet, will see."""
-        ring = self._core.ring
-        return ring if peer in ring.members else ring.with_members((*ring.members, peer))
 
     async def view(self, ring: Ring) -> SharedView:
         """The view on `ring`, with all entries in it."""

@@ -10,6 +10,7 @@ from gossipcache.charter import Deletion
 from gossipcache.config import RecordConfig
 from gossipcache.dht.records.coordinator import Coordinator
 from gossipcache.dht.records.exchange import Exchange
+from gossipcache.dht.records.glances import Glances
 from gossipcache.dht.records.graves import Graves
 from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.recall import Recall
@@ -64,6 +65,7 @@ class Keeper:
         on_void: Callable[[NodeId, int], None],
         bystanders: Callable[[], list[NodeId]],
         graves: Graves,
+        glances: Glances | None,
     ) -> None:
         self._env = env
         self._core = core
@@ -84,7 +86,10 @@ class Keeper:
             on_void,
             graves,
             self._recall,
+            glances,
         )
+        if glances is not None:
+            glances.look_at(core, graves, self._recall)
         self._upkeep = Upkeep(
             env, core, log, self._exchange, self._recall, config, is_alive, bystanders
         )
@@ -115,6 +120,7 @@ class Keeper:
         on_void: Callable[[NodeId, int], None],
         bystanders: Callable[[], list[NodeId]],
         graves: Graves,
+        glances: Glances | None,
     ) -> Keeper:
         """A keeper with what its journal holds."""
         now = trio.current_time()
@@ -133,6 +139,7 @@ class Keeper:
             on_void,
             bystanders,
             graves,
+            glances,
         )
 
     async def run(self, synced: trio.Event) -> None:

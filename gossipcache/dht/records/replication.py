@@ -140,6 +140,11 @@ class ReplicationCore:
         """The present ring."""
         return self.settling.ring
 
+    def ring_with(self, peer: NodeId) -> Ring:
+        """The ring that a joining `peer`, which is not on it yet, will see."""
+        ring = self.ring
+        return ring if peer in ring.members else ring.with_members((*ring.members, peer))
+
     def knows_absence(self, task_id: TaskId, now: float) -> bool:
         """Whether holding nothing of the task proves something."""
         return self.settling.is_settled(task_id, now)

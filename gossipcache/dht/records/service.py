@@ -18,6 +18,7 @@ from gossipcache.charter import Deletion
 from gossipcache.cluster import Cluster
 from gossipcache.config import RecordConfig
 from gossipcache.dht.records.client import RecordClient
+from gossipcache.dht.records.glances import Glances, Whispers
 from gossipcache.dht.records.graves import Graves, Memory
 from gossipcache.dht.records.keeper import Keeper
 from gossipcache.dht.records.log import RecordLog
@@ -92,6 +93,7 @@ class RecordService:
         reach_charter: Callable[[int], Awaitable[None]] = _reach_none,
         on_over: Callable[[TaskId], None] = lambda _task_id: None,
         on_void: Callable[[NodeId, int], None] = lambda _node, _count: None,
+        whispers: Whispers | None = None,
     ) -> None:
         """To be made before `links` serves; `journal_path` is used by a scheduler only, `memory`
         is what this node remembers of deletions as a holder, `bystanders` gives the alive members
@@ -100,7 +102,7 @@ class RecordService:
         `deletion` gives who may delete; `reach_charter(number)` fetches that charter.
         `on_over` hears of each task of which a generation is over, durably: it was deleted, or
         a later one stands; `on_void` of nodes that sent so many entries whose signatures do not
-        hold.
+        hold. Without `whispers` all comparisons need a connection.
         """
         self._on_over = on_over
         self._on_void = on_void
@@ -124,8 +126,11 @@ class RecordService:
         )
         self.synced = trio.Event()
         """Set when this node, as a keeper, first has all that it should have."""
+        self._glances: Glances | None = None
         if is_scheduler:
             self._name_handlers()
+            if whispers is not None:
+                self._glances = Glances(env, identity, cluster, whispers)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keeps records until cancelled; started when it answers others.
@@ -153,12 +158,15 @@ class RecordService:
                 self._on_void,
                 self._bystanders,
                 self.graves,
+                self._glances,
             )
             keeper.set_ring(self._ring())
             task_status.started()
             await keeper.run(self.synced)
         finally:
             self._keeper = None
+            if self._glances is not None:
+                self._glances.look_away()
             await log.close()
 
     def _note_written(self, change: Change) -> None:
