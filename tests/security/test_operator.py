@@ -289,3 +289,29 @@ def test_it_deletes_nothing_of_others_under_the_publisher_policy(roles: tuple[Ro
         await cluster.world.on("n0", lambda node: node.delete(forget(CID)))
 
     governed(test)
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+def test_what_it_says_to_remember_deletes_nothing_of_others(generation: int) -> None:
+    """It tells two new keepers of a deletion that never was, before they hear of the task."""
+
+    async def test(cluster: Governed) -> None:
+        liar = await with_liar(cluster, ("peer",))
+        await cluster.decree("n0", delete_policy="publisher")
+        await cluster.world.import_content("n0", CID, SIZE)
+        other = structs.replace((await genuine_record(cluster)).manifest, generation=generation)
+        stone = sign_tombstone(
+            sign_manifest(other, liar.identity), liar.identity, policy_number=1, deleted_at=0
+        )
+        cluster.world.node(liar.name).services.store.remember_tombstone(stone)
+        for name in ("n1", "n2"):
+            await cluster.world.kill(name)
+            cluster.world.wipe(name)
+        for name in ("n1", "n2"):
+            await cluster.world.start(name)
+        await cluster.until_on_ring(cluster.honest)
+        await trio.sleep(20.0)
+        assert (await genuine_record(cluster)).publisher == cluster.node_id("n0")
+        await cluster.world.export("n2", CID)
+
+    governed(test)

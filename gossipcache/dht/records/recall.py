@@ -62,7 +62,7 @@ class Recall:
         """Takes in what this node itself remembers, as a former holder."""
         lacking = self._lacking(await self._graves.of(self._core.me))
         proofs = await self._graves.proofs(lacking)
-        await self._take([standing_tombstone(proof) for proof in proofs])
+        await self._take([standing_tombstone(proof) for proof in proofs], own_memory=True)
 
     async def ask_once(self, node: NodeId, graves: int) -> None:
         """Asks `node`, whose graves have this sum, unless it was asked then, on this ring."""
@@ -121,12 +121,12 @@ class Recall:
             self._metrics.count("record_entries_invalid", count)
             self._on_void(node, count)
 
-    async def _take(self, tombstones: list[Standing]) -> None:
+    async def _take(self, tombstones: list[Standing], *, own_memory: bool = False) -> None:
         changes: list[Change] = []
         for standing in tombstones:
             if standing.tombstone is None:
                 continue
-            recalled = self._core.recall(standing, self._env.wall_time())
+            recalled = self._core.recall(standing, self._env.wall_time(), own_memory=own_memory)
             if isinstance(recalled, Absorbed) and recalled.changes:
                 self._metrics.count("record_deletions_recalled")
                 changes += recalled.changes

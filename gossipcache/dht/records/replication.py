@@ -19,6 +19,7 @@ from gossipcache.config import RecordConfig
 from gossipcache.dht.records.antientropy import SharedView
 from gossipcache.dht.records.settling import Settling
 from gossipcache.dht.records.standing import Standing, merge, trusted_entry
+from gossipcache.dht.records.unproven import Unproven
 from gossipcache.dht.ring import Ring
 from gossipcache.errors import Busy, NotPermitted, UsageError
 from gossipcache.ids import NodeId, TaskId
@@ -111,6 +112,7 @@ class ReplicationCore:
         self._standing: dict[TaskId, Standing] = {}
         self._provisional: dict[TaskId, _Provisional] = {}
         self._views: dict[bytes, SharedView] = {}
+        self._unproven = Unproven()
         self.settling = Settling(me, ring, config, now)
 
     # What is held
@@ -296,24 +298,33 @@ class ReplicationCore:
         if self.me not in self.keepers(task_id):
             return False
         own = self._standing.get(task_id)
-        return own is None or (
-            own.generation < generation or (own.generation == generation and own.tombstone is None)
+        if own is None:
+            return all(one.generation < generation for one in self._unproven.of(task_id))
+        return own.generation < generation or (
+            own.generation == generation and own.tombstone is None
         )
 
-    def recall(self, candidate: Standing, wall_s: float) -> Absorbed | Contested | Full:
+    def recall(
+        self, candidate: Standing, wall_s: float, *, own_memory: bool = False
+    ) -> Absorbed | Contested | Full:
         """Merges a deletion that a node remembers, be it of a later generation than is known here.
 
         It needs no other voucher than whoever may delete needs; so nothing can be done by it that
-        a delete could not do.
+        a delete could not do. Where only publishers delete, and no manifest is known here to tell
+        who that is, another's memory waits for one.
         """
         own = self._standing.get(candidate.task_id)
         if self.lacks_charter(candidate) or not self._may_bury(candidate, own, vouched=False):
+            return Contested()
+        strict = self._deletion().policy == "publisher"
+        if own is None and strict and not own_memory:
+            self._unproven.keep(candidate)
             return Contested()
         if own is None or candidate.generation == own.generation:
             return self.absorb(candidate, wall_s)
         if merge(own, candidate).version == own.version:
             return Absorbed()
-        if self._deletion().policy == "publisher" and not _same_publisher(candidate, own):
+        if strict and not _same_publisher(candidate, own):
             return Contested()
         return Absorbed(self._merge(candidate))
 
@@ -328,6 +339,14 @@ class ReplicationCore:
         task_id = candidate.task_id
         own = self._standing.get(task_id)
         merged = candidate if own is None else merge(own, candidate)
+        for deletion in self._unproven.of(task_id):
+            if (
+                merged.tombstone is None
+                and deletion.generation >= merged.generation
+                and _same_publisher(deletion, merged)
+                and self._may_bury(deletion, merged, vouched=False)
+            ):
+                merged = merge(merged, deletion)
         if own is not None and merged.version == own.version:
             return ()
         self._standing[task_id] = merged

@@ -196,6 +196,25 @@ def test_under_the_publisher_policy_a_rival_of_ones_own_gives_no_right_over_the_
     assert core.absorb(forged, EPOCH_S, vouched=True) == Contested()
 
 
+def test_a_made_up_deletion_that_a_new_keeper_hears_of_does_not_outlast_the_manifest() -> None:
+    liar = identity(66)
+    for generation in (1, 2):
+        core = keeper(policy="publisher", settled=False)
+        made_up = standing_tombstone(tombstone(manifest(CID, generation, "forged", liar), liar))
+        assert core.recall(made_up, EPOCH_S) == Contested()
+        assert core.standing(task(CID)) is None
+        core.absorb(standing_manifest(ONE), EPOCH_S)
+        assert core.standing(task(CID)) == standing_manifest(ONE)
+
+
+def test_a_true_deletion_that_a_new_keeper_hears_of_meets_the_manifest_when_it_comes_back() -> None:
+    core = keeper(policy="publisher", settled=False)
+    core.recall(standing_tombstone(tombstone(ONE)), EPOCH_S)
+    assert not core.lacks_deletion(task(CID), 1)
+    core.absorb(standing_manifest(ONE), EPOCH_S)
+    assert core.standing(task(CID)) == standing_tombstone(tombstone(ONE))
+
+
 def deletion_under(number: int) -> Standing:
     """A deletion of `ONE` by somebody else, who knew charter `number`."""
     dead = sign_tombstone(ONE, identity(66), policy_number=number, deleted_at=int(EPOCH_S))
