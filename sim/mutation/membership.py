@@ -98,4 +98,12 @@ MEMBERSHIP = (
         new='state="alive"',
         scenarios=("leave",),
     ),
+    Mutant(
+        name="earlier-life-not-outbid",
+        breaks="a node whose clock went back is not believed any more after a restart",
+        module=f"{_DHT}.view",
+        old="        if incarnation >= self.me.incarnation:\n            self._claimed",
+        new="        if False:\n            self._claimed",
+        scenarios=("clock-behind",),
+    ),
 )

@@ -83,4 +83,20 @@ RECORDS = (
         new="        if False and other and other.expires_at > now and",
         scenarios=("rival-imports",),
     ),
+    Mutant(
+        name="redirect-not-followed",
+        breaks="a node that has not heard of new keepers waits for that instead of asking them",
+        module=f"{_DHT}.reading",
+        old="        self._redirects.update(dict.fromkeys(keepers))",
+        new="        pass",
+        scenarios=("old-view",),
+    ),
+    Mutant(
+        name="one-denial-believed",
+        breaks="a task is not found because one keeper lies, or has lost it",
+        module=f"{_DHT}.reading",
+        old="return Absent() if len(self._absent) >= self._needed else None",
+        new="return Absent() if self._absent else None",
+        scenarios=("denying-keeper",),
+    ),
 )

@@ -19,6 +19,7 @@ from sim.faults import (
     ForgedCharter,
     ForgedDeletion,
     ForgedSuspicion,
+    LyingKeeper,
     LyingParent,
     MintedKeys,
     RivalManifest,
@@ -138,6 +139,19 @@ def _rings(world: World) -> list[set[NodeId]]:
         if members not in rings:
             rings.append(members)
     return rings
+
+
+@scenario("denying-keeper", nodes=6)
+async def denying_keeper(stage: Stage) -> None:
+    """The owner of a task says that there is none: everybody finds it all the same."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    owner, replicas = await world.owner_of("n0", CID)
+    importer, child = [name for name in world.up() if name not in (owner, *replicas)][:2]
+    await world.import_content(importer, CID, SIZE)
+    await stage.faults.inject(LyingKeeper(node=owner, for_s=60.0))
+    for name in (child, *replicas):
+        await world.stat(name, CID)
 
 
 @scenario("false-accuser")

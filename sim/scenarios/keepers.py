@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import trio
 
-from gossipcache.errors import Conflict, TimedOut
-from gossipcache.ids import task_id_of
+from gossipcache.dht.ring import Ring
+from gossipcache.errors import Conflict, NotReady, TimedOut
+from gossipcache.ids import NodeId, task_id_of
 from gossipcache.requests import ImportRequest
-from gossipcache.results import ImportResult
 from sim import check
-from sim.faults import Kill, PartialPartition, Partition, Pause, PowerLoss, Restart
+from sim.faults import (
+    DatagramsBlocked,
+    Kill,
+    PartialPartition,
+    Partition,
+    Pause,
+    PowerLoss,
+    Restart,
+)
 from sim.scenario import Stage, scenario
 from sim.world import PIECE_BYTES, World
 
@@ -20,6 +30,10 @@ WRITE_QUORUM = 2
 MAX_REDIRECTS = 2
 AWAY_S = 2.2
 """Long enough for a join, too short for a death."""
+OWNER_WAIT_S = 5.0
+"""How long a writer waits for a keeper before it turns to the next."""
+RIVALS = 12
+_CIDS = tuple(f"name-{number}" for number in range(200))
 
 
 @scenario("keepers-die", nodes=7)
@@ -59,6 +73,40 @@ async def _is_not_shown(world: World, name: str) -> None:
     await trio.sleep(1.0)
     if world.node(name).list_tasks():
         world.report(f"{name} shows a task whose record does not stand yet")
+
+
+@scenario("old-view")
+async def old_view(stage: Stage) -> None:
+    """A node has not heard that three new keepers took a task over: it is sent on to them."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    joining = [world.add_machine().name for _ in range(3)]
+    ids = {name: machine.identity.node_id for name, machine in world.machines.items()}
+    before, after = Ring(ids[name] for name in world.up()), Ring(ids.values())
+    cid = next(
+        cid
+        for cid in (f"table-{number}" for number in range(5000))
+        if not {*_keepers(before, cid)} & {*_keepers(after, cid)}
+    )
+    reader = next(n for n in world.up() if ids[n] not in _keepers(before, cid))
+    await world.import_content("n0", cid, SMALL)
+    await stage.faults.inject(DatagramsBlocked(node=reader, for_s=20.0))
+    for name in joining:
+        await world.start(name)
+    old = [world.name_of(node.hex()) for node in _keepers(before, cid)]
+    await world.wait_until(
+        "the new keepers took over",
+        lambda: all(_standing(world, name, cid) is None for name in old),
+        within_s=20.0,
+    )
+    if len(world.node(reader).ring(None).schedulers) == len(ids):
+        return  # it has heard after all
+    started = world.clock.now
+    await world.stat(reader, cid)
+    took_s = world.clock.now - started
+    world.metrics["stat by an old view s"] = round(took_s, 3)
+    if took_s > 0.5:
+        world.report(f"a stat by an old view took {took_s:.1f} s")
 
 
 @scenario("keeper-away")
@@ -170,30 +218,49 @@ async def delete_power_loss(stage: Stage) -> None:
 
 @scenario("rival-imports")
 async def rival_imports(stage: Stage) -> None:
-    """Two nodes import different content under one name at once: one of them is refused."""
+    """Two nodes have different keepers write different content under one name: one wins."""
     world = stage.world
     await world.start_cluster(stage.nodes)
-    owner, replicas = await world.owner_of("n0", CID)
-    first, second, *_ = [n for n in world.up() if n not in (owner, *replicas)]
-    done: dict[str, ImportResult] = {}
-
-    async def rival(name: str, content: bytes) -> None:
-        path = world.machines[name].put_file("rival", content)
-        request = ImportRequest(path=path, cid=CID)
-        try:
-            done[name] = await world.on(name, lambda node: node.import_file(request))
-        except Conflict:
-            return
-        world.witness.expect((CID, ""), content)
-
+    owner, cut_off, near, *_ = world.machines
+    cids = [cid for cid in _CIDS if (await world.owner_of(owner, cid))[0] == owner][:RIVALS]
+    await stage.faults.inject(PartialPartition(one=cut_off, other=owner, for_s=20.0))
     rng = world.streams.named("scenario")
-    # Each has another keeper take its write.
-    await stage.faults.inject(PartialPartition(one=first, other=owner, for_s=20.0))
     async with trio.open_nursery() as nursery:
-        for name in (first, second):
-            nursery.start_soon(rival, name, rng.randbytes(SIZE))
-    if len(done) != 1:
-        world.report(f"{sorted(done)} were told that theirs stands")
+        for cid in cids:
+            nursery.start_soon(_rivals_import, world, cid, cut_off, near, rng.random())
+    await trio.sleep(20.0)  # until what was left open is settled
+    for cid in cids:
+        for name in (cut_off, near):
+            stored = world.node(name).services.store.find(task_id_of(cid, ""))
+            if stored is not None and stored.published:
+                world.witness.expect((cid, ""), _said_by(name, cid))
+
+
+def _said_by(name: str, cid: str) -> bytes:
+    return f"{cid} by {name}".encode()
+
+
+async def _rivals_import(world: World, cid: str, cut_off: str, near: str, moment: float) -> None:
+    """`cut_off` turns to the second keeper when it has waited for the owner: just then comes
+    `near`, whose write the owner takes."""
+    done: list[str] = []
+
+    async def rival(name: str, delay_s: float) -> None:
+        await trio.sleep(delay_s)
+        path = world.machines[name].put_file(f"{cid}.rival", _said_by(name, cid))
+        with suppress(Conflict, NotReady, TimedOut):
+            await world.on(name, lambda node: node.import_file(ImportRequest(path=path, cid=cid)))
+            done.append(name)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rival, cut_off, 0.0)
+        nursery.start_soon(rival, near, OWNER_WAIT_S - 0.03 + 0.05 * moment)
+    if len(done) > 1:
+        world.report(f"{done} were both told that theirs stands")
+
+
+def _keepers(ring: Ring, cid: str) -> tuple[NodeId, ...]:
+    return ring.keepers(task_id_of(cid, ""), 3)
 
 
 def _standing(world: World, name: str, cid: str) -> bytes | None:
@@ -210,6 +277,6 @@ def _standing(world: World, name: str, cid: str) -> bytes | None:
 def _is_kept(world: World, cid: str) -> bool:
     """Whether all keepers of a task hold the same of it."""
     ring = world.node("n0").services.membership.ring
-    names = [world.name_of(node.hex()) for node in ring.keepers(task_id_of(cid, ""), 3)]
+    names = [world.name_of(node.hex()) for node in _keepers(ring, cid)]
     held = [_standing(world, name, cid) for name in names]
     return None not in held and len(set(held)) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from sim import check
-from sim.faults import AddressChange, Kill, Leave, Partition, Pause, PowerLoss
+from sim.faults import AddressChange, ClockSkew, Kill, Leave, Partition, Pause, PowerLoss
 from sim.scenario import Stage, scenario
 from sim.scenarios.seeing import never_dead, owns_keys, state_on
 from sim.world import PIECE_BYTES
@@ -93,3 +93,17 @@ async def partition_without_seeds(stage: Stage) -> None:
     )
     await trio.sleep_until(struck + 40.0)
     await world.wait_views(len(rest))
+
+
+@scenario("clock-behind")
+async def clock_behind(stage: Stage) -> None:
+    """A node restarts with a clock that is minutes behind, and can refute all the same."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    await world.import_content("n1", CID, SIZE)
+    await stage.faults.inject(ClockSkew(node="n1", by_s=-200.0, for_s=60.0))
+    await world.wait_views(stage.nodes, within_s=20.0)
+    await stage.faults.inject(Pause(node="n1", for_s=3.0))
+    await trio.sleep(15.0)
+    await world.wait_views(stage.nodes, within_s=1.0)
+    check.only_from(world, await world.export("n2", CID, timeout_s=20), ("n1",))
