@@ -25,7 +25,7 @@ from sim.clock import SimClock
 
 R = TypeVar("R")
 
-WALL_EPOCH_S = 1_700_000_000.0
+WALL_EPOCH_S = 1_800_000_000.0
 """The wall clock at virtual time 0."""
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, fields
-from statistics import median
+from collections.abc import Iterator
+from dataclasses import asdict
 
 import click
 
@@ -14,7 +14,7 @@ from sim.commands.options import jobs_option, json_option, seed_range, seeds_opt
 from sim.mutation.catalogue import MUTANTS
 from sim.mutation.hunt import Hunt, hunt_all, innocent
 from sim.mutation.mutant import Mutant
-from sim.mutation.trial import Outcome, Shrinkage
+from sim.mutation.trial import Outcome
 from sim.registry import find
 
 
@@ -46,10 +46,9 @@ def mutants(
         for name in scenarios:
             find(name)
     hunts: list[Hunt] = []
-    for hunt in hunt_all(chosen, wanted, jobs, scenarios=scenarios, shrink_s=shrink_s):
+    for hunt in hunt_all(chosen, wanted, jobs):
         hunts.append(hunt)
-        if not as_json:
-            _show(hunt)
+        click.echo(_line(hunt), err=True)
     control = innocent(hunts, jobs)
     broken = [one for one in control if one.violation is not None]
     for one in broken:
@@ -58,9 +57,9 @@ def mutants(
     if as_json:
         click.echo(json.dumps(_plain(hunts, control)))
     else:
+        click.echo("\n".join(_table(hunts)))
         click.echo(f"\n{found} of {len(hunts)} mutants found")
         click.echo(f"{len(control)} runs without mutants, {len(broken)} failed")
-        _show_shrinkage(hunts)
     sys.exit(1 if broken or found < len(hunts) else 0)
 
 
@@ -71,29 +70,24 @@ def _chosen(names: tuple[str, ...]) -> list[Mutant]:
     return [MUTANTS[name] for name in names or MUTANTS]
 
 
-def _show(hunt: Hunt) -> None:
+def _line(hunt: Hunt) -> str:
     found = hunt.found
-    if found is None:
-        click.echo(f"{hunt.mutant.name:34} NOT FOUND in {hunt.seeds} seeds, {hunt.cpu_s:.1f} s")
-        return
-    seeds = "1 seed " if hunt.seeds == 1 else f"{hunt.seeds} seeds"
-    click.echo(f"{hunt.mutant.name:34} {seeds} {hunt.cpu_s:6.1f} s  {found.scenario}")
-    click.echo(f"{'':34} {found.violation}")
-    if (less := found.shrinkage) is not None:
-        click.echo(
-            f"{'':34} {less.before} faults → {less.after} in {less.runs} runs, {less.cpu_s:.1f} s"
-        )
+    where = "NOT FOUND" if found is None else f"{found.scenario}: {found.violation}"
+    return f"{hunt.mutant.name:38} {hunt.seeds:3} seeds {hunt.cpu_s:6.1f} s  {where}"
 
 
-def _show_shrinkage(hunts: list[Hunt]) -> None:
-    shrunk = [hunt.found.shrinkage for hunt in hunts if hunt.found and hunt.found.shrinkage]
-    if shrunk:
-        before, after, runs, cpu_s = (
-            median(getattr(less, field.name) for less in shrunk) for field in fields(Shrinkage)
-        )
-        click.echo(
-            f"{len(shrunk)} failures made smaller, medians: {before:g} faults → {after:g} in "
-            f"{runs:g} runs and {cpu_s:.1f} s of processor time"
+def _table(hunts: list[Hunt]) -> Iterator[str]:
+    """For `sim/RESULTS.md`."""
+    yield "| mutant | what it breaks | found by | with the words | seeds | CPU s |"
+    yield "|---|---|---|---|---|---|"
+    for hunt in hunts:
+        scenario, words = "**not found**", ""
+        if hunt.found is not None and hunt.found.violation is not None:
+            scenario, words = hunt.found.scenario, hunt.found.violation.replace("|", "/")
+        mutant = hunt.mutant
+        yield (
+            f"| {mutant.name} | {mutant.breaks} | {scenario} | {words} "
+            f"| {hunt.seeds} | {hunt.cpu_s} |"
         )
 
 
