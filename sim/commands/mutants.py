@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from statistics import median
 
 import click
 
@@ -14,7 +15,7 @@ from sim.commands.options import jobs_option, json_option, seed_range, seeds_opt
 from sim.mutation.catalogue import MUTANTS
 from sim.mutation.hunt import Hunt, hunt_all, innocent
 from sim.mutation.mutant import Mutant
-from sim.mutation.trial import Outcome
+from sim.mutation.trial import Outcome, Shrinkage
 from sim.registry import find
 
 
@@ -46,9 +47,9 @@ def mutants(
         for name in scenarios:
             find(name)
     hunts: list[Hunt] = []
-    for hunt in hunt_all(chosen, wanted, jobs):
+    for hunt in hunt_all(chosen, wanted, jobs, scenarios=scenarios, shrink_s=shrink_s):
         hunts.append(hunt)
-        click.echo(_line(hunt), err=True)
+        _show(hunt)
     control = innocent(hunts, jobs)
     broken = [one for one in control if one.violation is not None]
     for one in broken:
@@ -60,6 +61,7 @@ def mutants(
         click.echo("\n".join(_table(hunts)))
         click.echo(f"\n{found} of {len(hunts)} mutants found")
         click.echo(f"{len(control)} runs without mutants, {len(broken)} failed")
+        _show_shrinkage(hunts)
     sys.exit(1 if broken or found < len(hunts) else 0)
 
 
@@ -70,10 +72,15 @@ def _chosen(names: tuple[str, ...]) -> list[Mutant]:
     return [MUTANTS[name] for name in names or MUTANTS]
 
 
-def _line(hunt: Hunt) -> str:
+def _show(hunt: Hunt) -> None:
     found = hunt.found
     where = "NOT FOUND" if found is None else f"{found.scenario}: {found.violation}"
-    return f"{hunt.mutant.name:38} {hunt.seeds:3} seeds {hunt.cpu_s:6.1f} s  {where}"
+    click.echo(f"{hunt.mutant.name:38} {hunt.seeds:3} seeds {hunt.cpu_s:6.1f} s  {where}", err=True)
+    if found is not None and (less := found.shrinkage) is not None:
+        click.echo(
+            f"{'':38} {less.before} faults → {less.after} in {less.runs} runs, {less.cpu_s:.1f} s",
+            err=True,
+        )
 
 
 def _table(hunts: list[Hunt]) -> Iterator[str]:
@@ -88,6 +95,18 @@ def _table(hunts: list[Hunt]) -> Iterator[str]:
         yield (
             f"| {mutant.name} | {mutant.breaks} | {scenario} | {words} "
             f"| {hunt.seeds} | {hunt.cpu_s} |"
+        )
+
+
+def _show_shrinkage(hunts: list[Hunt]) -> None:
+    shrunk = [hunt.found.shrinkage for hunt in hunts if hunt.found and hunt.found.shrinkage]
+    if shrunk:
+        before, after, runs, cpu_s = (
+            median(getattr(less, field.name) for less in shrunk) for field in fields(Shrinkage)
+        )
+        click.echo(
+            f"{len(shrunk)} failures made smaller, medians: {before:g} faults → {after:g} in "
+            f"{runs:g} runs and {cpu_s:.1f} s of processor time"
         )
 
 
