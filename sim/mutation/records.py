@@ -21,11 +21,11 @@ RECORDS = (
     ),
     Mutant(
         name="commit-without-sync",
-        breaks="a deletion is forgotten when its keepers lose power",
+        breaks="a record that was acknowledged is gone when its keepers lose power",
         module=f"{_DHT}.log",
         old="journal.write(batch.changes)",
         new="journal.write(batch.changes, sync=False)",
-        scenarios=("delete-power-loss",),
+        scenarios=("keepers-power-loss",),
     ),
     Mutant(
         name="tombstone-loses",

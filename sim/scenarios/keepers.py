@@ -200,26 +200,33 @@ async def wiped_keeper(stage: Stage) -> None:
     )
 
 
-@scenario("delete-power-loss")
-async def delete_power_loss(stage: Stage) -> None:
-    """All keepers lose power after a delete, then a dead holder returns: no resurrection."""
+@scenario("keepers-power-loss")
+async def keepers_power_loss(stage: Stage) -> None:
+    """All keepers lose power when an import has returned: each copy of its record is durable."""
     world = stage.world
     await world.start_cluster(stage.nodes)
     owner, replicas = await world.owner_of("n0", CID)
-    away = next(n for n in world.up() if n not in (owner, *replicas))
-    await world.import_content(away, CID, SIZE)
-    await stage.faults.inject(Kill(node=away))
-    await world.wait_views(stage.nodes - 1)
-    await world.delete(owner, CID)
+    holder = next(n for n in world.up() if n not in (owner, *replicas))
+    imported = await world.import_content(holder, CID, SIZE)
+    await stage.faults.inject(Kill(node=holder))  # it would bring lost copies back
     keepers = world.up()
     for name in keepers:
         await stage.faults.inject(PowerLoss(node=name))
     async with trio.open_nursery() as nursery:
-        for name in (*keepers, away):
+        for name in keepers:
             nursery.start_soon(stage.faults.inject, Restart(node=name))
+    await world.wait_views(len(keepers))
+    await world.wait_until(
+        "all acknowledged copies are back",
+        lambda: (
+            sum(_standing(world, name, CID) is not None for name in (owner, *replicas))
+            >= imported.record_copies
+        ),
+        within_s=5.0,
+    )
+    await stage.faults.inject(Restart(node=holder))
     await world.wait_views(stage.nodes)
-    node = world.node(away)
-    await world.wait_until("the copy is dropped", lambda: not node.list_tasks(), within_s=30.0)
+    await world.export(owner, CID)
 
 
 @scenario("rival-imports")
