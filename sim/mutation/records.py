@@ -65,7 +65,7 @@ RECORDS = (
         module=f"{_DHT}.coordinator",
         old="generation=own.generation + 1, entry=own.entry",
         new="generation=own.generation, entry=own.entry",
-        scenarios=("delete-dead-holder",),
+        scenarios=("import-again",),
     ),
     Mutant(
         name="anti-entropy-skips-buckets",

@@ -57,6 +57,21 @@ async def delete_dead_holder(stage: Stage) -> None:
     await world.export(dead, CID)
 
 
+@scenario("import-again", nodes=3)
+async def import_again(stage: Stage) -> None:
+    """What was deleted is imported again at once, and can be had."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    await world.import_content("n0", CID, SIZE)
+    await world.delete("n1", CID)
+    with trio.move_on_after(3.0) as patience:
+        await world.import_content("n2", CID, SIZE)
+    if patience.cancelled_caught:
+        world.report("what was deleted cannot be imported again")
+        return
+    await world.export("n1", CID)
+
+
 @scenario("delete-last-copies")
 async def delete_last_copies(stage: Stage) -> None:
     """Both holders of a task drop their copy at one instant: exactly one of them may."""

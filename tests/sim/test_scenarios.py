@@ -26,6 +26,7 @@ SMALLER = {
 WITHOUT_FAULTS = {
     "broadcast",
     "delete-last-copies",
+    "import-again",
     "scheduler-join",
     "thousand-idle",
     "two-parents",
