@@ -21,6 +21,7 @@ from gossipcache.ids import Address, NodeId, TaskId
 from gossipcache.link.interface import Peer
 from gossipcache.link.loopback import LoopbackLinks
 from gossipcache.link.pool import LinkPool
+from gossipcache.manifest import open_tombstone
 from gossipcache.messages.clock import AskClock
 from gossipcache.messages.holding import DropTask
 from gossipcache.metrics import Metrics
@@ -249,7 +250,12 @@ class Assembly:
         self._membership.set_active()
 
     async def _on_deleted(self, tombstone: Signed, manifest: Signed) -> None:
+        """A keeper says so. Where a later generation is held here, it lost that one's record."""
         await accept_tombstone(self.services, tombstone, manifest)
+        dead = open_tombstone(tombstone, manifest, self.services.cluster.cluster_id)
+        stored = self.services.store.find(dead.task_id)
+        if stored is not None and stored.generation > dead.tombstone.generation:
+            await self._restore(dead.task_id)
 
     async def _restore(self, task_id: TaskId) -> None:
         stored = self.services.store.find(task_id)

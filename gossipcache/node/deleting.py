@@ -92,12 +92,13 @@ async def handle_drop(services: Services, _peer: Peer, message: DropTask) -> Tas
 async def accept_tombstone(services: Services, tombstone: Signed, manifest: Signed) -> None:
     """Checks a deletion that was learned from another node, and carries it out here.
 
-    A node that holds nothing of the task has nothing to do: its keepers remember the deletion.
+    A node that holds nothing of the task, or a later generation, has nothing to do: the keepers
+    remember the deletion.
     """
     checked = open_tombstone(tombstone, manifest, services.cluster.cluster_id)
     await services.charters.reach(checked.tombstone.policy_number)
     stored = services.store.find(checked.task_id)
-    if stored is None:
+    if stored is None or stored.generation > checked.tombstone.generation:
         return
     is_of_this = stored.manifest_name == checked.manifest.name
     if not is_of_this or not _may_delete(services, checked.manifest, checked.signer):

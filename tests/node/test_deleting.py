@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+import trio
 
 from gossipcache.errors import NotPermitted, TaskNotFound
 from gossipcache.manifest import sign_manifest, sign_tombstone
@@ -81,6 +82,29 @@ def test_a_copy_of_an_earlier_generation_goes_where_a_later_one_stands() -> None
         assert task.generation == 2
 
     in_cluster(test, nodes=4)
+
+
+def test_a_later_generation_outlives_the_loss_of_all_its_keepers() -> None:
+    """They hear of the deletion of the earlier one first."""
+
+    async def test(world: World) -> None:
+        owner, replicas = await world.owner_of("n0", "report")
+        former, holder = (name for name in world.up() if name not in (owner, *replicas))
+        await world.import_content(former, "report", SIZE)
+        await world.delete(former, "report")
+        await world.import_content(holder, "report", SIZE)
+        for name in (holder, owner, *replicas):
+            await world.kill(name)
+        for name in (owner, *replicas):
+            world.wipe(name)
+            await world.start(name)
+        await world.wait_views(4)
+        await trio.sleep(1)
+        await world.start(holder)
+        await world.wait_views(5)
+        await world.export(owner, "report", timeout_s=30)
+
+    in_cluster(test, nodes=5)
 
 
 def test_a_node_that_was_away_asks_before_it_exports_its_copy() -> None:

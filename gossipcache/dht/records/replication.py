@@ -30,6 +30,9 @@ from gossipcache.wire import decode, encode
 CLOCK_SKEW_S = 300.0
 """How far the clocks of two nodes may differ."""
 
+MAX_RESTORED_JUMP = 1000
+"""By how many generations a record that its keepers lost may be ahead of what they learnt again."""
+
 MAX_PROVISIONAL = 4096
 """Writes under way at one keeper at once."""
 
@@ -194,7 +197,8 @@ class ReplicationCore:
             if not self.knows_absence(candidate.task_id, now):
                 return NotYet("this keeper is recovering")
             return None if candidate.generation == 1 else Refused(None)
-        if own.is_live(wall_s) or candidate.generation != own.generation + 1:
+        jump = candidate.generation - own.generation
+        if own.is_live(wall_s) or not 1 <= jump <= (MAX_RESTORED_JUMP if restore else 1):
             return Refused(own)
         return None
 

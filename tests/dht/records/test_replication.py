@@ -400,3 +400,12 @@ def test_under_the_publisher_policy_only_its_own_deletion_is_remembered() -> Non
         assert core.standing(task(CID)) == standing_manifest(live)
     core = committed(keeper(policy="publisher"), ONE)
     assert core.recall(standing_tombstone(tombstone(ONE)), EPOCH_S) != Contested()
+
+
+def test_a_restored_record_may_be_ahead_of_the_deletions_that_a_keeper_learnt_again() -> None:
+    core = buried(committed(keeper(), ONE), ONE)
+    later = manifest(CID, 4, "later")
+    assert isinstance(prepare(core, later), Refused)
+    assert isinstance(prepare(core, later, restore=True), Ready)
+    assert isinstance(prepare(core, manifest(CID, 2**40), restore=True), Refused)
+    assert isinstance(prepare(core, ONE, restore=True), Refused)
