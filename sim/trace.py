@@ -43,9 +43,7 @@ class Trace:
         self.events += 1
         now = self._clock.now
         head = f"{kind}\0{where}\0{len(data)}\0".encode()
-        self._state.update(struct.pack("<d", now))
-        self._state.update(head)
-        self._state.update(data)
+        self._state.update(b"".join((struct.pack("<d", now), head, data)))
         if self._log is not None:
             line = {
                 "t": now,
