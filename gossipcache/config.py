@@ -37,13 +37,17 @@ class SwimConfig:
     says that views agree; where they are found to differ it runs at once."""
     reconnect_interval_s: float = 5.0
     """How often a dead member or a seed is tried again, so that partitions heal by themselves."""
+    readmission_s: float = 30.0
+    """How long a node that is called dead a second time within ten minutes must see its own
+    pings answered before it asks to be taken back; doubles each time."""
     retain_dead_s: float = 24 * 3600.0
     max_members: int = 20_000
     max_datagram_bytes: int = 1400
     max_local_health: int = 8
     lifeguard: bool = True
-    """Off is plain SWIM, for comparison: no local health, no confirmations and second looks, no
-    word to the suspect, no allowance for pauses, and anybody's word is enough for a death."""
+    """Off is plain SWIM (2002), for comparison: no local health, no confirmations, no second
+    looks and no pings over links, no word to suspects and to who brings old news, no allowance
+    for pauses, no damping of flaps, and anybody's word is enough for a death."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,9 @@ def apply(world: BareWorld, fault: AnyFault) -> Bites:
     """Applies `fault`. What it undoes after a while, it undoes by itself."""
     for_s = getattr(fault, "for_s", 0.0)
     match fault:
-        case faults.Loss(probability=probability):
-            return _impair(world, for_s, Impairment(loss=probability))
+        case faults.Loss(probability=probability, nodes=names, carrier=carrier):
+            lossy = Impairment(loss=probability, carrier=carrier)
+            return _on_nodes(world, names, for_s, lossy) if names else _impair(world, for_s, lossy)
         case faults.BurstyLoss(enter=enter, exit=leave, loss=loss):
             return _impair(world, for_s, Impairment(burst=Burst(enter, leave, loss)))
         case faults.Duplication(probability=probability):
@@ -50,8 +51,9 @@ def apply(world: BareWorld, fault: AnyFault) -> Bites:
             return _impair(world, for_s, *cuts)
         case faults.Isolation(node=name):
             return _impair(world, for_s, *_cuts(world, (name,)))
-        case faults.FlappingPartition(island=island, every_s=every_s):
-            return _flap(world, for_s, every_s, _cuts(world, island))
+        case faults.FlappingPartition(island=island, every_s=every_s, one_way=one_way):
+            cuts = _cuts(world, island)
+            return _flap(world, for_s, every_s, cuts[:1] if one_way else cuts)
         case _:
             return _befall(world, fault, for_s)
 
@@ -140,7 +142,11 @@ def _impair(world: BareWorld, for_s: float, *impairments: Impairment) -> Bites:
 
 
 def _on_node(world: BareWorld, name: str, for_s: float, there: Impairment) -> Bites:
-    ips = _ips(world, name)
+    return _on_nodes(world, (name,), for_s, there)
+
+
+def _on_nodes(world: BareWorld, names: tuple[str, ...], for_s: float, there: Impairment) -> Bites:
+    ips = _ips(world, *names)
     return _impair(world, for_s, replace(there, sources=ips), replace(there, targets=ips))
 
 

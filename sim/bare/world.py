@@ -214,6 +214,11 @@ class BareWorld:
                 missing.append(name)
         return missing
 
+    def bytes_sent(self) -> int:
+        """What all nodes have sent, in datagrams and over links."""
+        hosts = [machine.host for machine in self.machines.values()]
+        return sum(host.datagram_bytes_sent + host.link_bytes_sent for host in hosts)
+
     def report(self, violation: str) -> None:
         """Notes what is wrong; the run goes on."""
         self.wrong.append(Wrong(self.timeline.now, violation))

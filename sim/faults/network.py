@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sim.faults.fault import Fault
+from sim.impairment import Carrier
 
 
 class Partition(Fault, frozen=True, kw_only=True, tag="partition"):
@@ -22,11 +23,13 @@ class PartialPartition(Fault, frozen=True, kw_only=True, tag="partial-partition"
 
 
 class FlappingPartition(Fault, frozen=True, kw_only=True, tag="flapping-partition"):
-    """`island` is cut off for the first half of every `every_s`."""
+    """`island` is cut off for the first half of every `every_s`; `one_way` only cuts what leaves
+    it."""
 
     island: tuple[str, ...]
     every_s: float
     for_s: float
+    one_way: bool = False
 
 
 class Isolation(Fault, frozen=True, kw_only=True, tag="isolation"):
@@ -51,10 +54,13 @@ class StreamsBlocked(Fault, frozen=True, kw_only=True, tag="streams-blocked"):
 
 
 class Loss(Fault, frozen=True, kw_only=True, tag="loss"):
-    """Every link loses this share of its packets."""
+    """Every link loses this share of its packets; if `nodes` are named, only their links do, if
+    a `carrier` is, only its packets are lost."""
 
     probability: float
     for_s: float
+    nodes: tuple[str, ...] = ()
+    carrier: Carrier | None = None
 
 
 class BurstyLoss(Fault, frozen=True, kw_only=True, tag="bursty-loss"):

@@ -78,7 +78,7 @@ async def _partition_partly(strike: Strike, fault: PartialPartition) -> Bites:
 
 @applies(FlappingPartition)
 async def _flap(strike: Strike, fault: FlappingPartition) -> Bites:
-    cuts = _cut(strike, fault.island)
+    cuts = _cut(strike, fault.island)[: 1 if fault.one_way else 2]
 
     def set_cut(is_cut: bool) -> None:
         for each in cuts:
@@ -110,7 +110,12 @@ async def _block_streams(strike: Strike, fault: StreamsBlocked) -> Bites:
 
 @applies(Loss)
 async def _lose(strike: Strike, fault: Loss) -> Bites:
-    return _impair(strike, fault.for_s, Impairment(loss=fault.probability))
+    everywhere = Impairment(loss=fault.probability, carrier=fault.carrier)
+    if not fault.nodes:
+        return _impair(strike, fault.for_s, everywhere)
+    ips = strike.ips(*fault.nodes)
+    out, back = replace(everywhere, sources=ips), replace(everywhere, targets=ips)
+    return _impair(strike, fault.for_s, out, back)
 
 
 @applies(BurstyLoss)

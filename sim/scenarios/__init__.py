@@ -2,8 +2,10 @@
 
 from sim.scenarios import (
     content,
+    convergence,
     deaths,
     deletions,
+    detection,
     disks,
     forms,
     holders,
@@ -20,8 +22,10 @@ from sim.scenarios import (
 
 __all__ = [
     "content",
+    "convergence",
     "deaths",
     "deletions",
+    "detection",
     "disks",
     "forms",
     "holders",

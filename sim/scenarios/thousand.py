@@ -13,10 +13,10 @@ def thousand_idle(stage: BareStage) -> None:
     world = stage.world
     world.grow(stage.nodes)
     stage.run(5)
-    before = _bytes_sent(stage)
+    before = world.bytes_sent()
     stage.run(30)
     stage.metrics["bytes a node and second"] = round(
-        (_bytes_sent(stage) - before) / 30 / stage.nodes, 1
+        (world.bytes_sent() - before) / 30 / stage.nodes, 1
     )
     if not world.views_agree():
         stage.report("somebody lost sight of somebody in a quiet cluster")
@@ -40,8 +40,3 @@ def thousand_churn(stage: BareStage) -> None:
     for name in victims:
         stage.inject(Restart(node=name))
     stage.metrics["all back after s"] = stage.run_until("one view", world.views_agree, 60.0)
-
-
-def _bytes_sent(stage: BareStage) -> int:
-    hosts = [machine.host for machine in stage.world.machines.values()]
-    return sum(host.datagram_bytes_sent + host.link_bytes_sent for host in hosts)

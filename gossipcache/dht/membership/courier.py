@@ -48,13 +48,13 @@ class Courier:
         address: Address,
         recipient: NodeId | None,
         *,
-        with_own_record: bool = False,
+        records: tuple[Signed, ...] = (),
         **fields: object,
     ) -> None:
-        """Sends a datagram of `kind`. A recipient that is suspect or dead is told so, with the
-        record and the accusations, so that it can refute (Lifeguard's buddy system)."""
+        """Sends a datagram of `kind`, with `records` first. A recipient that is suspect or dead
+        is told so, with its record and the accusations, so that it can refute (Lifeguard's buddy
+        system)."""
         held = None if recipient is None else self._table.get(recipient)
-        records: tuple[Signed, ...] = (self._table.me.record,) if with_own_record else ()
         accusations: tuple[Accusation, ...] = ()
         if held is not None and (held.state == "dead" or (held.state == "suspect" and self._warns)):
             records += (held.record,)

@@ -51,14 +51,17 @@ class Prober:
         health: LocalHealth,
         courier: Courier,
         rng: random.Random,
+        incarnation: Callable[[], int],
         emit: Callable[[Effect], None],
     ) -> None:
+        """`incarnation` is the one of this node that others may hear of."""
         self._config = config
         self._table = table
         self._timers = timers
         self._health = health
         self._courier = courier
         self._rng = rng
+        self._incarnation = incarnation
         self._emit = emit
         self._probes: dict[int, _Probe] = {}
         self._sequences: dict[NodeId, int] = {}
@@ -108,7 +111,8 @@ class Prober:
             self._courier.post(
                 PingRequest, helper.address, helper.node_id, sequence=sequence, target=probe.target
             )
-        self._emit(PingLink(probe.target, sequence))
+        if self._config.lifeguard:
+            self._emit(PingLink(probe.target, sequence))
 
     def fail(self, sequence: int) -> NodeId | None:
         """The probe's time is over: returns the target, and judges this node's own health."""
@@ -173,7 +177,7 @@ class Prober:
             target.node_id,
             sequence=sequence,
             target=target.node_id,
-            incarnation=self._table.me.incarnation,
+            incarnation=self._incarnation(),
             view=self._table.short_digest(),
         )
 

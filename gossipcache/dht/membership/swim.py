@@ -43,6 +43,8 @@ _RESYNC_INTERVALS = 1
 _FLOOD = 24
 """So much news at once (a mass join, a healed partition) goes faster by push/pull, which sends
 only what the other side lacks, than by gossip, which repeats everything."""
+_RECONNECTS = 4
+"""About how many members try one of the dead again in each reconnect interval."""
 _BEHIND = 4
 """A push/pull that brings more records shows that this node is behind: there may be more news
 soon, so that it asks again."""
@@ -84,17 +86,25 @@ class SwimCore:
         emit = self._emit
         self.view = View(
             config, identity, profile, verifier, self._timers, self._health, metrics, rng,
-            emit, incarnation,
+            emit, incarnation, now,
         )  # fmt: skip
         self.table = self.view.table
         self._courier = Courier(
             config, profile.cluster_id, self.table, self.view.queue, self.view.proofs, emit
         )
         self._prober = Prober(
-            config, self.table, self._timers, self._health, self._courier, rng, emit
+            config,
+            self.table,
+            self._timers,
+            self._health,
+            self._courier,
+            rng,
+            lambda: self.view.told_incarnation,
+            emit,
         )
-        self.view.on_hearsay = self._look
-        self.view.on_last_look = self._prober.start
+        if config.lifeguard:
+            self.view.on_hearsay = self._look
+            self.view.on_last_look = self._prober.start
         for tick, interval_s in (
             ("probe", config.probe_interval_s),
             ("sync", config.sync_interval_s),
@@ -121,24 +131,28 @@ class SwimCore:
             return []
         if message.records or message.accusations:
             self._take_in(message.records, message.accusations, now, source)
+        newer = self.view.newer_than(message.accusations)
         held = self.table.get(sender)
         source = _return_address(message, held, source)
         match message:
             case Ping():
-                self._answer(message, sender, held, source)
+                self._answer(message, sender, held, source, newer)
             case PingRequest():
                 self._prober.help(message, sender, source, now)
             case Ack():
                 if (reached := self._prober.acked(message.sequence, sender)) is not None:
                     self.view.answered(reached, now)
+                    self.view.readmission.probed(now, answered=sender == reached)
                     self._agreed |= not message.differs and not len(self.view.queue)
-                if message.outdated:
-                    self._courier.post(Gossip, source, sender, with_own_record=True)
+                if message.outdated and not self.view.is_waiting:
+                    newer = (self.me.record, *newer)
                 if message.differs:
                     self._resync(sender, now)
             case Nack():
                 self._prober.nacked(message.sequence, sender)
-        if held is not None and held.state == "dead":
+        if newer and not isinstance(message, Ping):
+            self._courier.post(Gossip, source, sender, records=newer)
+        if held is not None and held.state == "dead" and not isinstance(message, Ack):
             self._prober.start(held, now)
         return self._finish(now)
 
@@ -229,7 +243,8 @@ class SwimCore:
         return alone or not self.view.queue.has_record_of(self.me.node_id)
 
     def _emit(self, effect: Effect) -> None:
-        self._effects.append(effect)
+        if not (self.view.is_waiting and isinstance(effect, RequestSync | RequestJoin)):
+            self._effects.append(effect)
 
     def _finish(self, now: float) -> list[Effect]:
         if (
@@ -274,13 +289,26 @@ class SwimCore:
             return STRANGERS
         return payer
 
-    def _answer(self, ping: Ping, sender: NodeId, held: Member | None, source: Address) -> None:
+    def _answer(
+        self,
+        ping: Ping,
+        sender: NodeId,
+        held: Member | None,
+        source: Address,
+        newer: tuple[Signed, ...],
+    ) -> None:
         if ping.target != self.me.node_id:
             return
         outdated = held is None or held.incarnation < ping.incarnation
         differs = ping.view != self.table.short_digest() and self._needs_sync
         self._courier.post(
-            Ack, source, sender, sequence=ping.sequence, outdated=outdated, differs=differs
+            Ack,
+            source,
+            sender,
+            records=newer,
+            sequence=ping.sequence,
+            outdated=outdated,
+            differs=differs,
         )
 
     @property
@@ -310,6 +338,7 @@ class SwimCore:
             case "probe-tick", _:
                 self._probe_tick(now)
             case "direct", int(sequence):
+                self.view.readmission.probed(now, answered=False)
                 self._prober.widen(sequence)
             case "probe", int(sequence):
                 if (failed := self._prober.fail(sequence)) is not None:
@@ -372,7 +401,9 @@ class SwimCore:
         self._timers.set(("reconnect-tick", 0), now + interval_s * (0.75 + self._rng.random() / 2))
         if self.me.phase == "left":
             return
-        dead = self.table.random_dead()
+        # All together try each of the dead a few times an interval, however many they are.
+        share = _RECONNECTS * self.table.dead_count / self.table.live_count
+        dead = self.table.random_dead() if self._rng.random() < share else None
         if dead is not None:
             self._prober.start(dead, now)
             self._emit(RequestSync(dead.node_id))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from gossipcache.dht.membership.broadcast import ACCUSATION_BYTES, size_of
 from gossipcache.dht.membership.member import Member
 from gossipcache.dht.membership.view import View
+from gossipcache.errors import NotReady
 from gossipcache.identity import Signed
 from gossipcache.ids import NodeId
 from gossipcache.messages.gossip import (
@@ -37,7 +38,9 @@ def open_sync(view: View, cluster_id: bytes, charter: int = 0) -> SyncOpen:
 
 
 def answer_open(view: View, message: SyncOpen, charter: int = 0) -> SyncOpened:
-    """The answer, once the asker's record has been taken in."""
+    """The answer, once the asker's record has been taken in. Raises `NotReady` while this node
+    waits to be taken back, since the answer carries its record."""
+    _check_is_told(view)
     equal = message.digest == view.table.digest()
     return SyncOpened(equal=equal, record=view.me.record, charter=charter)
 
@@ -56,7 +59,9 @@ def range_from(view: View, start: bytes) -> SyncRange:
 
 
 def diff(view: View, asked: SyncRange) -> SyncDiff:
-    """What the asker of a range lacks of this view, and what this view lacks."""
+    """What the asker of a range lacks of this view, and what this view lacks. Raises `NotReady`
+    as `answer_open` does."""
+    _check_is_told(view)
     theirs = {NodeId(entry.node_id): entry for entry in asked.entries}
     page = _Page(view)
     wanted: list[NodeId] = []
@@ -102,6 +107,11 @@ def pushes(view: View, wanted: Iterable[bytes]) -> Iterator[SyncPush]:
             page = _Page(view)
     if page.records:
         yield page.push()
+
+
+def _check_is_told(view: View) -> None:
+    if view.is_waiting:
+        raise NotReady("this node was called dead again and waits until its links are steady")
 
 
 class _Page:

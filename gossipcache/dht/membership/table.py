@@ -45,6 +45,11 @@ class MemberTable:
         """Alive and suspect members, this node included."""
         return len(self._live) + 1
 
+    @property
+    def dead_count(self) -> int:
+        """The dead that are listed (not those that left)."""
+        return len(self._down)
+
     def at(self, address: Address) -> Member | None:
         """The member that last gave this address."""
         node = self._by_address.get(address)

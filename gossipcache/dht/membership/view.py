@@ -7,7 +7,7 @@ signed it against exactly the incarnation held. Claims about this node itself ar
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from gossipcache.config import SwimConfig
@@ -22,7 +22,8 @@ from gossipcache.dht.membership.member import (
     accuse,
     next_boot,
 )
-from gossipcache.dht.membership.suspicion import Suspicion
+from gossipcache.dht.membership.readmission import Docket, Readmission
+from gossipcache.dht.membership.suspicion import DEATH_QUORUM, Suspicion
 from gossipcache.dht.membership.table import MemberTable
 from gossipcache.dht.membership.timers import Timers
 from gossipcache.errors import IntegrityError, NotPermitted, ProtocolError
@@ -30,6 +31,12 @@ from gossipcache.identity import Identity, Signed
 from gossipcache.ids import NodeId, node_id_of
 from gossipcache.messages.gossip import Accusation, Phase, Verdict
 from gossipcache.metrics import Metrics
+
+_MAX_NEWER = 2
+_PARTED_SHARE = 4
+"""If one is dead for so many that live, it is the network that was broken, …"""
+_PARTED_INTERVALS = 10
+"""… and so many probe intervals after that it may have healed, and the verdicts go round."""
 
 
 class View:
@@ -50,6 +57,7 @@ class View:
         rng: random.Random,
         emit: Callable[[Effect], None],
         incarnation: int,
+        now: float,
     ) -> None:
         self._config = config
         self._identity = identity
@@ -62,6 +70,14 @@ class View:
         self._suspicions: dict[NodeId, Suspicion] = {}
         self._refutable_at = float("-inf")
         self._claimed = 0
+        self._damps = config.lifeguard
+        self._interval_s = config.probe_interval_s
+        self._parted_at = float("-inf")
+        self._docket = Docket(incarnation)
+        self.is_waiting = False
+        """Whether this node is dead for others, and does not ask yet to be taken back: it says
+        nothing of a later incarnation."""
+        self.readmission = Readmission(config, now)
         self.on_hearsay: Callable[[Member, float], None] = lambda _member, _now: None
         """Called when others made this node suspect a member, so that it may look itself."""
         self.on_last_look: Callable[[Member, float], None] = lambda _member, _now: None
@@ -74,6 +90,11 @@ class View:
     def me(self) -> Member:
         """This node."""
         return self.table.me
+
+    @property
+    def told_incarnation(self) -> int:
+        """What this node says of its own incarnation."""
+        return 0 if self.is_waiting else self.me.incarnation
 
     def proofs(self, node: NodeId) -> tuple[Accusation, ...]:
         """The accusations that make `node` suspect or dead."""
@@ -108,6 +129,8 @@ class View:
         far as it was looked at."""
         subject, accuser = NodeId(accusation.subject), NodeId(accusation.accuser)
         held = self.table.get(subject)
+        if subject == self.me.node_id:
+            return self._accused_myself(accusation, now)
         if held is None or held.incarnation != accusation.incarnation or held.state == "left":
             return True
         # Most are repetitions: what is cheapest to see comes first.
@@ -117,17 +140,23 @@ class View:
         witness = self.table.get(accuser)
         if witness is None or accuser in (subject, self.me.node_id):
             return True
-        try:
-            self._verifier.accusation(accusation, witness.public_key)
-        except IntegrityError:
-            self._metrics.count("gossip_forged")
+        if not self._is_signed(accusation, witness):
             return False
-        if subject == self.me.node_id:
-            self._health.worsen()
-            self._refute(now)
-        else:
-            self._count(held, accusation, now)
+        self._count(held, accusation, now)
         return True
+
+    def newer_than(self, accusations: Iterable[Accusation]) -> tuple[Signed, ...]:
+        """The records that void `accusations`, for whoever brings old news; only a few."""
+        found: dict[NodeId, Signed] = {}
+        if not self._config.lifeguard:
+            return ()
+        for accusation in accusations:
+            held = self.table.get(NodeId(accusation.subject))
+            if held is None or not held.is_live or (held is self.me and self.is_waiting):
+                continue
+            if held.incarnation > accusation.incarnation:
+                found[held.node_id] = held.record
+        return tuple(found.values())[:_MAX_NEWER]
 
     def suspect(self, node: NodeId, now: float, *, refused: bool = False) -> None:
         """This node itself got no answer from `node`, or a refusal."""
@@ -147,7 +176,7 @@ class View:
     def answered(self, node: NodeId, now: float) -> None:
         """`node` answered this node. Only its own refutation ends a suspicion, but the time for
         that starts anew."""
-        suspicion = self._suspicions.get(node)
+        suspicion = self._suspicions.get(node) if self._config.lifeguard else None
         if suspicion is not None and ("suspicion", node) in self._timers:
             suspicion.answered(now)
             self._await(node, suspicion)
@@ -218,8 +247,12 @@ class View:
         self._sign_anew(self.me.incarnation + 1, phase)
 
     def refute(self, now: float) -> None:
-        """Outlives every claim about this node that was heard so far."""
+        """Outlives every claim about this node that was heard so far, or waits on if it must
+        not come back yet."""
         if self.me.phase == "left":
+            return
+        if self.is_waiting and now < self.readmission.return_at():
+            self._timers.set(("refute", 0), now + self._config.probe_interval_s)
             return
         incarnation = self.me.incarnation + 1
         if self._claimed >= self.me.incarnation:
@@ -244,6 +277,8 @@ class View:
 
     def _renew(self, held: Member, member: Member, now: float, spread: bool) -> None:
         node = member.node_id
+        if self._is_parted:
+            self._parted_at = now
         self._suspicions.pop(node, None)
         self._timers.cancel(("suspicion", node))
         self._put(member)
@@ -295,9 +330,62 @@ class View:
 
     def _outbid(self, incarnation: int, now: float) -> None:
         """A record that this key signed, but not this process: an earlier life of it."""
-        if incarnation >= self.me.incarnation:
+        if incarnation >= self.me.incarnation and not self.is_waiting:
             self._claimed = max(self._claimed, incarnation)
             self._refute(now)
+
+    def _is_signed(self, accusation: Accusation, witness: Member) -> bool:
+        try:
+            self._verifier.accusation(accusation, witness.public_key)
+        except IntegrityError:
+            self._metrics.count("gossip_forged")
+            return False
+        return True
+
+    def _accused_myself(self, accusation: Accusation, now: float) -> bool:
+        """Refutes at once, unless this node was called dead by enough others and before."""
+        accuser, me = NodeId(accusation.accuser), self.me
+        witness, of = self.table.get(accuser), accusation.incarnation
+        if witness is None or witness is me or of > me.incarnation:
+            return True
+        is_current = of == me.incarnation
+        is_verdict = accusation.verdict == "dead" and self._docket.is_news(of, accuser)
+        if not is_verdict and (self.is_waiting or not is_current):
+            return True
+        if not self._is_signed(accusation, witness):
+            return False
+        if is_current:
+            self._health.worsen()
+        if is_verdict and self._judge(of, accuser, now):
+            self._wait(now)
+        elif is_current and self._docket.is_open and self.readmission.is_on_probation(now):
+            # Perhaps one liar's word: a second verdict would be here soon.
+            if ("refute", 0) not in self._timers:
+                self._timers.set(("refute", 0), now + 2 * self._config.probe_interval_s)
+        elif is_current:
+            self._refute(now)
+        return True
+
+    def _judge(self, incarnation: int, accuser: NodeId, now: float) -> bool:
+        """Whether this node has died and has to wait. A quorum of verdicts is a death, as is one
+        if this node's link is bad, so that it may not hear of others; but not if many others
+        died for this node too: then the network was parted, and no member flaps."""
+        needed = DEATH_QUORUM if self.readmission.is_steady else 1
+        if not self._docket.add(incarnation, accuser, needed) or not self._damps:
+            return False
+        if self._is_parted or now - self._parted_at < _PARTED_INTERVALS * self._interval_s:
+            return False
+        self.readmission.died(now)
+        return now < self.readmission.return_at()
+
+    @property
+    def _is_parted(self) -> bool:
+        return self.table.dead_count * _PARTED_SHARE >= self.table.live_count
+
+    def _wait(self, now: float) -> None:
+        self.is_waiting = True
+        self.queue.drop(self.me.node_id)
+        self._timers.set(("refute", 0), now + self._config.probe_interval_s)
 
     def _refute(self, now: float) -> None:
         # Limited in rate, so that two processes with one key do not flood the cluster.
@@ -307,6 +395,7 @@ class View:
             self._timers.set(("refute", 0), self._refutable_at)
 
     def _sign_anew(self, incarnation: int, phase: Phase) -> None:
+        self.is_waiting = False
         self._put(self._verifier.own(self._profile.sign(self._identity, incarnation, phase)))
         self.queue.add_record(self.me.node_id, self.me.record)
 

@@ -233,6 +233,8 @@ class VirtualCluster:
         spread = one.table.live_count > 1
         opened = sync.open_sync(one.view, CLUSTER_ID)
         self._act(answerer, other.absorb([opened.record], [], self.now))
+        if other.view.is_waiting:
+            return
         answer = sync.answer_open(other.view, opened)
         self._act(asker, one.absorb([answer.record], [], self.now))
         start = None if answer.equal else b""
