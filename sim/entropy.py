@@ -3,7 +3,7 @@
 A stream is named by what draws from it (`node/n1`, `link/10.0.0.1/10.0.0.2`, `workload`), so
 that one more draw in one place changes nothing in another. `controlled()` also takes over what
 libraries reach for behind our back: `os.urandom` (websocket masks and keys, `uuid4`,
-`secrets`), the global `random`, the wall clock, threads and real sockets.
+`secrets`), the global `random`, the wall clock and threads. `sim.guard` refuses the rest.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from unittest import mock
 import trio
 
 from sim.clock import SimClock
+from sim.guard import LeakGuard
 
 R = TypeVar("R")
 
@@ -52,23 +53,28 @@ CURRENT_STREAM: ContextVar[random.Random | None] = ContextVar("current_stream", 
 """Where the running task's `os.urandom` comes from; set at the root task of each process."""
 
 
-class LeakedReality(AssertionError):
-    """Simulated code reached for the real world."""
-
-
 @contextmanager
-def controlled(streams: Streams, clock: SimClock) -> Iterator[None]:
-    """Replaces the sources of nondeterminism while the world runs."""
+def controlled(streams: Streams, clock: SimClock, guard: LeakGuard) -> Iterator[None]:
+    """Replaces the sources of nondeterminism while the world runs; project code in a node may
+    not even ask for them."""
     fallback = streams.named("world/urandom")
 
     def urandom(count: int) -> bytes:
+        guard.check("os.urandom")
         return (CURRENT_STREAM.get() or fallback).randbytes(count)
 
     def wall_time() -> float:
+        guard.check("time.time")
         return WALL_EPOCH_S + clock.now
 
     def wall_time_ns() -> int:
-        return int(wall_time() * 1e9)
+        guard.check("time.time_ns")
+        return int((WALL_EPOCH_S + clock.now) * 1e9)
+
+    async def inline(work: Callable[..., R], *args: Any, **_: Any) -> R:
+        guard.check("a thread")
+        await trio.lowlevel.checkpoint()
+        return work(*args)
 
     state = random.getstate()
     random.seed(streams.named("world/global").getrandbits(64))
@@ -80,25 +86,11 @@ def controlled(streams: Streams, clock: SimClock) -> Iterator[None]:
             mock.patch.object(random, "_urandom", urandom),
             mock.patch.object(time, "time", wall_time),
             mock.patch.object(time, "time_ns", wall_time_ns),
-            mock.patch.object(trio.to_thread, "run_sync", _inline),
+            mock.patch.object(trio.to_thread, "run_sync", inline),
+            guard.watching(),
         ):
             yield
     finally:
         random.setstate(state)
         if was_collecting:
             gc.enable()
-
-
-class NoSockets(trio.abc.SocketFactory):
-    """Refuses to make a real socket."""
-
-    def socket(self, *_: object, **__: object) -> trio.socket.SocketType:
-        """Raises `LeakedReality`."""
-        raise LeakedReality("simulated code opened a real socket")
-
-
-async def _inline(
-    work: Callable[..., R], *args: Any, **_: Any
-) -> R:  # the signature of trio.to_thread.run_sync
-    await trio.lowlevel.checkpoint()
-    return work(*args)

@@ -18,9 +18,9 @@ from gossipcache.identity import Identity
 from gossipcache.node.node import Node
 from sim.clock import SimClock
 from sim.disk import SimDisk
-from sim.engine import PROCESS, Process
 from sim.entropy import CURRENT_STREAM, WALL_EPOCH_S
 from sim.network import SimHost
+from sim.process import PROCESS, Process
 
 R = TypeVar("R")
 

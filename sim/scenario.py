@@ -14,6 +14,7 @@ from sim import check, engine
 from sim.clock import SimClock
 from sim.entropy import Streams
 from sim.faults import AnyFault
+from sim.guard import LeakGuard
 from sim.injection import Injector
 from sim.machine import NodeKilled
 from sim.registry import DEFAULT_LIMIT_S, Cut, Drive, Report, register
@@ -48,20 +49,21 @@ def scenario(
 
 def play(body: Body, drive: Drive, limit_s: float = DEFAULT_LIMIT_S) -> None:
     """Plays `body` in a world of its own and fills in the report."""
-    report = drive.report
+    report, guard = drive.report, LeakGuard()
 
     async def main(clock: SimClock, streams: Streams) -> None:
         trace = Trace(clock, drive.log)
         async with trio.open_nursery() as nursery:
             world = World(clock, streams, trace, nursery, chronicle=drive.chronicle)
             injector = Injector(world, drive.plan)
+            guard.on_leak = world.report
             try:
                 await _play(body, Stage(world, injector, report.nodes), drive.cut)
             finally:
                 _fill(report, world, injector, trace)
 
     try:
-        engine.run(main, seed=report.seed, limit_s=min(limit_s, drive.cut.after_s))
+        engine.run(main, seed=report.seed, limit_s=min(limit_s, drive.cut.after_s), guard=guard)
     except engine.WorldStopped as stopped:
         report.violations.append(str(stopped))
 

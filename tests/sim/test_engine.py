@@ -15,8 +15,10 @@ import trio
 
 from sim import engine
 from sim.clock import SimClock
-from sim.engine import PROCESS, Process, WorldStopped
-from sim.entropy import LeakedReality, Streams
+from sim.engine import WorldStopped
+from sim.entropy import Streams
+from sim.guard import LeakedReality
+from sim.process import PROCESS, Process
 
 
 def test_time_jumps_and_events_come_in_order() -> None:

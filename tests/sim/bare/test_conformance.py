@@ -22,10 +22,10 @@ from sim.bare.injection import BareInjector
 from sim.bare.stage import BareStage
 from sim.bare.world import BareWorld
 from sim.clock import SimClock
-from sim.engine import PROCESS
 from sim.entropy import Streams
 from sim.faults import AnyFault, Kill, Partition, Restart
 from sim.injection import Injector
+from sim.process import PROCESS
 from sim.trace import Trace
 from sim.world import World
 
