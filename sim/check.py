@@ -1,7 +1,6 @@
-"""Invariants: what must hold of every world, whatever happened in it.
+"""What must hold at the end of every world, whatever happened in it, and of some exports.
 
-`sim.witness` sees what is done to disks and sent; here the nodes themselves are looked at: at
-each change of a node's view, ten times a virtual second, and at the end.
+`sim.watch` and `sim.witness` see to what must hold all the time.
 """
 
 from __future__ import annotations
@@ -9,95 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-import trio
-
 from gossipcache.errors import GossipcacheError, TaskNotFound
 from gossipcache.ids import task_id_of
 from gossipcache.node.node import Node
 from gossipcache.requests import TaskQuery
 from gossipcache.results import ExportResult
-from sim.machine import Incarnation, NodeKilled
+from sim.file import SimFile
+from sim.machine import NodeKilled
 from sim.witness import Task
 from sim.world import World
 
-WATCH_INTERVAL_S = 0.1
-SAMPLE = tuple(task_id_of(f"sample {number}", "") for number in range(64))
-"""Tasks whose keepers are compared between nodes."""
 LAST_EXPORT_S = 60.0
-
-
-async def watch(world: World) -> None:
-    """Until cancelled: at every change of a view, no member's incarnation goes back in it, and
-    none is beyond what the member itself ever claimed; and no node shows a task again that it
-    was said to have dropped."""
-    watched: dict[Incarnation, None] = {}
-    async with trio.open_nursery() as nursery:
-        while True:
-            for life in _running(world):
-                if life not in watched:
-                    watched[life] = None
-                    nursery.start_soon(_watch_view, world, life)
-            _check_deleted(world)
-            await trio.sleep(WATCH_INTERVAL_S)
-
-
-def _running(world: World) -> list[Incarnation]:
-    lives = [world.machines[name].life for name in world.up()]
-    return [life for life in lives if life is not None and life.started.is_set()]
-
-
-async def _watch_view(world: World, life: Incarnation) -> None:
-    membership = life.node.services.membership
-    seen, epoch = -1, b""
-    while True:
-        seen = await membership.wait_change(seen)
-        if life.is_ending:
-            return
-        _check_view(world, life)
-        ring = membership.ring
-        if ring.epoch != epoch:
-            epoch = ring.epoch
-            keepers = tuple(ring.keepers(task_id, 3) for task_id in SAMPLE)
-            world.witness.rings(life.process.name, epoch.hex(), keepers)
-
-
-def _check_view(world: World, life: Incarnation) -> None:
-    viewer, witness = life.process.name, world.witness
-    for view in life.node.members():
-        if world.chronicle is not None:
-            world.chronicle.viewed(world.clock.now, viewer, view.name, view.state)
-        news = witness.sees(life, viewer, view.id, view.name, view.incarnation)
-        if not news or view.incarnation <= witness.claims(view.id, 0):
-            continue
-        lives = _lives_of(world, view.id)
-        # One that is dead by now may have claimed more than was ever looked at.
-        if not all(each.started.is_set() and not each.is_ending for each in lives):
-            continue
-        mine = max(_own_incarnation(each) for each in lives)
-        if view.incarnation > witness.claims(view.id, mine):
-            world.report(f"on {viewer} {view.name} has an incarnation it never claimed")
-
-
-def _lives_of(world: World, node_id: str) -> list[Incarnation]:
-    """The last processes with this key: one, unless the key was copied."""
-    machines = [m for m in world.machines.values() if m.identity.node_id.hex() == node_id]
-    return [machine.life for machine in machines if machine.life is not None]
-
-
-def _own_incarnation(life: Incarnation) -> int:
-    me = life.node.services.membership.member(life.node.node_id)
-    return me.incarnation if me is not None else 0
-
-
-def _check_deleted(world: World) -> None:
-    for (cid, tag), confirmed in world.witness.model.deleted.items():
-        for name in [each for each in world.up() if each in confirmed]:
-            life = world.machines[name].life
-            if life is None or not life.started.is_set():
-                continue
-            if any((task.cid, task.tag) == (cid, tag) for task in life.node.list_tasks()):
-                world.report(f"{name} shows {cid!r} again, which it had dropped")
-                confirmed.discard(name)
 
 
 async def at_the_end(world: World) -> None:
@@ -113,14 +34,42 @@ async def at_the_end(world: World) -> None:
 
 
 async def stores_are_true(world: World, name: str) -> None:
-    """No task that a node shows as complete has a wrong byte."""
-    tasks = await world.on(name, _complete)
-    for task in tasks:
+    """No piece that a node says it has is wrong, unless its disk spoilt it, and no task that it
+    shows as complete reads as anything but what was imported."""
+    disk = world.machines[name].disk
+    with disk.unhindered():
+        _pieces_are_true(world, name)
+    for task in await world.on(name, _complete):
         expected = world.contents.get((task.cid, task.tag))
         if expected is None:
             world.report(f"{name} shows a task {task.cid!r} that nobody imported")
-        elif await world.on(name, partial(_content, task)) != expected:
+            continue
+        try:
+            found = await world.on(name, partial(_content, task))
+        except GossipcacheError as error:
+            if disk.is_sound:
+                world.report(f"{name} cannot read {task.cid!r}, which is complete: {error}")
+            continue
+        if found != expected:
             world.report(f"{name} holds wrong bytes for {task.cid!r}")
+
+
+def _pieces_are_true(world: World, name: str) -> None:
+    store = world.node(name).services.store
+    for stored in store.tasks(unpublished=True):
+        manifest = stored.signed.manifest
+        expected = world.witness.model.stored.get(manifest.task_id.hex())
+        try:
+            file = store.open_data(stored.task_id)
+        except (GossipcacheError, OSError):
+            continue  # gone, or edited: it is not served either
+        assert isinstance(file, SimFile)
+        for index in stored.have if expected is not None else ():
+            start, size = index * manifest.piece_size, manifest.piece_length(index)
+            true = expected[start : start + size] if expected is not None else b""
+            if file.read_at(start, size) != true and not file.is_rotten(start, size):
+                world.report(f"{name} says that it has piece {index} of {manifest.cid!r}: wrong")
+        file.close()
 
 
 async def _can_still_be_had(world: World, task: Task) -> None:

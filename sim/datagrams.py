@@ -66,6 +66,11 @@ class SimDatagrams(Datagrams):
             raise arrived
         return arrived
 
+    @property
+    def queued(self) -> int:
+        """How many datagrams wait to be read."""
+        return len(self._arrived)
+
     def close(self) -> None:
         """Releases the socket."""
         self._closed = True

@@ -13,18 +13,16 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Literal
 
 from gossipcache.env import FileStamp, OpenMode
 from gossipcache.errors import NoSpace
 from sim import tree
+from sim.condition import DEFAULT_CAPACITY_BYTES, DiskCondition
 from sim.file import SimFile
 from sim.medium import (
     FIRST_INSTANT_NS,
-    Defects,
     DiskTiming,
     FileInode,
     FolderInode,
@@ -39,14 +37,13 @@ __all__ = ["DiskCrashed", "SimDisk", "SimFile"]
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
-DEFAULT_CAPACITY_BYTES = 1 << 40
 
 
 class DiskCrashed(BaseException):
     """The process that uses this disk is dead. No `except Exception` outlives a `kill -9`."""
 
 
-class SimDisk:
+class SimDisk(DiskCondition):
     """One process's view of a medium."""
 
     def __init__(
@@ -56,35 +53,16 @@ class SimDisk:
         *,
         medium: Medium | None = None,
     ) -> None:
-        self.medium = medium or Medium(
-            FolderInode(1, FOLDER_MODE, FIRST_INSTANT_NS, FIRST_INSTANT_NS),
-            capacity_bytes,
-            timing or DiskTiming(),
-        )
+        root = FolderInode(1, FOLDER_MODE, FIRST_INSTANT_NS, FIRST_INSTANT_NS)
+        super().__init__(medium or Medium(root, capacity_bytes, timing or DiskTiming()))
         self.open_files = 0
         self.operations = 0
         """Changes of the medium so far; `crash_at` counts by it."""
-        self.bites: dict[str, int] = {}
-        """How often each kind of armed fault took effect."""
         self._used_bytes = used_bytes(self.medium.root)
-        self._cost_s = 0.0
         self._crash_at: int | None = None
         self._dead = False
 
-    # Faults and observation.
-
-    @contextmanager
-    def unhindered(self) -> Iterator[None]:
-        """What is done inside meets no fault and no limit, and costs no time: it is done to the
-        disk by the simulation, not by the process."""
-        medium, cost_s = self.medium, self._cost_s
-        held = medium.defects, medium.capacity_bytes
-        medium.defects, medium.capacity_bytes = Defects(), DEFAULT_CAPACITY_BYTES
-        try:
-            yield
-        finally:
-            medium.defects, medium.capacity_bytes = held
-            self._cost_s = cost_s
+    # Its life.
 
     def crash(self, *, power_loss: bool = True, rng: random.Random | None = None) -> SimDisk:
         """Ends this process's use; the disk as its next process finds it.
@@ -106,20 +84,6 @@ class SimDisk:
     def crash_at(self, operation: int) -> None:
         """The process dies *instead of* making its change number `operation` (from 1)."""
         self._crash_at = operation
-
-    def fail(self, kind: str, code: int = errno.EIO, count: int = 1) -> None:
-        """The next `count` operations of `kind` (read, write, sync, rename, …) raise `OSError`."""
-        self.medium.defects.failing.setdefault(kind, []).extend(
-            OSError(code, os.strerror(code)) for _ in range(count)
-        )
-
-    def rot(self, path: PurePath, offset: int) -> None:
-        """Flips a bit of the byte at `offset` of the file, on the medium too."""
-        inode = self._file(path)
-        for content in (inode.data, inode.durable):
-            if offset < len(content):
-                content[offset] ^= 1
-        inode.rot(range(offset, offset + 1))
 
     def take_cost_s(self) -> float:
         """The virtual time that the operations since the last call took."""
@@ -148,7 +112,9 @@ class SimDisk:
         """Writes bytes of a file."""
         self._changing("write", inode.number, offset, data)
         self._reserve(path, max(0, offset + len(data) - len(inode.data)), inode)
-        if not self.medium.defects.divert(inode, offset, data):
+        if self.medium.defects.divert(inode, offset, data):
+            self.bite("diverted")
+        else:
             inode.write(offset, data)
         self.check_alive()  # a machine that lost power in this write
         self._touch(inode)
@@ -287,9 +253,13 @@ class SimDisk:
     def clone(self, source: PurePath, new: PurePath) -> bool:
         """A copy made at once, as by reflink."""
         origin = self._file(source)
-        copy = self.open(new, "create")
-        copy.write_at(0, origin.data)
-        copy.close()
+        self.open(new, "create").close()
+        copy = self._file(new)
+        self._changing("write", copy.number, 0, bytes(origin.data))
+        self._reserve(new, len(origin.data), copy)
+        copy.write(0, bytes(origin.data))  # no bytes move: no bad write can hit them
+        copy.rotten = list(origin.rotten)
+        self._touch(copy)
         return True
 
     def set_mode(self, path: PurePath, mode: int) -> None:
@@ -415,7 +385,3 @@ class SimDisk:
 
     def _touch(self, inode: Inode) -> None:
         inode.mtime_ns = inode.ctime_ns = self._now_ns()
-
-    def bite(self, kind: str, times: int = 1) -> None:
-        """Counts that a fault of `kind` took effect."""
-        self.bites[kind] = self.bites.get(kind, 0) + times

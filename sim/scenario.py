@@ -13,12 +13,14 @@ from gossipcache.errors import GossipcacheError
 from sim import check, engine
 from sim.clock import SimClock
 from sim.entropy import Streams
+from sim.errors import errors_reported
 from sim.faults import AnyFault
 from sim.guard import LeakGuard
 from sim.injection import Injector
 from sim.machine import NodeKilled
 from sim.registry import DEFAULT_LIMIT_S, Cut, Drive, Report, register
 from sim.trace import Trace
+from sim.watch import watch
 from sim.world import World, told
 
 
@@ -58,7 +60,8 @@ def play(body: Body, drive: Drive, limit_s: float = DEFAULT_LIMIT_S) -> None:
             injector = Injector(world, drive.plan)
             guard.on_leak = world.report
             try:
-                await _play(body, Stage(world, injector, report.nodes), drive.cut)
+                with errors_reported(world.report):
+                    await _play(body, Stage(world, injector, report.nodes), drive.cut)
             finally:
                 _fill(report, world, injector, trace)
 
@@ -77,7 +80,7 @@ async def _play(body: Body, stage: Stage, cut: Cut) -> None:
                     nursery.cancel_scope.cancel()
 
             stage.world.on_wrong = look
-            nursery.start_soon(check.watch, stage.world)
+            nursery.start_soon(watch, stage.world)
             await body(stage)
             await check.at_the_end(stage.world)
             nursery.cancel_scope.cancel()

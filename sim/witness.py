@@ -16,6 +16,7 @@ from pathlib import PurePath
 
 from gossipcache.env import DiskFile
 from gossipcache.ids import task_id_of
+from gossipcache.results import MemberView
 from sim.disk import SimDisk, SimFile
 
 Task = tuple[str, str]
@@ -24,6 +25,8 @@ Tree = dict[str, bytes | str | None]
 """A folder: file contents, link targets (str) and empty folders (None) by relative path. Files
 whose name ends in `.sh` are executable."""
 Content = bytes | Tree
+_RANKS = {"alive": 0, "suspect": 1, "dead": 2, "left": 3}
+"""Of one incarnation a member's state only rises."""
 Keepers = tuple[tuple[bytes, ...], ...]
 """Of some tasks, owner first."""
 
@@ -69,7 +72,7 @@ class Witness:
         """By task that is being deleted: machines whose disk became an old one meanwhile."""
         self._report = report
         self._outputs: list[Output] = []
-        self._incarnations: dict[tuple[object, str], int] = {}
+        self._views: dict[tuple[object, str], tuple[int, int]] = {}
         self._keepers: dict[str, Keepers] = {}
         self.claimed: dict[str, int] = {}
         """The highest incarnation that each member is known to have claimed, by its id in hex."""
@@ -130,13 +133,16 @@ class Witness:
             if output.machine == name and not output.seen:
                 self._look(output, disk)
 
-    def sees(self, life: object, viewer: str, member: str, name: str, incarnation: int) -> bool:
-        """A node's view of a member: its incarnation never goes back. Whether it is news."""
-        before = self._incarnations.get((life, member), 0)
-        if incarnation < before:
-            self._report(f"on {viewer} the incarnation of {name} went back")
-        self._incarnations[life, member] = incarnation
-        return incarnation > before
+    def sees(self, life: object, viewer: str, view: MemberView) -> bool:
+        """A node's view of a member: its (incarnation, state) never goes back. Whether the
+        incarnation is news."""
+        now = view.incarnation, _RANKS[view.state]
+        before = self._views.get((life, view.id), (0, 0))
+        if now < before:
+            what = "incarnation" if now[0] < before[0] else "state"
+            self._report(f"on {viewer} the {what} of {view.name} went back")
+        self._views[life, view.id] = now
+        return now[0] > before[0]
 
     def rings(self, viewer: str, epoch: str, keepers: Keepers) -> None:
         """Whom a node names as keepers of some tasks: all that see this ring name the same."""
@@ -170,7 +176,7 @@ class Witness:
         with disk.unhindered():
             found: Content = get_content(disk, output.path)
         expected = self.model.trees.get(output.task, self.model.contents.get(output.task))
-        if found != expected and not output.wrong:
+        if found != expected and not output.wrong and not disk.has_rotten(output.path):
             output.wrong = True
             self._report(
                 f"the export of {output.task[0]!r} on {output.machine} has wrong or missing bytes"

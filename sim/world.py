@@ -13,7 +13,7 @@ import trio
 
 from gossipcache.cluster import cluster_from_secret
 from gossipcache.config import ALL_ROLES, NodeConfig, Role, TransferConfig
-from gossipcache.errors import GossipcacheError
+from gossipcache.errors import GossipcacheError, NoSpace
 from gossipcache.identity import SEED_BYTES, Identity
 from gossipcache.ids import Address, task_id_of
 from gossipcache.node.node import Node
@@ -79,6 +79,7 @@ class World:
         if chronicle is not None:
             trace.tap = Wiretap(chronicle, self._cluster, self.name_of)
         self._exports = 0
+        self._imports = 0
         self._moves = 0
         self.zombies: list[Machine] = []
 
@@ -200,7 +201,10 @@ class World:
 
     def _failed(self, name: str, error: BaseException) -> None:
         self._note_life(name, is_up=False)
-        self.report(f"{name} failed: {told(error)}")
+        if self.machines[name].disk.has_failed and _is_of_the_disk(error):
+            self.metrics["fail-stops"] = self.metrics.get("fail-stops", 0) + 1
+        else:
+            self.report(f"{name} failed: {told(error)}")
 
     def _note_life(self, name: str, *, is_up: bool) -> None:
         if self.chronicle is not None:
@@ -275,7 +279,8 @@ class World:
         """Imports `size` random bytes (or `content`) as `cid`, the same at each call, and
         remembers them."""
         content = self._content(cid, tag, size) if content is None else content
-        path = self.machines[name].put_file("import", content)
+        self._imports += 1
+        path = self.machines[name].put_file(f"import-{self._imports}", content)
         request = ImportRequest(path=path, cid=cid, tag=tag, **options)  # type: ignore[arg-type]
         self.witness.expect((cid, tag), content)
         result = await self._verb(name, "import", cid, lambda node: node.import_file(request))
@@ -349,7 +354,7 @@ class World:
             machine.disk.remove(path)
         return result
 
-    async def delete(self, name: str, cid: str, **options: float) -> DeleteResult:
+    async def delete(self, name: str, cid: str, **options: object) -> DeleteResult:
         """`delete` on a node."""
         request = DeleteRequest(task=TaskQuery(cid), **options)  # type: ignore[arg-type]
         if request.local:
@@ -440,6 +445,13 @@ async def _read_tree(cid: str, node: Node) -> tuple[bytes, bytes]:
     stored = file.read_at(0, file.size())
     file.close()
     return tar, stored
+
+
+def _is_of_the_disk(error: BaseException) -> bool:
+    """Whether nothing but the system's errors made a node end: it may, when its disk fails."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_of_the_disk(each) for each in error.exceptions)
+    return isinstance(error, OSError | NoSpace | trio.Cancelled)
 
 
 def told(error: BaseException) -> str:

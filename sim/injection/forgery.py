@@ -15,7 +15,7 @@ from sim.world import World
 ANSWER_TIMEOUT_S = 5.0
 LIFETIME_S = 300
 LONG_AGO_S = 7 * 24 * 3600
-HIGH_SEQUENCE = 1 << 40
+HIGH_SEQUENCE = 1 << 62
 
 
 async def forge_announcements(

@@ -1,6 +1,7 @@
 """The scenarios, one module a theme; importing this registers them all."""
 
 from sim.scenarios import (
+    chaos,
     content,
     convergence,
     deaths,
@@ -21,6 +22,7 @@ from sim.scenarios import (
 )
 
 __all__ = [
+    "chaos",
     "content",
     "convergence",
     "deaths",

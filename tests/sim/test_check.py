@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 
 import pytest
@@ -9,8 +10,10 @@ import trio
 
 from gossipcache.errors import GossipcacheError
 from gossipcache.ids import task_id_of
+from gossipcache.node.node import Node
 from gossipcache.schedule.announcement import Statement, Verifier
 from sim import tree
+from sim.chaos.storm import all_is_well
 from sim.faults import DiskFull, ForgedAnnouncements, Kill, Restart
 from sim.machine import DATA
 from sim.registry import Drive, Report
@@ -157,3 +160,116 @@ def test_a_fault_that_nobody_met_makes_a_run_vacuous() -> None:
     assert report.vacuous
     assert report.faults == {"disk-full": {"armed": 1, "bit": 0}}
     assert report.violations == []
+
+
+def test_a_view_that_goes_back_is_a_violation() -> None:
+    async def body(stage: Stage) -> None:
+        world = stage.world
+        await world.start_cluster(stage.nodes)
+        membership = world.node("n0").services.membership
+        member = membership.member(world.machines["n1"].identity.node_id)
+        assert member is not None
+        assert membership._core is not None
+        for state in ("dead", "alive"):
+            membership._core.table.put(member.in_state(state))
+            membership._note(member.in_state(state))
+            await trio.sleep(0.01)
+
+    assert any("state of n1 went back" in violation for violation in play(body).violations)
+
+
+def test_a_last_copy_that_is_dropped_is_a_violation() -> None:
+    async def body(stage: Stage) -> None:
+        world = stage.world
+        await world.start_cluster(stage.nodes)
+        await world.import_content("n0", "a", 1000)
+        await world.export("n1", "a")
+        await trio.sleep(1)
+        for name in ("n0", "n1"):
+            await world.delete(name, "a", local=True, force=True)
+            await trio.sleep(1)
+
+    violations = play(body).violations
+    assert [v for v in violations if "dropped the last" in v] == violations
+    assert "n1 dropped the last complete copy of 'a'" in violations[0]
+
+
+def test_a_piece_that_was_stored_unverified_is_a_violation() -> None:
+    async def body(stage: Stage) -> None:
+        world = stage.world
+        await world.start_cluster(stage.nodes)
+        await world.import_content("n0", "a", 1000)
+        stored = world.witness.model.stored
+        stored.update({task: bytes(1000) for task in stored})
+
+    assert any("says that it has piece 0" in violation for violation in play(body).violations)
+
+
+def test_an_error_that_a_node_logs_is_a_violation() -> None:
+    async def fail(_node: Node) -> None:
+        try:
+            raise KeyError("n9")
+        except KeyError:
+            logging.getLogger("gossipcache.planted").exception("a handler failed")
+
+    async def body(stage: Stage) -> None:
+        await stage.world.start_cluster(stage.nodes)
+        await stage.world.on("n0", fail)
+
+    (violation,) = play(body).violations
+    assert "n0 logged an error: a handler failed: KeyError: 'n9'" in violation
+
+
+def test_an_error_of_a_full_disk_is_none() -> None:
+    async def fail(_node: Node) -> None:
+        logging.getLogger("gossipcache.planted").error("OSError: [Errno 28] no space")
+
+    async def body(stage: Stage) -> None:
+        await stage.world.start_cluster(stage.nodes)
+        await stage.world.on("n0", fail)
+
+    assert play(body).violations == []
+
+
+def test_too_many_open_streams_are_a_violation() -> None:
+    async def body(stage: Stage) -> None:
+        world = stage.world
+        await world.start_cluster(stage.nodes)
+        life, listen = world.machines["n1"].life, world.machines["n0"].config.listen
+        assert life is not None
+        assert listen is not None
+        for _ in range(300):
+            await life.host.dial(listen)
+        await trio.sleep(0.2)
+
+    assert any("open streams, more than" in violation for violation in play(body).violations)
+
+
+def test_too_much_gossip_is_a_violation() -> None:
+    async def body(stage: Stage) -> None:
+        await stage.world.start_cluster(stage.nodes)
+        stage.world.node("n0").metrics.count("datagram_bytes_sent", 10_000_000)
+        await trio.sleep(11)
+
+    assert any("gossip bytes a second" in violation for violation in play(body).violations)
+
+
+def test_a_record_that_is_not_back_after_the_healing_is_a_violation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def body(stage: Stage) -> None:
+        await stage.world.start_cluster(stage.nodes)
+        await stage.world.import_content("n0", "a", 1000)
+        monkeypatch.setattr(stage.world.node("n1").services.records, "local", lambda _: None)
+        await all_is_well(stage.world)
+
+    assert any("all records are on all" in violation for violation in play(body).violations)
+
+
+def test_a_node_that_stays_away_after_the_healing_is_a_violation() -> None:
+    async def body(stage: Stage) -> None:
+        await stage.world.start_cluster(stage.nodes)
+        await stage.faults.inject(Kill(node="n1"))
+        await all_is_well(stage.world)
+
+    assert any("do not run after the healing" in violation for violation in play(body).violations)

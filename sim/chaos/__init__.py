@@ -1,0 +1,1 @@
+"""Schedules of faults drawn from the seed, over nodes at work."""

@@ -1,0 +1,21 @@
+"""Storms are drawn from the seed, are plans that can be replayed, and know every kind."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sim.chaos.draws import DRAWS
+from sim.faults import KINDS, AnyFault
+from sim.registry import find, run
+
+
+def test_there_is_a_draw_of_every_kind() -> None:
+    assert set(DRAWS) == set(KINDS.values())
+
+
+def test_a_storm_played_by_its_schedule_is_the_same_storm() -> None:
+    storm = run(find("fault-crash-loop"), seed=2)
+    plan = msgspec.convert(storm.schedule, list[AnyFault | None])
+    assert run(find("fault-crash-loop"), seed=2, plan=plan).digest == storm.digest
+    calm = run(find("fault-crash-loop"), seed=2, plan=[None])
+    assert (calm.faults, calm.violations) == ({}, [])
