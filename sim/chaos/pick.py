@@ -40,8 +40,8 @@ class Pick:
         return round(self._rng.uniform(least, most), 1)
 
     def share(self, least: float, most: float) -> float:
-        """A probability, to a hundredth."""
-        return round(self._rng.uniform(least, most), 2)
+        """A probability, or a short time in seconds, to a thousandth."""
+        return round(self._rng.uniform(least, most), 3)
 
     def number(self, least: int, most: int) -> int:
         """A whole number."""
