@@ -13,7 +13,7 @@ from gossipcache.ids import task_id_of
 from gossipcache.node.node import Node
 from gossipcache.requests import TaskQuery
 from gossipcache.results import ExportResult
-from sim.file import SimFile
+from gossipcache.transfer.store.index import LinkStamp
 from sim.machine import NodeKilled
 from sim.witness import Task
 from sim.world import World
@@ -55,15 +55,15 @@ async def stores_are_true(world: World, name: str) -> None:
 
 
 def _pieces_are_true(world: World, name: str) -> None:
-    store = world.node(name).services.store
+    store, disk = world.node(name).services.store, world.machines[name].disk
     for stored in store.tasks(unpublished=True):
         manifest = stored.signed.manifest
         expected = world.witness.model.stored.get(manifest.task_id.hex())
-        try:
-            file = store.open_data(stored.task_id)
-        except (GossipcacheError, OSError):
+        path = store.data_path(stored.task_id)
+        stamp = disk.stamp(path)
+        if stamp is None or (stored.linked is not None and LinkStamp.of(stamp) != stored.linked):
             continue  # gone, or edited: it is not served either
-        assert isinstance(file, SimFile)
+        file = disk.open(path, "read")
         for index in stored.have if expected is not None else ():
             start, size = index * manifest.piece_size, manifest.piece_length(index)
             true = expected[start : start + size] if expected is not None else b""

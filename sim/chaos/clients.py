@@ -53,8 +53,13 @@ class Clients:
             await self._world.export(second, cid)
 
     async def spread_all(self) -> None:
-        """Each running node imports a task that all others want at once."""
+        """Each running node imports a task that all others want at once, and everybody looks at
+        everything."""
+        known = [cid for cid, _ in self._world.witness.model.acknowledged]
         async with trio.open_nursery() as nursery:
+            for name in self._world.up():
+                for cid in known:
+                    nursery.start_soon(self._try, partial(self._world.stat, cid=cid), name)
             for name in self._world.up():
                 nursery.start_soon(self._try, partial(self._spread, count=MANY), name)
 

@@ -61,12 +61,12 @@ def _bad_disk(kind: Callable[..., Any], **fields: Any) -> Draw:
     return drawn
 
 
-def _lying(kind: Callable[..., Any], **fields: Any) -> Draw:
+def _lying(kind: Callable[..., Any]) -> Draw:
     """A lie that the liar tells for a while."""
 
     def drawn(pick: Pick) -> AnyFault:
         for_s = pick.seconds(8, 15)
-        fault: AnyFault = kind(node=pick.liar(for_s), for_s=for_s, **_values(fields, pick))
+        fault: AnyFault = kind(node=pick.liar(for_s), for_s=for_s)
         return fault
 
     return drawn
@@ -97,6 +97,12 @@ def _vanish(pick: Pick) -> AnyFault:
 def _cut_partly(pick: Pick) -> AnyFault:
     one = pick.node()
     return faults.PartialPartition(one=one, other=pick.other(one), for_s=pick.seconds(5, 30))
+
+
+def _substitute(pick: Pick) -> AnyFault:
+    for_s = pick.seconds(8, 15)
+    liar = pick.liar(for_s)
+    return faults.SubstitutingKeeper(node=liar, cid=pick.cid_kept_by(liar), for_s=for_s)
 
 
 def _snapshot(pick: Pick) -> AnyFault:
@@ -199,6 +205,6 @@ DRAWS: dict[type[Fault], Draw] = {
     faults.ForgedSuspicion: _against(faults.ForgedSuspicion),
     faults.ForgedIncarnation: _against(faults.ForgedIncarnation),
     faults.LyingKeeper: _lying(faults.LyingKeeper),
-    faults.SubstitutingKeeper: _lying(faults.SubstitutingKeeper, cid=lambda pick: pick.cid()),
+    faults.SubstitutingKeeper: _substitute,
     faults.FalseWitnesses: _against(faults.FalseWitnesses),
 }

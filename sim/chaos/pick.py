@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
+from gossipcache.ids import task_id_of
 from sim.world import World
 
 T = TypeVar("T")
@@ -104,6 +105,12 @@ class Pick:
     def cid(self) -> str:
         """A task whose import was acknowledged."""
         return self._one([cid for cid, _ in self._world.witness.model.acknowledged])
+
+    def cid_kept_by(self, name: str) -> str:
+        """One of whose keepers `name` is among the two that are asked first."""
+        services, me = self._world.node(name).services, self._world.machines[name].identity.node_id
+        known = [cid for cid, _ in self._world.witness.model.acknowledged]
+        return self._one([cid for cid in known if me in services.keepers(task_id_of(cid, ""))[:2]])
 
     def data(self, name: str) -> str:
         """The path of a file that a node's store keeps content in."""

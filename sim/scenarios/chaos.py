@@ -24,7 +24,7 @@ NODES = 7
 STRIKES = 8
 GAP_S = 5.0
 CALM_S = 20.0
-ALONE_S = 4.0
+ALONE_S = 6.0
 _FEW_KINDS = 8
 
 _DAMAGE: tuple[type[Fault], ...] = get_args(DiskFault)
