@@ -107,6 +107,10 @@ class Witness:
         """A delete returned."""
         self.model.deleted[task] = confirmed - self._set_back.pop(task, set())
 
+    def contested(self, task: Task) -> None:
+        """Rival manifests stand: until its users name one, the task is promised to nobody."""
+        self.model.acknowledged.pop(task, None)
+
     def restored(self, name: str) -> None:
         """A machine's disk is an old one again: what it had dropped may be there, for a while."""
         for confirmed in self.model.deleted.values():

@@ -28,7 +28,7 @@ class WrongLength(Fault, frozen=True, kw_only=True, tag="wrong-length"):
 
 
 class LyingHave(Fault, frozen=True, kw_only=True, tag="lying-have"):
-    """A node says that it has every piece of what it is asked for, and sends none that it lacks."""
+    """A node says that it has every piece of what it is asked for, and refuses every other one."""
 
     node: str
     for_s: float

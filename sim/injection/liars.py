@@ -289,6 +289,7 @@ async def _substitute_record(strike: Strike, fault: SubstitutingKeeper) -> Bites
     other = replace(stored.signed.manifest, digest="blake3:" + 64 * "0")
     signed = sign_manifest(other, world.machines[fault.node].identity)
     entry = RecordEntry(manifests=(signed.signed,))
+    world.witness.contested((fault.cid, ""))
 
     def substitute(question: ReadRecord) -> RecordAnswer | None:
         if question.task_id != task_id:

@@ -81,15 +81,21 @@ class WrongLength(LyingChannel):
 
 
 class Boasting(LyingChannel):
-    """Says that it has every piece, and refuses those it lacks."""
+    """Says that it has every piece, and refuses every other one that it is asked for."""
 
     async def send(self, message: Message) -> None:
         """Turns "I have some pieces" into "I have all"."""
         if isinstance(message, TaskOpened) and not message.complete:
             message = TaskOpened(complete=True)
-        if isinstance(message, PieceRefused):
-            self.lies.append(f"no answer to {message.request_id}")
         await self.true.send(message)
+
+    async def send_piece(self, request_id: int, file: DiskFile, offset: int, count: int) -> None:
+        """Sends a piece, or says that it is not there."""
+        if request_id % 2:
+            self.lies.append(f"no piece at {offset}")
+            await self.true.send(PieceRefused(request_id=request_id, code="not_found"))
+        else:
+            await self.true.send_piece(request_id, file, offset, count)
 
 
 class Mute(LyingChannel):
