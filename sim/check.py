@@ -76,7 +76,9 @@ async def _can_still_be_had(world: World, task: Task) -> None:
     cid, tag = task
     task_id = task_id_of(cid, tag)
     held = [(name, world.node(name).services.store.find(task_id)) for name in world.up()]
-    there = {index for _, stored in held if stored is not None for index in stored.have}
+    # What an unsound disk is said to hold may be lost.
+    sound = [stored for name, stored in held if world.machines[name].disk.is_sound]
+    there = {index for stored in sound if stored is not None for index in stored.have}
     counts = {stored.have.total for _, stored in held if stored is not None}
     if not counts or len(there) < max(counts):
         return  # its pieces died with their holders
