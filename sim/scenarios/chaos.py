@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
+from sim.chaos.draws import DRAWS
 from sim.chaos.storm import storm
 from sim.faults import (
     KINDS,
@@ -28,7 +29,8 @@ ALONE_S = 6.0
 _FEW_KINDS = 8
 
 _DAMAGE: tuple[type[Fault], ...] = get_args(DiskFault)
-_LIES: tuple[type[Fault], ...] = get_args(LiarFault)
+# Some lies make sense in a cluster with an operator only: `malicious-member` plays them.
+_LIES = tuple(kind for kind in get_args(LiarFault) if kind in DRAWS)
 
 
 @scenario("chaos-nodes", nodes=NODES)
@@ -61,7 +63,7 @@ async def chaos(stage: Stage) -> None:
     rng = stage.world.streams.named("chaos/kinds")
     # A liar and a bad disk together are two faulty keepers of three.
     spared = _LIES if rng.random() < 0.5 else _DAMAGE
-    kinds = [kind for kind in KINDS.values() if kind not in spared]
+    kinds = [kind for kind in DRAWS if kind not in spared]
     await _storm_of(stage, rng.sample(kinds, _FEW_KINDS))
 
 
@@ -84,4 +86,5 @@ def _register_alone(name: str, kind: type[Fault]) -> None:
 
 
 for _name, _kind in KINDS.items():
-    _register_alone(_name, _kind)
+    if _kind in DRAWS:
+        _register_alone(_name, _kind)
