@@ -1,4 +1,4 @@
-"""What nodes log as an error: an exception that nobody expected is a violation."""
+"""Exceptions in nodes: what they log that nobody expected is a violation; how they are told."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import trio
+
+from gossipcache.errors import NoSpace
 from sim.process import PROCESS
 
 LOGGER = "gossipcache"
@@ -53,3 +56,17 @@ def errors_reported(report: Callable[[str], None]) -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
+
+
+def is_of_the_disk(error: BaseException) -> bool:
+    """Whether nothing but the system's errors made a node end: it may, when its disk fails."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_of_the_disk(each) for each in error.exceptions)
+    return isinstance(error, OSError | NoSpace | trio.Cancelled)
+
+
+def told(error: BaseException) -> str:
+    """An exception, with those inside a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(told(each) for each in error.exceptions)
+    return f"{type(error).__name__}: {error}"

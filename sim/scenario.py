@@ -13,7 +13,7 @@ from gossipcache.errors import GossipcacheError
 from sim import check, engine
 from sim.clock import SimClock
 from sim.entropy import Streams
-from sim.errors import errors_reported
+from sim.errors import errors_reported, told
 from sim.faults import AnyFault
 from sim.guard import LeakGuard
 from sim.injection import Injector
@@ -21,7 +21,7 @@ from sim.machine import NodeKilled
 from sim.registry import DEFAULT_LIMIT_S, Cut, Drive, Report, register
 from sim.trace import Trace
 from sim.watch import watch
-from sim.world import World, told
+from sim.world import World
 
 
 @dataclass(frozen=True, slots=True)

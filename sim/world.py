@@ -13,7 +13,7 @@ import trio
 
 from gossipcache.cluster import cluster_from_secret
 from gossipcache.config import ALL_ROLES, NodeConfig, Role, TransferConfig
-from gossipcache.errors import GossipcacheError, NoSpace
+from gossipcache.errors import GossipcacheError
 from gossipcache.identity import SEED_BYTES, Identity
 from gossipcache.ids import Address, task_id_of
 from gossipcache.node.node import Node
@@ -23,6 +23,7 @@ from sim.chronicle import Chronicle, Verb
 from sim.clock import SimClock
 from sim.disk import SimDisk
 from sim.entropy import Streams
+from sim.errors import is_of_the_disk, told
 from sim.machine import DATA, Machine, WallClock
 from sim.medium import DiskTiming
 from sim.network import Fabric, LinkProfile
@@ -201,7 +202,7 @@ class World:
 
     def _failed(self, name: str, error: BaseException) -> None:
         self._note_life(name, is_up=False)
-        if self.machines[name].disk.has_failed and _is_of_the_disk(error):
+        if self.machines[name].disk.has_failed and is_of_the_disk(error):
             self.metrics["fail-stops"] = self.metrics.get("fail-stops", 0) + 1
         else:
             self.report(f"{name} failed: {told(error)}")
@@ -445,17 +446,3 @@ async def _read_tree(cid: str, node: Node) -> tuple[bytes, bytes]:
     stored = file.read_at(0, file.size())
     file.close()
     return tar, stored
-
-
-def _is_of_the_disk(error: BaseException) -> bool:
-    """Whether nothing but the system's errors made a node end: it may, when its disk fails."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(_is_of_the_disk(each) for each in error.exceptions)
-    return isinstance(error, OSError | NoSpace | trio.Cancelled)
-
-
-def told(error: BaseException) -> str:
-    """An exception, with those inside a group."""
-    if isinstance(error, BaseExceptionGroup):
-        return "; ".join(told(each) for each in error.exceptions)
-    return f"{type(error).__name__}: {error}"
