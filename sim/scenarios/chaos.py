@@ -16,6 +16,7 @@ from sim.faults import (
     NetworkFault,
     NodeFault,
     Restart,
+    SubstitutingKeeper,
     TimeFault,
 )
 from sim.registry import register
@@ -31,6 +32,8 @@ _FEW_KINDS = 8
 _DAMAGE: tuple[type[Fault], ...] = get_args(DiskFault)
 # Some lies make sense in a cluster with an operator only: `malicious-member` plays them.
 _LIES = tuple(kind for kind in get_args(LiarFault) if kind in DRAWS)
+# Few users of a storm ask for the one task that a keeper substitutes: it is played alone.
+_DRAWN = [kind for kind in DRAWS if kind is not SubstitutingKeeper]
 
 
 @scenario("chaos-nodes", nodes=NODES)
@@ -54,7 +57,8 @@ async def chaos_disk(stage: Stage) -> None:
 @scenario("chaos-liars", nodes=NODES)
 async def chaos_liars(stage: Stage) -> None:
     """An admitted node lies in every way while others die; the honest stay well."""
-    await _storm_of(stage, (*_LIES, Kill, Restart))
+    lies = [kind for kind in _LIES if kind in _DRAWN]
+    await _storm_of(stage, (*lies, Kill, Restart))
 
 
 @scenario("chaos", nodes=NODES)
@@ -63,7 +67,7 @@ async def chaos(stage: Stage) -> None:
     rng = stage.world.streams.named("chaos/kinds")
     # A liar and a bad disk together are two faulty keepers of three.
     spared = _LIES if rng.random() < 0.5 else _DAMAGE
-    kinds = [kind for kind in DRAWS if kind not in spared]
+    kinds = [kind for kind in _DRAWN if kind not in spared]
     await _storm_of(stage, rng.sample(kinds, _FEW_KINDS))
 
 
