@@ -102,7 +102,8 @@ MEMBERSHIP = (
         name="earlier-life-not-outbid",
         breaks="a node whose clock went back is not believed any more after a restart",
         module=f"{_DHT}.view",
-        old="            self._claimed = max(self._claimed, incarnation)\n            self._refute(now)\n",
+        old="            self._claimed = max(self._claimed, incarnation)\n"
+        "            self._refute(now)\n",
         new="            pass\n",
         scenarios=("clock-behind",),
     ),
