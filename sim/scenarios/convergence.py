@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from gossipcache.dht.membership.member import accuse
 from gossipcache.identity import Signed
 from gossipcache.messages.gossip import Accusation
+from sim.bare.machine import BareMachine
 from sim.bare.scenario import bare_scenario
 from sim.bare.stage import BareStage
 from sim.faults import Kill, Partition, Restart
@@ -81,7 +80,7 @@ def stale_rumours(stage: BareStage) -> None:
     for name in world.machines:
         world.start(name)
     stage.run_until("all see all", world.views_agree, 60.0)
-    rumours = _rumours_of_death(stage)
+    rumours = [rumour_of_death(stage, machine) for machine in world.machines.values()]
     names = list(world.machines)
     for name in names:
         stage.inject(Kill(node=name))
@@ -101,22 +100,11 @@ def stale_rumours(stage: BareStage) -> None:
         stage.report(f"all alive everywhere after {took:.2f} s, not within 30 s")
 
 
-def _rumours_of_death(stage: BareStage) -> Sequence[tuple[Signed, list[Accusation]]]:
-    """For each node its record, and what two others would say of its death."""
-    world, rng = stage.world, stage.world.streams.named("rumours")
-    machines = list(world.machines.values())
-    found: list[tuple[Signed, list[Accusation]]] = []
-    for machine in machines:
-        me = machine.membership.core.me
-        accusers = rng.sample([other for other in machines if other is not machine], 2)
-        cluster_id = world.cluster_id
-        found.append(
-            (
-                me.record,
-                [
-                    accuse(other.identity, cluster_id, me.node_id, me.incarnation, "dead")
-                    for other in accusers
-                ],
-            )
-        )
-    return found
+def rumour_of_death(stage: BareStage, of: BareMachine) -> tuple[Signed, list[Accusation]]:
+    """The record of a running node, and what two others would say of its death."""
+    rng, me = stage.world.streams.named("rumours"), of.membership.core.me
+    others = [machine for machine in stage.world.machines.values() if machine is not of]
+    return me.record, [
+        accuse(judge.identity, stage.world.cluster_id, me.node_id, me.incarnation, "dead")
+        for judge in rng.sample(others, 2)
+    ]

@@ -25,6 +25,7 @@ SMALLER = {
     "crash-noticed": 12,
     "flip-flop": 12,
     "heavy-loss": 4,
+    "memberlist-243-cpu-at-scale": 60,
     "idle-traffic": 20,
     "join-storm": 40,
     "long-partition": 8,
@@ -33,6 +34,9 @@ SMALLER = {
     "stalled-nodes": 16,
 }
 WITHOUT_FAULTS = {
+    "foca-25-refutation-flood",
+    "memberlist-243-cpu-at-scale",
+    "olric-243-start-split",
     "broadcast",
     "delete-last-copies",
     "idle-traffic",
