@@ -294,6 +294,7 @@ class BareMembership:
             opening = sync.open_sync(self.core.view, self._cluster_id)
             opened = await self.process.links.request(node, opening, SYNC_TIMEOUT_S)
             await self._exchange(node, opened, spread=True)
+            self._joined()
         except GossipcacheError:
             self._metrics.count("syncs_failed")
         finally:

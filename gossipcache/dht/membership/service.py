@@ -107,7 +107,7 @@ class MembershipService:
         self.version = 0
         """Increases with every change of the view."""
         self.joined = trio.Event()
-        """Set once a seed has answered, or at once if the node has none."""
+        """Set once a seed or another member has answered, or at once if the node has no seeds."""
         links.handle(SyncOpen, self._answer_open)
         links.handle(SyncRange, self._answer_range)
         links.handle(SyncPush, self._take_push)
@@ -339,6 +339,7 @@ class MembershipService:
             opening = self._opening(core)
             opened = await self._links.request(node, opening, SyncOpened, SYNC_TIMEOUT_S)
             await self._exchange(core, node, opened, spread=True)
+            self.joined.set()
         except GossipcacheError:
             self._metrics.count("syncs_failed")
         finally:

@@ -396,8 +396,10 @@ class SwimCore:
 
     def _reconnect_tick(self, now: float) -> None:
         """Tries the dead and the seeds again, so that partitions heal by themselves."""
-        alone = self.table.live_count == 1
-        interval_s = self._config.probe_interval_s if alone else self._config.reconnect_interval_s
+        alone, joining = self.table.live_count == 1, self.me.phase == "joining"
+        interval_s = self._config.reconnect_interval_s
+        if alone or joining:
+            interval_s = self._config.probe_interval_s
         self._timers.set(("reconnect-tick", 0), now + interval_s * (0.75 + self._rng.random() / 2))
         if self.me.phase == "left":
             return
@@ -407,6 +409,10 @@ class SwimCore:
         if dead is not None:
             self._prober.start(dead, now)
             self._emit(RequestSync(dead.node_id))
+        if joining:
+            # Whom others called before a seed answered knows all seeds, and joins through anybody.
+            for member in self.table.sample(1):
+                self._emit(RequestSync(member.node_id))
         missing = [seed for seed in self._seeds if not self._is_known(seed)]
         if missing and not alone:
             missing = [self._rng.choice(missing)]

@@ -270,6 +270,21 @@ async def test_a_node_with_another_secret_learns_and_changes_nothing(
         assert "different clusters" in caplog.text
 
 
+async def test_a_seed_whose_other_seeds_are_gone_joins_through_who_called_it(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    network = FakeNetwork()
+    seed, caller = Node(network, 0, join=(0, 9)), Node(network, 1, join=(0, 9))
+    await nursery.start(seed.run)
+    await trio.sleep(10)
+    assert not seed.service.joined.is_set()
+    await nursery.start(caller.run)
+    with trio.fail_after(5):
+        await caller.service.joined.wait()
+        await seed.service.joined.wait()
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_seed_that_is_not_there_yet_is_awaited_with_a_warning(
     autojump_clock: trio.testing.MockClock,
     nursery: trio.Nursery,
