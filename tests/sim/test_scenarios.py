@@ -19,13 +19,13 @@ NAMED_IN_THE_CONTRACT = {
 
 SMALLER = {
     "broadcast": 5,
+    "memberlist-243-cost-at-scale": 60,
     "lookups-under-differing-views": 60,
     "thousand-churn": 60,
     "thousand-idle": 60,
     "crash-noticed": 12,
     "flip-flop": 12,
     "heavy-loss": 4,
-    "memberlist-243-cpu-at-scale": 60,
     "idle-traffic": 20,
     "join-storm": 40,
     "long-partition": 8,
@@ -34,9 +34,8 @@ SMALLER = {
     "stalled-nodes": 16,
 }
 WITHOUT_FAULTS = {
-    "foca-25-refutation-flood",
-    "memberlist-243-cpu-at-scale",
-    "olric-243-start-split",
+    "foca-25-tireless-accuser",
+    "olric-253-common-seed-late",
     "broadcast",
     "delete-last-copies",
     "idle-traffic",
