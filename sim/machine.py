@@ -95,8 +95,15 @@ class Incarnation:
             raise
         finally:
             self._calls.pop(call, None)
+        if isinstance(call.result, outcome.Error) and self._has_broken_off:
+            raise NodeKilled(f"{self.process.name} ended") from call.result.error
         result: R = call.result.unwrap()
         return result
+
+    @property
+    def _has_broken_off(self) -> bool:
+        """Whether the node ended, so that what its verbs raise says no more than that."""
+        return self._nursery is None or self._nursery.cancel_scope.cancel_called
 
     def context(self) -> _InProcess:
         """A context in which tasks that are started belong to this process."""

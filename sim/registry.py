@@ -6,6 +6,7 @@ whole nodes on Trio; `sim.bare.scenario` drives cores as callbacks, for thousand
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import Any, TextIO
 
 from gossipcache.errors import UsageError
 from sim.chronicle import Chronicle
+from sim.errors import told
 from sim.faults import AnyFault
 
 DEFAULT_LIMIT_S = 900.0
@@ -80,6 +82,7 @@ class Scenario:
     """Plays the story and fills the report in."""
 
 
+_log = logging.getLogger(__name__)
 _SCENARIOS: dict[str, Scenario] = {}
 
 
@@ -114,9 +117,19 @@ def run(
     cut: Cut = WHOLE,
     chronicle: Chronicle | None = None,
 ) -> Report:
-    """Runs a scenario from a seed; with a `plan` on its faults instead of the scenario's own."""
+    """Runs a scenario from a seed; with a `plan` on its faults instead of the scenario's own.
+
+    An exception that ends the run is one more violation; its traceback is logged. Raises
+    `UsageError` if the plan has faults that the driver does not know.
+    """
     report = Report(played.name, seed, nodes or played.nodes)
     started = time.perf_counter()
-    played.drive(Drive(report, log, plan, cut, chronicle))
+    try:
+        played.drive(Drive(report, log, plan, cut, chronicle))
+    except UsageError:
+        raise
+    except Exception as error:
+        _log.exception("the run of %s from seed %d broke off", played.name, seed)
+        report.violations.append(f"the run broke off: {told(error)}")
     report.wall_s = round(time.perf_counter() - started, 3)
     return report

@@ -16,7 +16,7 @@ from sim import tree
 from sim.chaos.storm import all_is_well
 from sim.faults import DiskFull, ForgedAnnouncements, Kill, Restart
 from sim.machine import DATA
-from sim.registry import Drive, Report
+from sim.registry import Drive, Report, Scenario, run
 from sim.scenario import Body, Stage
 from sim.scenario import play as play_body
 from sim.world import HOME
@@ -273,3 +273,11 @@ def test_a_node_that_stays_away_after_the_healing_is_a_violation() -> None:
         await all_is_well(stage.world)
 
     assert any("do not run after the healing" in violation for violation in play(body).violations)
+
+
+def test_a_run_that_breaks_off_is_a_violation() -> None:
+    def drive(_drive: Drive) -> None:
+        raise ZeroDivisionError("a mistake of the scenario")
+
+    report = run(Scenario("broken", "", 3, drive), seed=1)
+    assert report.violations == ["the run broke off: ZeroDivisionError: a mistake of the scenario"]
