@@ -37,20 +37,6 @@ def join_storm(stage: BareStage) -> None:
         stage.report(f"{len(dead)} false deaths, the first: {dead[0]}")
 
 
-@bare_scenario("idle-traffic", nodes=100)
-def idle_traffic(stage: BareStage) -> None:
-    """A cluster in which nothing happens: what membership costs, however large it is."""
-    world, for_s = stage.world, 60.0
-    world.grow(stage.nodes)
-    stage.run(30)
-    before = world.bytes_sent()
-    stage.run(for_s)
-    rate = (world.bytes_sent() - before) / for_s / stage.nodes
-    stage.metrics["bytes a node and second"] = round(rate, 1)
-    if rate > 400:
-        stage.report(f"{rate:.0f} bytes a node and second, more than 400")
-
-
 @bare_scenario("long-partition", nodes=100)
 def long_partition(stage: BareStage) -> None:
     """Two halves do not see each other for ten minutes: soon after, there is one view again."""
