@@ -13,6 +13,7 @@ from gossipcache.dht.membership.broadcast import (
     size_of,
 )
 from gossipcache.dht.membership.effects import Effect, SendDatagram
+from gossipcache.dht.membership.member import Member
 from gossipcache.dht.membership.table import MemberTable
 from gossipcache.identity import Signed
 from gossipcache.ids import Address, NodeId
@@ -46,7 +47,7 @@ class Courier:
         self,
         kind: Callable[..., Datagram],
         address: Address,
-        recipient: NodeId | None,
+        recipient: Member | None,
         *,
         records: tuple[Signed, ...] = (),
         **fields: object,
@@ -54,13 +55,12 @@ class Courier:
         """Sends a datagram of `kind`, with `records` first. A recipient that is suspect or dead
         is told so, with its record and the accusations, so that it can refute (Lifeguard's buddy
         system)."""
-        held = None if recipient is None else self._table.get(recipient)
         accusations: tuple[Accusation, ...] = ()
-        if held is not None and (held.state == "dead" or (held.state == "suspect" and self._warns)):
-            records += (held.record,)
-            accusations = self._proofs(held.node_id)[:2]
+        if recipient is not None and recipient.state != "alive" and self._is_told(recipient):
+            records += (recipient.record,)
+            accusations = self._proofs(recipient.node_id)[:2]
         # News is repeated a few times only: none of them is spent on a stranger.
-        if held is not None and self._queue.count:
+        if recipient is not None and self._queue.count:
             room_bytes = self._room_bytes - ACCUSATION_BYTES * len(accusations)
             room_bytes -= sum(size_of(record) for record in records)
             news = self._queue.take(room_bytes, retransmit_limit(self._table.live_count))
@@ -74,3 +74,6 @@ class Courier:
             **fields,
         )
         self._emit(SendDatagram(address, message))
+
+    def _is_told(self, accused: Member) -> bool:
+        return accused.state == "dead" or (accused.state == "suspect" and self._warns)

@@ -15,7 +15,7 @@ from gossipcache.dht.membership.effects import Effect, PingLink
 from gossipcache.dht.membership.health import LocalHealth
 from gossipcache.dht.membership.member import Member
 from gossipcache.dht.membership.table import MemberTable
-from gossipcache.dht.membership.timers import Timers
+from gossipcache.dht.membership.timers import TimerKey, Timers
 from gossipcache.ids import Address, NodeId
 from gossipcache.messages.gossip import Ack, Nack, Ping, PingRequest
 
@@ -27,6 +27,10 @@ _NACK_SHARE = 0.8
 @dataclass(slots=True)
 class _Probe:
     target: NodeId
+    fails_at: float
+    rest_s: float
+    """What is left of its time after that of the direct ping."""
+    timer: TimerKey
     helpers: tuple[NodeId, ...] = ()
     nacks: set[NodeId] = field(default_factory=set)
     was_alive: bool = True
@@ -41,7 +45,8 @@ class _Relay:
 
 
 class Prober:
-    """The probes under way. Its timers are ("direct" | "probe" | "relay", sequence)."""
+    """The probes under way. Its timers are ("direct" | "probe" | "relay", sequence): one for a
+    probe, first for the direct ping and then for all of it."""
 
     def __init__(
         self,
@@ -71,16 +76,9 @@ class Prober:
         """Pings `target`, unless that is under way. `urgent`: helpers and link at once too."""
         sequence = self._sequences.get(target.node_id)
         if sequence is None:
-            sequence = self._new_sequence()
-            self._probes[sequence] = _Probe(target.node_id, was_alive=target.state == "alive")
-            self._sequences[target.node_id] = sequence
-            self._ping(target, sequence)
-            factor = self._health.factor
-            self._timers.set(("direct", sequence), now + self._config.probe_timeout_s * factor)
-            self._timers.set(("probe", sequence), now + self._config.probe_interval_s * factor)
-        if urgent and ("direct", sequence) in self._timers:
-            self._timers.cancel(("direct", sequence))
-            self.widen(sequence)
+            sequence = self._begin(target, now)
+        if urgent:
+            self._hurry(sequence, now)
 
     def refused(self, target: Member, now: float) -> None:
         """The host of `target` refused a datagram: tries a link at once. The first to see it
@@ -92,24 +90,23 @@ class Prober:
             self._timers.cancel(("relay", sequence))
             self.give_up(sequence)
         self.start(target, now)
-        sequence = self._sequences[target.node_id]
-        if ("direct", sequence) in self._timers:
-            self._timers.cancel(("direct", sequence))
-            self.widen(sequence, alone=bool(helping) or target.state != "alive")
+        alone = bool(helping) or target.state != "alive"
+        self._hurry(self._sequences[target.node_id], now, alone=alone)
 
-    def widen(self, sequence: int, *, alone: bool = False) -> None:
+    def widen(self, sequence: int, now: float, *, alone: bool = False) -> None:
         """The direct ping was not answered in time: tries a link, and unless `alone` asks
         helpers."""
         probe = self._probes[sequence]
-        target = self._table.get(probe.target)
-        if target is None:
+        probe.timer = ("probe", sequence)
+        self._timers.set(probe.timer, max(probe.fails_at, now + probe.rest_s))
+        if self._table.get(probe.target) is None:
             return
         count = 0 if alone else self._config.indirect_probes
         helpers = self._table.sample(count, exclude=(probe.target,))
         probe.helpers = tuple(helper.node_id for helper in helpers)
         for helper in helpers:
             self._courier.post(
-                PingRequest, helper.address, helper.node_id, sequence=sequence, target=probe.target
+                PingRequest, helper.address, helper, sequence=sequence, target=probe.target
             )
         if self._config.lifeguard:
             self._emit(PingLink(probe.target, sequence))
@@ -128,7 +125,7 @@ class Prober:
         """Pings the target of `request` on behalf of `origin`."""
         target = self._table.get(NodeId(request.target))
         if target is None or not target.is_live or len(self._relays) >= MAX_RELAYS:
-            self._courier.post(Nack, source, origin, sequence=request.sequence)
+            self._post(Nack, source, origin, request.sequence)
             return
         sequence = self._new_sequence()
         self._relays[sequence] = _Relay(target.node_id, origin, source, request.sequence)
@@ -138,7 +135,7 @@ class Prober:
     def give_up(self, sequence: int) -> None:
         """The target did not answer this helper in time."""
         relay = self._relays.pop(sequence)
-        self._courier.post(Nack, relay.origin_address, relay.origin, sequence=relay.origin_sequence)
+        self._post(Nack, relay.origin_address, relay.origin, relay.origin_sequence)
 
     def acked(self, sequence: int, sender: NodeId) -> NodeId | None:
         """An ack by `sender`: the target itself, or a helper that reached it. Returns the
@@ -147,9 +144,7 @@ class Prober:
         if relay is not None and relay.target == sender:
             del self._relays[sequence]
             self._timers.cancel(("relay", sequence))
-            self._courier.post(
-                Ack, relay.origin_address, relay.origin, sequence=relay.origin_sequence
-            )
+            self._post(Ack, relay.origin_address, relay.origin, relay.origin_sequence)
             return None
         probe = self._probes.get(sequence)
         if probe is None or (sender != probe.target and sender not in probe.helpers):
@@ -170,11 +165,37 @@ class Prober:
         probe = self._finish(sequence)
         return None if probe is None else probe.target
 
+    def _begin(self, target: Member, now: float) -> int:
+        sequence, config, factor = self._new_sequence(), self._config, self._health.factor
+        self._probes[sequence] = probe = _Probe(
+            target.node_id,
+            fails_at=now + config.probe_interval_s * factor,
+            rest_s=(config.probe_interval_s - config.probe_timeout_s) * factor,
+            timer=("direct", sequence),
+            was_alive=target.state == "alive",
+        )
+        self._sequences[target.node_id] = sequence
+        self._ping(target, sequence)
+        self._timers.set(probe.timer, now + config.probe_timeout_s * factor)
+        return sequence
+
+    def _hurry(self, sequence: int, now: float, *, alone: bool = False) -> None:
+        """Gives the direct ping no more time."""
+        key = self._probes[sequence].timer
+        if key[0] == "direct":
+            self._timers.cancel(key)
+            self.widen(sequence, now, alone=alone)
+
+    def _post(
+        self, kind: type[Ack | Nack], address: Address, origin: NodeId, sequence: int
+    ) -> None:
+        self._courier.post(kind, address, self._table.get(origin), sequence=sequence)
+
     def _ping(self, target: Member, sequence: int) -> None:
         self._courier.post(
             Ping,
             target.address,
-            target.node_id,
+            target,
             sequence=sequence,
             target=target.node_id,
             incarnation=self._incarnation(),
@@ -185,8 +206,7 @@ class Prober:
         probe = self._probes.pop(sequence, None)
         if probe is not None:
             del self._sequences[probe.target]
-            self._timers.cancel(("direct", sequence))
-            self._timers.cancel(("probe", sequence))
+            self._timers.cancel(probe.timer)
         return probe
 
     def _new_sequence(self) -> int:

@@ -89,8 +89,9 @@ class SwimCore:
             emit, incarnation, now,
         )  # fmt: skip
         self.table = self.view.table
+        self._queue = self.view.queue
         self._courier = Courier(
-            config, profile.cluster_id, self.table, self.view.queue, self.view.proofs, emit
+            config, profile.cluster_id, self.table, self._queue, self.view.proofs, emit
         )
         self._prober = Prober(
             config,
@@ -127,23 +128,24 @@ class SwimCore:
         if message.cluster_id != self._cluster_id:
             self._metrics.count("gossip_foreign")
             return []
-        if sender == self.me.node_id:
+        if sender == self.table.me.node_id:
             return []
+        newer: tuple[Signed, ...] = ()
         if message.records or message.accusations:
             self._take_in(message.records, message.accusations, now, source)
-        newer = self.view.newer_than(message.accusations)
+            newer = self.view.newer_than(message.accusations)
         held = self.table.get(sender)
         source = _return_address(message, held, source)
         match message:
             case Ping():
-                self._answer(message, sender, held, source, newer)
+                self._answer(message, held, source, newer)
             case PingRequest():
                 self._prober.help(message, sender, source, now)
             case Ack():
                 if (reached := self._prober.acked(message.sequence, sender)) is not None:
                     self.view.answered(reached, now)
                     self.view.readmission.probed(now, answered=sender == reached)
-                    self._agreed |= not message.differs and not len(self.view.queue)
+                    self._agreed |= not message.differs and not self._queue.count
                 if message.outdated and not self.view.is_waiting:
                     newer = (self.me.record, *newer)
                 if message.differs:
@@ -151,7 +153,7 @@ class SwimCore:
             case Nack():
                 self._prober.nacked(message.sequence, sender)
         if newer and not isinstance(message, Ping):
-            self._courier.post(Gossip, source, sender, records=newer)
+            self._courier.post(Gossip, source, held, records=newer)
         if held is not None and held.state == "dead" and not isinstance(message, Ack):
             self._prober.start(held, now)
         return self._finish(now)
@@ -240,7 +242,7 @@ class SwimCore:
     def is_flushed(self) -> bool:
         """Whether this node's newest record was sent as often as it should be."""
         alone = self.table.live_count == 1
-        return alone or not self.view.queue.has_record_of(self.me.node_id)
+        return alone or not self._queue.has_record_of(self.me.node_id)
 
     def _emit(self, effect: Effect) -> None:
         if not (self.view.is_waiting and isinstance(effect, RequestSync | RequestJoin)):
@@ -248,7 +250,7 @@ class SwimCore:
 
     def _finish(self, now: float) -> list[Effect]:
         if (
-            self.view.queue.count
+            self._queue.count
             and self.table.live_count > 1
             and ("gossip-tick", 0) not in self._timers
         ):
@@ -292,19 +294,18 @@ class SwimCore:
     def _answer(
         self,
         ping: Ping,
-        sender: NodeId,
         held: Member | None,
         source: Address,
         newer: tuple[Signed, ...],
     ) -> None:
-        if ping.target != self.me.node_id:
+        if ping.target != self.table.me.node_id:
             return
         outdated = held is None or held.incarnation < ping.incarnation
         differs = ping.view != self.table.short_digest() and self._needs_sync
         self._courier.post(
             Ack,
             source,
-            sender,
+            held,
             records=newer,
             sequence=ping.sequence,
             outdated=outdated,
@@ -314,7 +315,7 @@ class SwimCore:
     @property
     def _needs_sync(self) -> bool:
         """Whether gossip will not even out differing views: it rests, or it is flooded."""
-        return not 0 < self.view.queue.count <= _FLOOD
+        return not 0 < self._queue.count <= _FLOOD
 
     def _resync(self, node: NodeId, now: float) -> None:
         """Views differ: no need to wait for the next push/pull."""
@@ -339,7 +340,7 @@ class SwimCore:
                 self._probe_tick(now)
             case "direct", int(sequence):
                 self.view.readmission.probed(now, answered=False)
-                self._prober.widen(sequence)
+                self._prober.widen(sequence, now)
             case "probe", int(sequence):
                 if (failed := self._prober.fail(sequence)) is not None:
                     self.view.suspect(failed, now)
@@ -372,9 +373,9 @@ class SwimCore:
 
     def _gossip_tick(self) -> None:
         for member in self.table.sample(self._config.gossip_fanout):
-            if not self.view.queue.count:
+            if not self._queue.count:
                 break
-            self._courier.post(Gossip, member.address, member.node_id)
+            self._courier.post(Gossip, member.address, member)
 
     def _sync_tick(self, now: float) -> None:
         """Pings compare views all the time; push/pull is for when their answers stay away."""
