@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,6 +19,7 @@ from gossipcache.identity import Signed
 from gossipcache.wire import encode_plain
 
 Rule = Callable[[Any], int]
+Field = Callable[[Any], Any]
 _BY_BITS = bytes(
     2 if bits <= 8 else 3 if bits <= 16 else 5 if bits <= 32 else 9 for bits in range(65)
 )
@@ -27,21 +29,21 @@ _BY_BITS = bytes(
 class _Rules(NamedTuple):
     constant: int
     """The bytes that every message takes, tuples taken for empty."""
-    integers: tuple[str, ...]
-    tuples: tuple[tuple[str, Rule], ...]
-    others: tuple[tuple[str, Rule], ...]
+    integers: tuple[Field, ...]
+    tuples: tuple[tuple[Field, Rule], ...]
+    others: tuple[tuple[Field, Rule], ...]
 
 
 def length_of(message: msgspec.Struct) -> int:
     """`len(encode(message))`."""
     size, integers, tuples, others = _rules_of(type(message))
-    for name in integers:
-        size += _head(getattr(message, name))
-    for name, rule in tuples:
-        if values := getattr(message, name):
+    for field in integers:
+        size += _head(field(message))
+    for field, rule in tuples:
+        if values := field(message):
             size += rule(values) - 1
-    for name, rule in others:
-        size += rule(getattr(message, name))
+    for field, rule in others:
+        size += rule(field(message))
     return size
 
 
@@ -54,22 +56,23 @@ def _rules_of(kind: type[msgspec.Struct]) -> _Rules:
         assert isinstance(known.tag, str)
         assert known.tag_field is not None
         constant += _text(known.tag_field) + _text(known.tag)
-    integers: list[str] = []
-    tuples: list[tuple[str, Rule]] = []
-    others: list[tuple[str, Rule]] = []
+    integers: list[Field] = []
+    tuples: list[tuple[Field, Rule]] = []
+    others: list[tuple[Field, Rule]] = []
     for each in known.fields:
+        field = attrgetter(each.name)
         if not known.array_like:
             constant += _text(each.encode_name)
         fixed = _fixed(each.type)
         if fixed is not None:
             constant += fixed
         elif isinstance(each.type, inspect.IntType):
-            integers.append(each.name)
+            integers.append(field)
         elif isinstance(each.type, inspect.VarTupleType):
             constant += 1
-            tuples.append((each.name, _items(each.type.item_type)))
+            tuples.append((field, _items(each.type.item_type)))
         else:
-            others.append((each.name, _rule_of(each.type)))
+            others.append((field, _rule_of(each.type)))
     return _Rules(constant, tuple(integers), tuple(tuples), tuple(others))
 
 

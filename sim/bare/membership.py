@@ -221,33 +221,39 @@ class BareMembership:
 
     def _act(self, effects: list[Effect]) -> None:
         version = self.version
+        later: list[Effect] = []
         for effect in effects:
             match effect:
+                case SendDatagram():
+                    self._send(effect)
                 case MemberChanged(member):
                     self._note(member)
                 case MemberForgotten(node):
                     self.version += 1
                     self._observer.forgotten(self, node)
+                case _:
+                    later.append(effect)
         if self.version != version:
             self._observer.settled(self)
             if self._ring_is_stale and self.records is not None:
                 self.records.on_ring_change()
-        for effect in effects:
-            match effect:
-                case SendDatagram():
-                    self._send(effect)
-                case PingLink(node, sequence):
-                    begin(self._ping_link(node, sequence))
-                case RequestSync(node):
-                    begin(self._sync(node))
-                case RequestJoin(address):
-                    begin(self._join(address))
+        for effect in later:
+            self._begin(effect)
         due = self.core.next_timeout()
         if due != self._waking_at:
             # What was to wake it before finds that it is not expected any more.
             self._waking_at = due
             if due is not None:
                 self._timeline.push(due, self._wake, due)
+
+    def _begin(self, effect: Effect) -> None:
+        match effect:
+            case PingLink(node, sequence):
+                begin(self._ping_link(node, sequence))
+            case RequestSync(node):
+                begin(self._sync(node))
+            case RequestJoin(address):
+                begin(self._join(address))
 
     def _send(self, effect: SendDatagram) -> None:
         host = self.process.host

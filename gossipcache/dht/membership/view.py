@@ -33,6 +33,8 @@ from gossipcache.messages.gossip import Accusation, Phase, Verdict
 from gossipcache.metrics import Metrics
 
 _MAX_NEWER = 2
+_HEALERS = 12
+"""About how many members merge their views with one that comes back from the dead."""
 _PARTED_SHARE = 4
 """If one is dead for so many that live, it is the network that was broken, …"""
 _PARTED_INTERVALS = 10
@@ -66,6 +68,7 @@ class View:
         self._timers = timers
         self._health = health
         self._metrics = metrics
+        self._rng = rng
         self._emit = emit
         self._suspicions: dict[NodeId, Suspicion] = {}
         self._refutable_at = float("-inf")
@@ -295,8 +298,13 @@ class View:
             self._heal(held, now)
 
     def _heal(self, held: Member, now: float) -> None:
-        """A partition may have ended: both views are merged, not only these two members."""
-        if held.state == "dead" and ("heal", 0) not in self._timers:
+        """A partition may have ended: both views are merged, not only these two members. If
+        many were dead, everybody sees to it; if it was one of a thousand, a few do, since its
+        record spreads by itself."""
+        if held.state != "dead" or ("heal", 0) in self._timers:
+            return
+        share = _HEALERS * (1 + self.table.dead_count) / self.table.live_count
+        if share >= 1 or self._rng.random() < share:
             self._timers.set(("heal", 0), now + self._config.probe_interval_s)
             self._emit(RequestSync(held.node_id))
 
