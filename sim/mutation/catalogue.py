@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sim.mutation.field import FIELD
 from sim.mutation.membership import MEMBERSHIP
 from sim.mutation.mutant import Mutant
 from sim.mutation.records import RECORDS
@@ -12,6 +13,6 @@ from sim.mutation.transfer import TRANSFER
 
 MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
-    for theme in (MEMBERSHIP, RING, RECORDS, SCHEDULE, TRANSFER, STORE)
+    for theme in (MEMBERSHIP, FIELD, RING, RECORDS, SCHEDULE, TRANSFER, STORE)
     for mutant in theme
 }
