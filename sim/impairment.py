@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Carrier = Literal["datagram", "stream"]
 Draw = Callable[[], float]
 """A random number from 0 to 1, of the link's own stream."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(NamedTuple):
     """A datagram or a segment of a stream, and the direction it goes."""
 
     source: str

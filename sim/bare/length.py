@@ -8,7 +8,7 @@ holds the rules to the real encoding.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from gossipcache.wire import encode_plain
 
 Rule = Callable[[Any], int]
 Field = Callable[[Any], Any]
+_REMEMBERED = 4096
 _BY_BITS = bytes(
     2 if bits <= 8 else 3 if bits <= 16 else 5 if bits <= 32 else 9 for bits in range(65)
 )
@@ -112,6 +113,9 @@ def _rule_of(kind: inspect.Type) -> Rule:
 
 def _items(kind: inspect.Type) -> Rule:
     rule = _rule_of(kind)
+    if isinstance(kind, inspect.StructType):
+        # The same news goes round in very many messages.
+        rule = lru_cache(_REMEMBERED)(rule)
     return lambda values: _head(len(values)) + sum(map(rule, values))
 
 

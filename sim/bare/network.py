@@ -98,9 +98,9 @@ class BareNetwork:
         if self._impairments:
             self._send_over_bad_links(source, address, sealed, size)
             return
-        profile = self.profile
-        arrives = self.timeline.now + profile.latency_s + profile.jitter_s * source.rng.random()
-        self.timeline.push(arrives, self._arrive, source, address, sealed, size)
+        profile, timeline = self.profile, self.timeline
+        arrives = timeline.now + profile.latency_s + profile.jitter_s * source.rng.random()
+        timeline.push(arrives, self._arrive, source, address, sealed, size)
 
     def _send_over_bad_links(
         self, source: BareHost, address: Address, sealed: Any, size: int

@@ -14,6 +14,8 @@ RECORD_OVERHEAD_BYTES = 1 + 3 + 34 + 66
 ACCUSATION_BYTES = 1 + 17 + 9 + 8 + 17 + 66
 _MAX_SKIPS = 8
 _RETRANSMIT_FACTOR = 4
+_SENT_PER_ECHO = 2
+"""An echo counts for as many transmissions at least, so that no echoes can silence a node."""
 
 
 def retransmit_limit(live_count: int) -> int:
@@ -29,7 +31,7 @@ def size_of(item: Signed | Accusation) -> int:
 
 
 class _Entry:
-    __slots__ = ("item", "order", "replaced", "size", "slot", "subject", "transmits")
+    __slots__ = ("echoes", "item", "order", "replaced", "size", "slot", "subject", "transmits")
 
     def __init__(
         self, subject: NodeId, slot: bytes, item: Signed | Accusation, size: int, order: int
@@ -40,6 +42,7 @@ class _Entry:
         self.size = size
         self.order = order
         self.transmits = 0
+        self.echoes = 0
         self.replaced = False
 
 
@@ -47,11 +50,14 @@ class BroadcastQueue:
     """News by subject: its newest record, and the accusations against that record.
 
     The least transmitted goes first, the newer of two; an item is dropped after
-    `retransmit_limit` transmissions, or when newer news of its subject replaces it.
+    `retransmit_limit` transmissions, or when newer news of its subject replaces it. When others
+    send the same item, up to a third of its transmissions are left to them (feedback, as in
+    Demers et al., 1987).
     """
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, _Entry]] = []
+        self._entries: dict[Signed | Accusation, _Entry] = {}
         self._by_subject: dict[NodeId, dict[bytes, _Entry]] = {}
         self.count = 0
         """How many items wait; `len` of the queue."""
@@ -76,8 +82,17 @@ class BroadcastQueue:
     def drop(self, subject: NodeId) -> None:
         """Removes all that waits about `subject`."""
         for entry in self._by_subject.pop(subject, {}).values():
-            entry.replaced = True
-            self.count -= 1
+            self._void(entry)
+
+    def hears(self, item: Signed | Accusation) -> bool:
+        """Whether `item`, which somebody sent, waits here too, and so is no news."""
+        entry = self._entries.get(item)
+        if entry is None:
+            return False
+        if (entry.echoes + 1) * (_SENT_PER_ECHO + 1) <= entry.transmits + 1:
+            entry.echoes += 1
+            entry.transmits += 1
+        return True
 
     def take(self, room_bytes: int, limit: int) -> tuple[list[Signed], list[Accusation]]:
         """What fits in `room_bytes`; each item taken counts as transmitted, at most `limit`
@@ -112,10 +127,10 @@ class BroadcastQueue:
     def _add(self, subject: NodeId, slot: bytes, item: Signed | Accusation) -> None:
         slots = self._by_subject.setdefault(subject, {})
         if (old := slots.get(slot)) is not None:
-            old.replaced = True
-            self.count -= 1
+            self._void(old)
         self._order += 1
-        entry = slots[slot] = _Entry(subject, slot, item, size_of(item), self._order)
+        entry = _Entry(subject, slot, item, size_of(item), self._order)
+        slots[slot] = self._entries[item] = entry
         self.count += 1
         self._push(entry)
 
@@ -127,4 +142,9 @@ class BroadcastQueue:
         del slots[entry.slot]
         if not slots:
             del self._by_subject[entry.subject]
+        self._void(entry)
+
+    def _void(self, entry: _Entry) -> None:
+        entry.replaced = True
+        del self._entries[entry.item]
         self.count -= 1

@@ -21,4 +21,5 @@ class LocalHealth:
 
     def improve(self) -> None:
         """A probe was answered in time."""
-        self.score = max(self.score - 1, 0)
+        if self.score:
+            self.score -= 1

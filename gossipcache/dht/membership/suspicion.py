@@ -36,6 +36,8 @@ class Suspicion:
         if not config.lifeguard:
             self._confirmations = 0
         self._accusations: dict[NodeId, Accusation] = {}
+        self._verdicts = 0
+        """How many of them say dead."""
         self._refused_at: float | None = None
         self._looked_at: float | None = None
 
@@ -55,11 +57,15 @@ class Suspicion:
             return known is None and len(self._accusations) <= self._confirmations
         if known is not None and known.verdict == "dead":
             return False
-        return sum(one.verdict == "dead" for one in self._accusations.values()) < self._quorum
+        return self._verdicts < self._quorum
 
     def add(self, accusation: Accusation) -> None:
         """Counts an accusation whose signature holds."""
-        self._accusations[NodeId(accusation.accuser)] = accusation
+        accuser = NodeId(accusation.accuser)
+        known = self._accusations.get(accuser)
+        self._verdicts += accusation.verdict == "dead"
+        self._verdicts -= known is not None and known.verdict == "dead"
+        self._accusations[accuser] = accusation
 
     def refused(self, now: float) -> None:
         """This node's own connection to the subject was refused."""

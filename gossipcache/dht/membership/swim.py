@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Hashable, Iterable
+from typing import TypeVar
 
 from gossipcache.budget import STRANGERS, VOID_COST, VerificationBudget
 from gossipcache.config import SwimConfig
@@ -35,6 +36,8 @@ from gossipcache.messages.gossip import (
     PingRequest,
 )
 from gossipcache.metrics import Metrics
+
+T = TypeVar("T", bound=Signed | Accusation)
 
 _HEARSAY_PROBES = 4
 """About how many members look for themselves when one is suspected, each by chance."""
@@ -100,7 +103,7 @@ class SwimCore:
             self._health,
             self._courier,
             rng,
-            lambda: self.view.told_incarnation,
+            self.view.told_incarnation,
             emit,
         )
         if config.lifeguard:
@@ -132,8 +135,9 @@ class SwimCore:
             return []
         newer: tuple[Signed, ...] = ()
         if message.records or message.accusations:
-            self._take_in(message.records, message.accusations, now, source)
-            newer = self.view.newer_than(message.accusations)
+            records, accusations = self._news(message.records), self._news(message.accusations)
+            self._take_in(records, accusations, now, source)
+            newer = self.view.newer_than(accusations)
         held = self.table.get(sender)
         source = _return_address(message, held, source)
         match message:
@@ -257,6 +261,10 @@ class SwimCore:
             self._timers.set(("gossip-tick", 0), now + self._config.gossip_interval_s)
         effects, self._effects = self._effects, []
         return effects
+
+    def _news(self, items: Iterable[T]) -> list[T]:
+        """Without what goes round here too."""
+        return [item for item in items if not self._queue.hears(item)]
 
     def _take_in(
         self,

@@ -94,7 +94,6 @@ class View:
         """This node."""
         return self.table.me
 
-    @property
     def told_incarnation(self) -> int:
         """What this node says of its own incarnation."""
         return 0 if self.is_waiting else self.me.incarnation

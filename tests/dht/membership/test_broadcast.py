@@ -48,6 +48,19 @@ def test_a_harder_verdict_replaces_the_milder_one_of_the_same_accuser() -> None:
     assert len(queue) == 1
 
 
+def test_what_others_send_as_well_is_sent_less_often_but_never_left_to_them() -> None:
+    queue = BroadcastQueue()
+    queue.add_record(node_id(0), record(0))
+    assert not queue.hears(record(1))
+    sent = 0
+    while len(queue):
+        sent += len(queue.take(1000, limit=12)[0])
+        for _ in range(50):
+            queue.hears(record(0))
+    assert sent == 9
+    assert not queue.hears(record(0))
+
+
 def test_sizes_are_never_less_than_what_is_encoded() -> None:
     accusation = accuse(identity(2), CLUSTER_ID, node_id(0), 2**63 - 1, "suspect")
     assert len(encode(record(1, 2**62))) <= size_of(record(1, 2**62))
