@@ -18,7 +18,7 @@ FIELD = (
     Mutant(
         name="refutes-without-limit",
         breaks="one who accuses another again and again makes it flood the cluster",
-        module=f"{_MEMBERSHIP}.view",
+        module=f"{_MEMBERSHIP}.refutation",
         old="        if now >= self._refutable_at:",
         new="        if True:",
         scenarios=("foca-25-tireless-accuser",),
@@ -34,7 +34,7 @@ FIELD = (
     Mutant(
         name="called-seed-never-serves",
         breaks="a seed that others called before it found another keeps no records, for good",
-        module=f"{_MEMBERSHIP}.swim",
+        module=f"{_MEMBERSHIP}.anti_entropy",
         old="        if joining:",
         new="        if False:",
         scenarios=("olric-243-split-at-start",),
@@ -42,7 +42,7 @@ FIELD = (
     Mutant(
         name="first-seed-only",
         breaks="a newcomer whose first seed is gone stays alone",
-        module=f"{_MEMBERSHIP}.swim",
+        module=f"{_MEMBERSHIP}.anti_entropy",
         old="        for seed in missing:",
         new="        for seed in missing[:1]:",
         scenarios=("temporal-9987-zombie-seeds",),

@@ -10,16 +10,16 @@ MEMBERSHIP = (
     Mutant(
         name="refuted-without-raising",
         breaks="a node that was called dead by mistake never comes back",
-        module=f"{_DHT}.view",
-        old="        incarnation = self.me.incarnation + 1\n        if self._claimed",
-        new="        incarnation = self.me.incarnation\n        if self._claimed",
+        module=f"{_DHT}.refutation",
+        old="        incarnation = me.incarnation + 1\n        if self._claimed",
+        new="        incarnation = me.incarnation\n        if self._claimed",
         scenarios=("suspect-keeps-its-keys", "pause"),
     ),
     Mutant(
         name="dead-not-retried",
         breaks="two halves of a cluster never meet again once the seeds are gone",
-        module=f"{_DHT}.swim",
-        old="        dead = self.table.random_dead()",
+        module=f"{_DHT}.anti_entropy",
+        old="        dead = self._table.random_dead()",
         new="        dead = None",
         scenarios=("partition-without-seeds",),
     ),
@@ -101,9 +101,9 @@ MEMBERSHIP = (
     Mutant(
         name="earlier-life-not-outbid",
         breaks="a node whose clock went back is not believed any more after a restart",
-        module=f"{_DHT}.view",
+        module=f"{_DHT}.refutation",
         old="            self._claimed = max(self._claimed, incarnation)\n"
-        "            self._refute(now)\n",
+        "            self._refute_soon(now)\n",
         new="            pass\n",
         scenarios=("clock-behind",),
     ),

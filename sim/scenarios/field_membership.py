@@ -41,8 +41,8 @@ def stale_dead_after_mass_restart(stage: BareStage) -> None:
 
     In memberlist the rumours, which stand at higher incarnations than the new lives, made the
     cluster forget its members for good. Here a node that hears of an incarnation of its key above
-    its own outbids it by a boot epoch (`View._outbid`), and who holds somebody for dead tries him
-    again (`SwimCore._reconnect_tick`).
+    its own outbids it by a boot epoch (`Refutation.outbid`), and who holds somebody for dead tries
+    him again (`AntiEntropy.reconnect_tick`).
     """
     world = stage.world
     world.grow(stage.nodes)
@@ -68,7 +68,7 @@ def never_rejoins_after_outage(stage: BareStage) -> None:
 
     memberlist (222) and foca (15) drop whom they hold for dead, so that neither side calls the
     other again. Here the dead are remembered, and one of them is tried every few seconds
-    (`SwimCore._reconnect_tick`).
+    (`AntiEntropy.reconnect_tick`).
     """
     world = stage.world
     world.grow(stage.nodes)
@@ -90,7 +90,7 @@ def rejoin_after_leave(stage: BareStage) -> None:
 
     In memberlist (140, 217) who had left was not let in again until the others forgot him. Here
     a later life outranks the goodbye (`boot_incarnation`), and where the clock went back, the
-    goodbye that the node is shown is outbid (`View._outbid`).
+    goodbye that the node is shown is outbid (`Refutation.outbid`).
     """
     world = stage.world
     world.grow(stage.nodes)
@@ -205,7 +205,7 @@ def split_at_start(stage: BareStage) -> None:
     Olric (243, 254) became two clusters that never met: whoever found no seed at its start founded
     his own. Here a node with several seeds waits until another node has answered, and missing
     seeds are tried for ever; whom others called first joins through them
-    (`SwimCore._reconnect_tick`).
+    (`AntiEntropy.reconnect_tick`).
     """
     world = stage.world
     names = [world.add_machine().name for _ in range(stage.nodes)]
@@ -231,7 +231,7 @@ def common_seed_late(stage: BareStage) -> None:
     """Two halves start whose only common seed comes last: they become one cluster through it.
 
     The same split (253, 258). Here a seed that is not a member yet is tried again and again, also
-    by who has company (`SwimCore._reconnect_tick`).
+    by who has company (`AntiEntropy.reconnect_tick`).
     """
     world = stage.world
     machines = [world.add_machine() for _ in range(stage.nodes)]

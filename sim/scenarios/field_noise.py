@@ -103,8 +103,8 @@ def cloned_key(stage: BareStage) -> None:
     """A machine is copied with its key, and both copies run: the cluster stays usable.
 
     In Consul and Serf (7396, 4879, serf 115) two nodes with one name or id outbid each other
-    without pause. Here a key outbids itself five times a second at the most (`View._refute`), and
-    all others are as well as ever; when one copy ends, so does the conflict.
+    without pause. Here a key outbids itself five times a second at the most (`Refutation.outbid`),
+    and all others are as well as ever; when one copy ends, so does the conflict.
     """
     world = stage.world
     world.grow(stage.nodes)
@@ -159,7 +159,7 @@ def tireless_accuser(stage: BareStage) -> None:
     """A member accuses another of each of its lives: that one refutes, but not ever faster.
 
     The same flood (25), with somebody who feeds it. Here a node refutes at most once a gossip
-    interval (`View._refute`), and no one accuser makes a death (`Suspicion.is_proven`).
+    interval (`Refutation.accused`), and no one accuser makes a death (`Suspicion.is_proven`).
     """
     world = stage.world
     world.grow(stage.nodes)

@@ -1,9 +1,9 @@
 """SWIM with Lifeguard as a sans-IO core.
 
 `SwimCore` takes datagrams, answers of links and the time, and returns effects. It owns the
-parts and the clockwork: `View` decides what is believed, `Prober` finds failures, `Courier`
-writes datagrams, `Timers` holds the deadlines. No input costs more than O(log n) but the ones
-that end a rotation of probes or a pause of the process.
+parts and the clockwork: `View` decides what is believed, `Prober` finds failures, `AntiEntropy`
+merges views, `Courier` writes datagrams, `Timers` holds the deadlines. No input costs more than
+O(log n) but the ones that end a rotation of probes or a pause of the process.
 
 Sources: SWIM (Das et al., 2002), Lifeguard (Dadgar et al., 2018), memberlist.
 """
@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from gossipcache.budget import STRANGERS, VOID_COST, VerificationBudget
 from gossipcache.config import SwimConfig
+from gossipcache.dht.membership.anti_entropy import FLOOD, AntiEntropy
 from gossipcache.dht.membership.courier import Courier
 from gossipcache.dht.membership.effects import Effect, RequestJoin, RequestSync
 from gossipcache.dht.membership.health import LocalHealth
@@ -41,16 +42,6 @@ T = TypeVar("T", bound=Signed | Accusation)
 
 _HEARSAY_PROBES = 4
 """About how many members look for themselves when one is suspected, each by chance."""
-_RESYNC_INTERVALS = 1
-"""Probe intervals between two push/pulls that a differing view asks for."""
-_FLOOD = 24
-"""So much news at once (a mass join, a healed partition) goes faster by push/pull, which sends
-only what the other side lacks, than by gossip, which repeats everything."""
-_RECONNECTS = 4
-"""About how many members try one of the dead again in each reconnect interval."""
-_BEHIND = 4
-"""A push/pull that brings more records shows that this node is behind: there may be more news
-soon, so that it asks again."""
 
 
 class SwimCore:
@@ -78,10 +69,6 @@ class SwimCore:
         self._cluster_id = profile.cluster_id
         self._rng = rng
         self._metrics = metrics
-        self._seeds = seeds
-        self._seed_nodes: dict[Address, NodeId] = {}
-        self._agreed = False
-        """Whether an ack said, since the last sync tick, that another view is like this one."""
         self._effects: list[Effect] = []
         self._probes_successor = False
         self._timers = Timers()
@@ -91,6 +78,7 @@ class SwimCore:
             config, identity, profile, verifier, self._timers, self._health, metrics, rng,
             emit, incarnation, now,
         )  # fmt: skip
+        self._refutation = self.view.refutation
         self.table = self.view.table
         self._queue = self.view.queue
         self._courier = Courier(
@@ -103,18 +91,16 @@ class SwimCore:
             self._health,
             self._courier,
             rng,
-            self.view.told_incarnation,
+            self._refutation.told_incarnation,
             emit,
         )
         if config.lifeguard:
             self.view.on_hearsay = self._look
             self.view.on_last_look = self._prober.start
-        for tick, interval_s in (
-            ("probe", config.probe_interval_s),
-            ("sync", config.sync_interval_s),
-        ):
-            self._timers.set((f"{tick}-tick", 0), now + rng.random() * interval_s)
-        self._timers.set(("reconnect-tick", 0), now)
+        self._timers.set(("probe-tick", 0), now + rng.random() * config.probe_interval_s)
+        self._anti_entropy = AntiEntropy(
+            config, self.table, self._queue, self._timers, rng, self._prober.start, emit, seeds, now
+        )
 
     @property
     def me(self) -> Member:
@@ -148,12 +134,13 @@ class SwimCore:
             case Ack():
                 if (reached := self._prober.acked(message.sequence, sender)) is not None:
                     self.view.answered(reached, now)
-                    self.view.readmission.probed(now, answered=sender == reached)
-                    self._agreed |= not message.differs and not self._queue.count
-                if message.outdated and not self.view.is_waiting:
+                    self._refutation.readmission.probed(now, answered=sender == reached)
+                    if not message.differs:
+                        self._anti_entropy.agreed()
+                if message.outdated and not self._refutation.is_waiting:
                     newer = (self.me.record, *newer)
                 if message.differs:
-                    self._resync(sender, now)
+                    self._anti_entropy.differed(sender, now)
             case Nack():
                 self._prober.nacked(message.sequence, sender)
         if newer and not isinstance(message, Ping):
@@ -174,11 +161,9 @@ class SwimCore:
         """What a push/pull with `payer` brought. A joining node does not `spread` what all others
         know, and a flood spreads by further push/pulls."""
         records = tuple(records)
-        spread = spread and len(records) <= _FLOOD
+        spread = spread and len(records) <= FLOOD
         self._take_in(records, accusations, now, payer, spread=spread)
-        if len(records) > _BEHIND and ("catch-up", 0) not in self._timers:
-            wait_s = self._config.probe_interval_s * (0.25 + self._rng.random() / 2)
-            self._timers.set(("catch-up", 0), now + wait_s)
+        self._anti_entropy.brought(len(records), now)
         return self._finish(now)
 
     def handle_timeout(self, now: float) -> list[Effect]:
@@ -222,7 +207,7 @@ class SwimCore:
 
     def seed_answered(self, address: Address, node: NodeId) -> None:
         """Who a seed's address belongs to; it is not tried again while that node is live."""
-        self._seed_nodes[address] = node
+        self._anti_entropy.seed_answered(address, node)
 
     def enter(self, phase: Phase, now: float) -> list[Effect]:
         """Changes this node's phase, and spreads that."""
@@ -249,7 +234,7 @@ class SwimCore:
         return alone or not self._queue.has_record_of(self.me.node_id)
 
     def _emit(self, effect: Effect) -> None:
-        if not (self.view.is_waiting and isinstance(effect, RequestSync | RequestJoin)):
+        if not (self._refutation.is_waiting and isinstance(effect, RequestSync | RequestJoin)):
             self._effects.append(effect)
 
     def _finish(self, now: float) -> list[Effect]:
@@ -309,7 +294,7 @@ class SwimCore:
         if ping.target != self.table.me.node_id:
             return
         outdated = held is None or held.incarnation < ping.incarnation
-        differs = ping.view != self.table.short_digest() and self._needs_sync
+        differs = ping.view != self.table.short_digest() and self._anti_entropy.is_due
         self._courier.post(
             Ack,
             source,
@@ -319,19 +304,6 @@ class SwimCore:
             outdated=outdated,
             differs=differs,
         )
-
-    @property
-    def _needs_sync(self) -> bool:
-        """Whether gossip will not even out differing views: it rests, or it is flooded."""
-        return not 0 < self._queue.count <= _FLOOD
-
-    def _resync(self, node: NodeId, now: float) -> None:
-        """Views differ: no need to wait for the next push/pull."""
-        held = self.table.get(node)
-        if held is None or not self._needs_sync or ("resync", 0) in self._timers:
-            return
-        self._timers.set(("resync", 0), now + _RESYNC_INTERVALS * self._config.probe_interval_s)
-        self._emit(RequestSync(node))
 
     def _start_probe(self, node: NodeId, now: float, *, urgent: bool = False) -> None:
         target = self.table.get(node)
@@ -347,7 +319,7 @@ class SwimCore:
             case "probe-tick", _:
                 self._probe_tick(now)
             case "direct", int(sequence):
-                self.view.readmission.probed(now, answered=False)
+                self._refutation.readmission.probed(now, answered=False)
                 self._prober.widen(sequence, now)
             case "probe", int(sequence):
                 if (failed := self._prober.fail(sequence)) is not None:
@@ -359,15 +331,15 @@ class SwimCore:
             case "forget", bytes(node):
                 self.view.forget(NodeId(node))
             case "refute", _:
-                self.view.refute(now)
+                self._refutation.refute(now)
             case "gossip-tick", _:
                 self._gossip_tick()
             case "catch-up", _:
-                self._catch_up()
+                self._anti_entropy.catch_up()
             case "sync-tick", _:
-                self._sync_tick(now)
+                self._anti_entropy.sync_tick(now)
             case "reconnect-tick", _:
-                self._reconnect_tick(now)
+                self._anti_entropy.reconnect_tick(now)
 
     def _probe_tick(self, now: float) -> None:
         interval_s = self._config.probe_interval_s * self._health.factor
@@ -384,58 +356,6 @@ class SwimCore:
             if not self._queue.count:
                 break
             self._courier.post(Gossip, member.address, member)
-
-    def _sync_tick(self, now: float) -> None:
-        """Pings compare views all the time; push/pull is for when their answers stay away."""
-        self._timers.set(("sync-tick", 0), now + self._config.sync_interval_s)
-        agreed, self._agreed = self._agreed, False
-        if not agreed:
-            for member in self.table.sample(1):
-                self._emit(RequestSync(member.node_id))
-
-    def _catch_up(self) -> None:
-        """Asks a seed, which hears of everybody who joins, or somebody else: they share the
-        load of a mass join."""
-        seeds = [node for node in self._seed_nodes.values() if self._is_other(node)]
-        if seeds and self._rng.random() < 0.5:
-            self._emit(RequestSync(self._rng.choice(seeds)))
-        else:
-            for member in self.table.sample(1):
-                self._emit(RequestSync(member.node_id))
-
-    def _reconnect_tick(self, now: float) -> None:
-        """Tries the dead and the seeds again, so that partitions heal by themselves."""
-        alone, joining = self.table.live_count == 1, self.me.phase == "joining"
-        interval_s = self._config.reconnect_interval_s
-        if alone or joining:
-            interval_s = self._config.probe_interval_s
-        self._timers.set(("reconnect-tick", 0), now + interval_s * (0.75 + self._rng.random() / 2))
-        if self.me.phase == "left":
-            return
-        # All together try each of the dead a few times an interval, however many they are.
-        share = _RECONNECTS * self.table.dead_count / self.table.live_count
-        dead = self.table.random_dead() if self._rng.random() < share else None
-        if dead is not None:
-            self._prober.start(dead, now)
-            self._emit(RequestSync(dead.node_id))
-        if joining:
-            # Whom others called before a seed answered knows all seeds, and joins through anybody.
-            for member in self.table.sample(1):
-                self._emit(RequestSync(member.node_id))
-        missing = [seed for seed in self._seeds if not self._is_known(seed)]
-        if missing and not alone:
-            missing = [self._rng.choice(missing)]
-        for seed in missing:
-            self._emit(RequestJoin(seed))
-
-    def _is_other(self, node: NodeId) -> bool:
-        held = self.table.get(node)
-        return held is not None and held.is_live and node != self.me.node_id
-
-    def _is_known(self, seed: Address) -> bool:
-        node = self._seed_nodes.get(seed)
-        held = self.table.at(seed) if node is None else self.table.get(node)
-        return held is not None and held.is_live
 
 
 def _return_address(message: Datagram, sender: Member | None, source: Address) -> Address:

@@ -110,7 +110,7 @@ def pushes(view: View, wanted: Iterable[bytes]) -> Iterator[SyncPush]:
 
 
 def _check_is_told(view: View) -> None:
-    if view.is_waiting:
+    if view.refutation.is_waiting:
         raise NotReady("this node was called dead again and waits until its links are steady")
 
 

@@ -1,7 +1,7 @@
 """What this node believes of every member, and how claims change it.
 
 A record counts if its subject signed it and it is newer; an accusation if a known member
-signed it against exactly the incarnation held. Claims about this node itself are refuted.
+signed it against exactly the incarnation held. Claims about this node itself are `refutation`'s.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from gossipcache.dht.membership.broadcast import BroadcastQueue
 from gossipcache.dht.membership.effects import Effect, MemberChanged, MemberForgotten, RequestSync
 from gossipcache.dht.membership.health import LocalHealth
 from gossipcache.dht.membership.member import (
-    MAX_INCARNATION,
     Member,
     Profile,
     Verifier,
     accuse,
-    next_boot,
 )
-from gossipcache.dht.membership.readmission import Docket, Readmission
-from gossipcache.dht.membership.suspicion import DEATH_QUORUM, Suspicion
+from gossipcache.dht.membership.refutation import Refutation
+from gossipcache.dht.membership.suspicion import Suspicion
 from gossipcache.dht.membership.table import MemberTable
 from gossipcache.dht.membership.timers import Timers
 from gossipcache.errors import IntegrityError, NotPermitted, ProtocolError
@@ -35,16 +33,12 @@ from gossipcache.metrics import Metrics
 _MAX_NEWER = 2
 _HEALERS = 12
 """About how many members merge their views with one that comes back from the dead."""
-_PARTED_SHARE = 4
-"""If one is dead for so many that live, it is the network that was broken, …"""
-_PARTED_INTERVALS = 10
-"""… and so many probe intervals after that it may have healed, and the verdicts go round."""
 
 
 class View:
     """The member table and the rules by which it changes.
 
-    Its timers are ("suspicion" | "forget", node id), ("refute", 0) and ("heal", 0).
+    Its timers are ("suspicion" | "forget", node id) and ("heal", 0), and that of `refutation`.
     """
 
     def __init__(
@@ -66,21 +60,10 @@ class View:
         self._profile = profile
         self._verifier = verifier
         self._timers = timers
-        self._health = health
         self._metrics = metrics
         self._rng = rng
         self._emit = emit
         self._suspicions: dict[NodeId, Suspicion] = {}
-        self._refutable_at = float("-inf")
-        self._claimed = 0
-        self._damps = config.lifeguard
-        self._interval_s = config.probe_interval_s
-        self._parted_at = float("-inf")
-        self._docket = Docket(incarnation)
-        self.is_waiting = False
-        """Whether this node is dead for others, and does not ask yet to be taken back: it says
-        nothing of a later incarnation."""
-        self.readmission = Readmission(config, now)
         self.on_hearsay: Callable[[Member, float], None] = lambda _member, _now: None
         """Called when others made this node suspect a member, so that it may look itself."""
         self.on_last_look: Callable[[Member, float], None] = lambda _member, _now: None
@@ -88,15 +71,15 @@ class View:
         self.table = MemberTable(verifier.own(profile.sign(identity, incarnation, "joining")), rng)
         self.queue = BroadcastQueue()
         self.queue.add_record(self.me.node_id, self.me.record)
+        self.refutation = Refutation(
+            config, self.table, self.queue, timers, health, metrics,
+            self._is_signed, self._sign, now,
+        )  # fmt: skip
 
     @property
     def me(self) -> Member:
         """This node."""
         return self.table.me
-
-    def told_incarnation(self) -> int:
-        """What this node says of its own incarnation."""
-        return 0 if self.is_waiting else self.me.incarnation
 
     def proofs(self, node: NodeId) -> tuple[Accusation, ...]:
         """The accusations that make `node` suspect or dead."""
@@ -121,7 +104,7 @@ class View:
         if held is None:
             self._welcome(member, now, spread)
         elif node == self.me.node_id:
-            self._outbid(member.incarnation, now)
+            self.refutation.outbid(member.incarnation, now)
         elif member.incarnation > held.incarnation:
             self._renew(held, member, now, spread)
         return True
@@ -132,7 +115,7 @@ class View:
         subject, accuser = NodeId(accusation.subject), NodeId(accusation.accuser)
         held = self.table.get(subject)
         if subject == self.me.node_id:
-            return self._accused_myself(accusation, now)
+            return self.refutation.accused(accusation, now)
         if held is None or held.incarnation != accusation.incarnation or held.state == "left":
             return True
         # Most are repetitions: what is cheapest to see comes first.
@@ -154,7 +137,7 @@ class View:
             return ()
         for accusation in accusations:
             held = self.table.get(NodeId(accusation.subject))
-            if held is None or not held.is_live or (held is self.me and self.is_waiting):
+            if held is None or not held.is_live or (held is self.me and self.refutation.is_waiting):
                 continue
             if held.incarnation > accusation.incarnation:
                 found[held.node_id] = held.record
@@ -246,25 +229,7 @@ class View:
 
     def enter(self, phase: Phase) -> None:
         """This node joins, becomes active, or leaves, and says so."""
-        self._sign_anew(self.me.incarnation + 1, phase)
-
-    def refute(self, now: float) -> None:
-        """Outlives every claim about this node that was heard so far, or waits on if it must
-        not come back yet."""
-        if self.me.phase == "left":
-            return
-        if self.is_waiting and now < self.readmission.return_at():
-            self._timers.set(("refute", 0), now + self._config.probe_interval_s)
-            return
-        incarnation = self.me.incarnation + 1
-        if self._claimed >= self.me.incarnation:
-            incarnation = next_boot(self._claimed)
-        if incarnation > MAX_INCARNATION:
-            self._metrics.count("gossip_incarnations_exhausted")
-            return
-        self._refutable_at = now + self._config.gossip_interval_s
-        self._metrics.count("gossip_refutations")
-        self._sign_anew(incarnation, self.me.phase)
+        self.refutation.sign_anew(self.me.incarnation + 1, phase)
 
     def _welcome(self, member: Member, now: float, spread: bool) -> None:
         if member.state == "left":
@@ -279,8 +244,7 @@ class View:
 
     def _renew(self, held: Member, member: Member, now: float, spread: bool) -> None:
         node = member.node_id
-        if self._is_parted:
-            self._parted_at = now
+        self.refutation.others_return(now)
         self._suspicions.pop(node, None)
         self._timers.cancel(("suspicion", node))
         self._put(member)
@@ -335,12 +299,6 @@ class View:
             self._identity, self._profile.cluster_id, held.node_id, held.incarnation, verdict
         )
 
-    def _outbid(self, incarnation: int, now: float) -> None:
-        """A record that this key signed, but not this process: an earlier life of it."""
-        if incarnation >= self.me.incarnation and not self.is_waiting:
-            self._claimed = max(self._claimed, incarnation)
-            self._refute(now)
-
     def _is_signed(self, accusation: Accusation, witness: Member) -> bool:
         try:
             self._verifier.accusation(accusation, witness.public_key)
@@ -349,60 +307,7 @@ class View:
             return False
         return True
 
-    def _accused_myself(self, accusation: Accusation, now: float) -> bool:
-        """Refutes at once, unless this node was called dead by enough others and before."""
-        accuser, me = NodeId(accusation.accuser), self.me
-        witness, of = self.table.get(accuser), accusation.incarnation
-        if witness is None or witness is me or of > me.incarnation:
-            return True
-        is_current = of == me.incarnation
-        is_verdict = accusation.verdict == "dead" and self._docket.is_news(of, accuser)
-        if not is_verdict and (self.is_waiting or not is_current):
-            return True
-        if not self._is_signed(accusation, witness):
-            return False
-        if is_current:
-            self._health.worsen()
-        if is_verdict and self._judge(of, accuser, now):
-            self._wait(now)
-        elif is_current and self._docket.is_open and self.readmission.is_on_probation(now):
-            # Perhaps one liar's word: a second verdict would be here soon.
-            if ("refute", 0) not in self._timers:
-                self._timers.set(("refute", 0), now + 2 * self._config.probe_interval_s)
-        elif is_current:
-            self._refute(now)
-        return True
-
-    def _judge(self, incarnation: int, accuser: NodeId, now: float) -> bool:
-        """Whether this node has died and has to wait. A quorum of verdicts is a death, as is one
-        if this node's link is bad, so that it may not hear of others; but not if many others
-        died for this node too: then the network was parted, and no member flaps."""
-        needed = DEATH_QUORUM if self.readmission.is_steady else 1
-        if not self._docket.add(incarnation, accuser, needed) or not self._damps:
-            return False
-        if self._is_parted or now - self._parted_at < _PARTED_INTERVALS * self._interval_s:
-            return False
-        self.readmission.died(now)
-        return now < self.readmission.return_at()
-
-    @property
-    def _is_parted(self) -> bool:
-        return self.table.dead_count * _PARTED_SHARE >= self.table.live_count
-
-    def _wait(self, now: float) -> None:
-        self.is_waiting = True
-        self.queue.drop(self.me.node_id)
-        self._timers.set(("refute", 0), now + self._config.probe_interval_s)
-
-    def _refute(self, now: float) -> None:
-        # Limited in rate, so that two processes with one key do not flood the cluster.
-        if now >= self._refutable_at:
-            self.refute(now)
-        else:
-            self._timers.set(("refute", 0), self._refutable_at)
-
-    def _sign_anew(self, incarnation: int, phase: Phase) -> None:
-        self.is_waiting = False
+    def _sign(self, incarnation: int, phase: Phase) -> None:
         self._put(self._verifier.own(self._profile.sign(self._identity, incarnation, phase)))
         self.queue.add_record(self.me.node_id, self.me.record)
 

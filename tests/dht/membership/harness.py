@@ -233,7 +233,7 @@ class VirtualCluster:
         spread = one.table.live_count > 1
         opened = sync.open_sync(one.view, CLUSTER_ID)
         self._act(answerer, other.absorb([opened.record], [], self.now))
-        if other.view.is_waiting:
+        if other.view.refutation.is_waiting:
             return
         answer = sync.answer_open(other.view, opened)
         self._act(asker, one.absorb([answer.record], [], self.now))

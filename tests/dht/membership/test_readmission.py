@@ -89,7 +89,7 @@ def test_one_liar_cannot_keep_a_node_from_refuting() -> None:
     cluster = VirtualCluster()
     cluster.grow(6)
     core = cluster.cores[3]
-    core.view.readmission.died(cluster.now)
+    core.view.refutation.readmission.died(cluster.now)
     cluster.log.clear()
     for _round in range(40):
         lie = accuse(identity(5), CLUSTER_ID, node_id(3), core.me.incarnation, "dead")
