@@ -48,6 +48,14 @@ FIELD = (
         scenarios=("temporal-9987-zombie-seeds",),
     ),
     Mutant(
+        name="deaf-not-noticed",
+        breaks="a node that is cut off from everybody shows the others as alive for many minutes",
+        module=f"{_MEMBERSHIP}.swim",
+        old="        if now - self._heard_at >",
+        new="        if False and now - self._heard_at >",
+        scenarios=("serf-627-isolated-node",),
+    ),
+    Mutant(
         name="dead-in-the-digest",
         breaks="nodes that remember other dead send each other their whole views for ever",
         module=f"{_MEMBERSHIP}.table",

@@ -255,7 +255,7 @@ def dead_notice_without_incarnation(stage: BareStage) -> None:
 
     In al8n/memberlist (157) a notice of death about the node itself could be dropped without
     raising its incarnation, so that it stayed dead for the others. Here a ping to somebody who
-    is held for dead carries the proof (`Courier.post`), and he refutes (`View.refute`).
+    is held for dead carries the proof (`Courier.post`), and he refutes (`Refutation.refute`).
     """
     world = stage.world
     world.grow(stage.nodes)

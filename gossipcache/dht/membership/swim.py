@@ -42,6 +42,10 @@ T = TypeVar("T", bound=Signed | Accusation)
 
 _HEARSAY_PROBES = 4
 """About how many members look for themselves when one is suspected, each by chance."""
+_DEAF_INTERVALS = 60
+"""Probe intervals without a word from anybody after which it is this node that is cut off."""
+_DEAF_SHARE = 4
+"""It then looks at this part of the others at once, not at one after another."""
 
 
 class SwimCore:
@@ -69,6 +73,7 @@ class SwimCore:
         self._cluster_id = profile.cluster_id
         self._rng = rng
         self._metrics = metrics
+        self._heard_at = now
         self._effects: list[Effect] = []
         self._probes_successor = False
         self._timers = Timers()
@@ -125,6 +130,8 @@ class SwimCore:
             self._take_in(records, accusations, now, source)
             newer = self.view.newer_than(accusations)
         held = self.table.get(sender)
+        if held is not None:
+            self._heard_at = now
         source = _return_address(message, held, source)
         match message:
             case Ping():
@@ -160,6 +167,7 @@ class SwimCore:
     ) -> list[Effect]:
         """What a push/pull with `payer` brought. A joining node does not `spread` what all others
         know, and a flood spreads by further push/pulls."""
+        self._heard_at = now
         records = tuple(records)
         spread = spread and len(records) <= FLOOD
         self._take_in(records, accusations, now, payer, spread=spread)
@@ -173,6 +181,7 @@ class SwimCore:
         late_s = 0 if due is None else now - due
         if late_s > self._config.probe_interval_s and self._config.lifeguard:
             self._timers.delay(late_s)
+            self._heard_at += late_s
             self._health.worsen()
         while (key := self._timers.pop_due(now)) is not None:
             self._fire(key[0], key[1], now)
@@ -201,6 +210,7 @@ class SwimCore:
 
     def link_answered(self, sequence: int, now: float) -> list[Effect]:
         """The node of a `PingLink` answered."""
+        self._heard_at = now
         if (reached := self._prober.link_answered(sequence)) is not None:
             self.view.answered(reached, now)
         return self._finish(now)
@@ -350,6 +360,9 @@ class SwimCore:
         target = self.table.successor() if self._probes_successor else self.table.next_probe()
         if target is not None:
             self._prober.start(target, now)
+        if now - self._heard_at > _DEAF_INTERVALS * self._config.probe_interval_s:
+            for member in self.table.sample(self.table.live_count // _DEAF_SHARE):
+                self._prober.start(member, now)
 
     def _gossip_tick(self) -> None:
         for member in self.table.sample(self._config.gossip_fanout):

@@ -72,6 +72,21 @@ def test_views_stay_as_they_are_when_nothing_happens_even_with_loss() -> None:
     assert buried == []
 
 
+def test_who_hears_nobody_for_a_minute_looks_at_many_at_once() -> None:
+    cluster = VirtualCluster()
+    cluster.grow(16)
+    cluster.cut = lambda one, other: 0 in (one, other)
+    cluster.run(60)
+    cluster.log.clear()
+    cluster.run(20)
+    pings = [
+        effect.message.target
+        for _, number, effect in cluster.log
+        if number == 0 and isinstance(effect, SendDatagram) and isinstance(effect.message, Ping)
+    ]
+    assert len(set(pings)) >= 6
+
+
 def test_a_killed_process_is_dead_for_all_within_seconds() -> None:
     cluster = VirtualCluster()
     cluster.grow(10)
