@@ -84,6 +84,12 @@ class BroadcastQueue:
         for entry in self._by_subject.pop(subject, {}).values():
             self._void(entry)
 
+    def drop_suspicions(self, subject: NodeId) -> None:
+        """Removes the mild accusations of `subject`, whose death is proven by others."""
+        for entry in list(self._by_subject.get(subject, {}).values()):
+            if isinstance(entry.item, Accusation) and entry.item.verdict != "dead":
+                self._remove(entry)
+
     def hears(self, item: Signed | Accusation) -> bool:
         """Whether `item`, which somebody sent, waits here too, and so is no news."""
         entry = self._entries.get(item)

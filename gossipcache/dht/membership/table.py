@@ -96,12 +96,16 @@ class MemberTable:
 
     def sample(self, count: int, exclude: tuple[NodeId, ...] = ()) -> list[Member]:
         """Up to `count` distinct random live members, without this node."""
-        if len(self._live) <= count + len(exclude):
-            chosen = [node for node in self._live if node not in exclude]
+        live = self._live
+        if len(live) <= count + len(exclude):
+            chosen = [node for node in live if node not in exclude]
             self._rng.shuffle(chosen)
         else:
-            drawn = self._rng.sample(range(len(self._live)), count + len(exclude))
-            chosen = [self._live[place] for place in drawn if self._live[place] not in exclude]
+            chosen = []
+            while len(chosen) < count:
+                node = live[int(self._rng.random() * len(live))]
+                if node not in chosen and node not in exclude:
+                    chosen.append(node)
         return [self._members[node] for node in chosen[:count]]
 
     def random_dead(self) -> Member | None:

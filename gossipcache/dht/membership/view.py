@@ -188,6 +188,8 @@ class View:
         if suspicion.is_news(accusation):
             suspicion.add(accusation)
             self.queue.add_accusation(accusation)
+        if suspicion.is_proven(self.me.node_id):
+            self.queue.drop_suspicions(node)
         self._timers.cancel(("suspicion", node))
         self._put(held.in_state("dead"))
         self._timers.set(("forget", node), now + self._config.retain_dead_s)
