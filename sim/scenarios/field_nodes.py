@@ -25,6 +25,9 @@ CID = "weights.bin"
 SIZE = 5 * PIECE_BYTES + 1
 PROMPT_S = 2.5
 """What a call may take though a member that it needs first does not answer."""
+SETTLED_S = 20.0
+"""By then the keepers of a new cluster have compared what they hold; before, a write waits until
+a keeper that hangs is missed."""
 STEPS: tuple[RotationStep, ...] = ("begin", "switch", "finish")
 
 
@@ -103,13 +106,16 @@ async def hung_member(stage: Stage) -> None:
     await world.start_cluster(stage.nodes)
     owner, replicas = await world.owner_of("n0", CID)
     importer, other = [name for name in world.up() if name not in (owner, *replicas)]
-    await stage.faults.inject(Pause(node=owner, for_s=12.0))
+    await trio.sleep(SETTLED_S)
+    struck = await stage.faults.inject(Pause(node=owner, for_s=12.0))
     started = world.clock.now
     await world.import_content(importer, CID, SIZE)
     _is_prompt(world, "import", started)
     started = world.clock.now
     check.each_byte_once(world, await world.export(other, CID), SIZE)
     _is_prompt(world, "export", started)
+    await trio.sleep_until(struck + 12.0)
+    await world.wait_views(stage.nodes, within_s=20.0)
 
 
 @scenario("temporal-11108-alive-but-unable-to-serve")
@@ -125,7 +131,7 @@ async def unable_to_serve(stage: Stage) -> None:
     owner, replicas = await world.owner_of("n0", CID)
     holder, other = [name for name in world.up() if name not in (owner, *replicas)]
     await world.import_content(holder, CID, SIZE)
-    await stage.faults.inject(StreamsBlocked(node=owner, for_s=60.0))
+    struck = await stage.faults.inject(StreamsBlocked(node=owner, for_s=30.0))
     await trio.sleep(15.0)
     if any(state_on(world, name, owner) != "alive" for name in (holder, other)):
         world.report(f"{owner} answers pings and is not held for alive, so this shows nothing")
@@ -141,6 +147,8 @@ async def unable_to_serve(stage: Stage) -> None:
     started = world.clock.now
     await world.import_content(other, f"{CID}.{number}", SIZE)
     _is_prompt(world, "import", started)
+    await trio.sleep_until(struck + 30.0)
+    await world.wait_views(stage.nodes, within_s=20.0)
 
 
 @scenario("temporal-9987-zombie-seeds", nodes=4)
