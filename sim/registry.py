@@ -87,7 +87,10 @@ _SCENARIOS: dict[str, Scenario] = {}
 
 
 def register(name: str, nodes: int, story: str | None, drive: Callable[[Drive], None]) -> Scenario:
-    """Adds a scenario; the first line of its `story` is the summary."""
+    """Adds a scenario; the first line of its `story` is the summary. Raises `ValueError` if there
+    is one of that name."""
+    if name in _SCENARIOS:
+        raise ValueError(f"two scenarios are called {name!r}")
     summary = (story or "").strip().splitlines()[0]
     _SCENARIOS[name] = Scenario(name, summary, nodes, drive)
     return _SCENARIOS[name]
