@@ -32,10 +32,12 @@ class Readmission:
 
     def probed(self, now: float, *, answered: bool) -> None:
         """A direct ping of this node was answered in time, or not."""
+        was_steady = self.is_steady
         weight = 1 - math.exp((self._probed_at - now) / _MEMORY_S)
         self._answered_share += weight * (answered - self._answered_share)
         self._probed_at = now
-        if not self.is_steady:
+        # The time before the ping that made it steady was a bad one, however long ago the last was.
+        if not (was_steady and self.is_steady):
             self._steady_since = now
 
     @property
@@ -47,6 +49,10 @@ class Readmission:
         """Others hold this node for dead."""
         self._deaths = [at for at in self._deaths if now - at < WINDOW_S]
         self._deaths.append(now)
+
+    def returned(self, now: float) -> None:
+        """This node comes back after it waited: its last death counts for as long again."""
+        self._deaths[-1] = now
 
     def is_on_probation(self, now: float) -> bool:
         """Whether a death still counts."""

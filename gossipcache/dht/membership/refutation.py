@@ -109,6 +109,8 @@ class Refutation:
         if incarnation > MAX_INCARNATION:
             self._metrics.count("gossip_incarnations_exhausted")
             return
+        if self.is_waiting:
+            self.readmission.returned(now)
         self._refutable_at = now + self._config.gossip_interval_s
         self._metrics.count("gossip_refutations")
         self.sign_anew(incarnation, me.phase)

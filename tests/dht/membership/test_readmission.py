@@ -38,6 +38,26 @@ def test_a_bad_link_keeps_a_node_out_but_not_for_ever() -> None:
     assert readmission.return_at() == 1001 + WINDOW_S
 
 
+def test_a_death_counts_from_the_return() -> None:
+    readmission = Readmission(SwimConfig(readmission_s=30), now=0)
+    readmission.died(1000)
+    readmission.died(1001)
+    readmission.returned(1001 + WINDOW_S)
+    readmission.died(1010 + WINDOW_S)
+    assert readmission.return_at() == 1010 + WINDOW_S + 30, "it was back for nine seconds only"
+
+
+def test_a_long_time_without_probes_is_not_a_steady_one() -> None:
+    readmission = Readmission(SwimConfig(readmission_s=30), now=0)
+    readmission.died(90)
+    readmission.died(100)
+    for second in range(100, 131):
+        readmission.probed(second, answered=False)
+    readmission.probed(150, answered=True)
+    assert readmission.is_steady
+    assert readmission.return_at() == 150 + 30
+
+
 def test_verdicts_count_once_and_only_on_what_is_being_judged() -> None:
     docket = Docket(5)
     assert not docket.is_news(4, node_id(1))
