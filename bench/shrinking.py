@@ -20,7 +20,7 @@ from sim.bare.stage import BareStage
 from sim.commands.options import seed_range, seeds_option, told
 from sim.recording import Recording
 from sim.scenarios.weather import weather
-from sim.trial import Budget, shrink
+from sim.shrinking.trial import Budget, shrink
 
 States = dict[str, str]
 """How one node sees each other."""

@@ -2,7 +2,7 @@
 
 The witness of a run (`sim.trace`) knows bytes; this knows messages, views, lives and verbs. It is
 kept only when a report is made. Each driver feeds it what it has: whole nodes by
-`sim.wiretap`, which reads their wires. Nodes go by the names of their machines; instants are
+`sim.whole.wiretap`, which reads their wires. Nodes go by the names of their machines; instants are
 virtual seconds.
 """
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import trio
 
 from gossipcache.errors import NoSpace
-from sim.process import PROCESS
+from sim.kernel.process import PROCESS
 
 LOGGER = "gossipcache"
 ALLOWED: tuple[tuple[str, str], ...] = (

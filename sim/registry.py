@@ -1,7 +1,7 @@
 """The scenarios by name, what a run of one reports, and how one is run.
 
-A scenario knows its driver: what builds the world that its body plays in. `sim.scenario` drives
-whole nodes on Trio; `sim.bare.scenario` drives cores as callbacks, for thousands of nodes.
+A scenario knows its driver: what builds the world that its body plays in. `sim.whole.scenario`
+drives whole nodes on Trio; `sim.bare.scenario` drives cores as callbacks, for thousands of nodes.
 """
 
 from __future__ import annotations

@@ -17,15 +17,15 @@ from dataclasses import dataclass
 
 import trio
 
-from sim import engine
 from sim.bare.injection import BareInjector
 from sim.bare.stage import BareStage
 from sim.bare.world import BareWorld
-from sim.clock import SimClock
-from sim.entropy import Streams
 from sim.faults import Kill, Loss, Restart
+from sim.kernel import engine
+from sim.kernel.clock import SimClock
+from sim.kernel.entropy import Streams
 from sim.trace import Trace
-from sim.world import PIECE_BYTES, World
+from sim.whole.world import PIECE_BYTES, World
 
 SEED = 1
 _STRETCHES = 8

@@ -8,7 +8,7 @@ import json
 import struct
 from typing import Protocol, TextIO
 
-from sim.clock import SimClock
+from sim.kernel.clock import SimClock
 
 
 class Tap(Protocol):

@@ -15,7 +15,7 @@ from gossipcache.ids import Address
 from sim import faults
 from sim.bare.world import PORT, BareWorld
 from sim.faults import AnyFault, kind_of
-from sim.impairment import Burst, Impairment
+from sim.network.impairment import Burst, Impairment
 
 Bites = Callable[[], int]
 """How often a fault took effect so far."""

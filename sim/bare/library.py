@@ -14,7 +14,7 @@ from gossipcache.messages.records import RecordEntry
 from sim.bare.outcome import Outcome
 from sim.bare.records import BareRecords, Lookup
 from sim.bare.world import BareWorld
-from sim.entropy import WALL_EPOCH_S
+from sim.kernel.entropy import WALL_EPOCH_S
 
 REPLICAS = 3
 

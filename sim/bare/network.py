@@ -1,7 +1,7 @@
 """The network between bare nodes: datagrams, and the packets that links are made of.
 
-Impairments and the profile of links are those of whole nodes (`sim.impairment`,
-`sim.network`). Chance has one stream a sending host, so that memory does not grow with the
+Impairments and the profile of links are those of whole nodes (`sim.network.impairment`,
+`sim.network.fabric`). Chance has one stream a sending host, so that memory does not grow with the
 square of the hosts.
 """
 
@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from gossipcache.ids import Address
 from sim.bare.timeline import Timeline
 from sim.bare.trace import BareTrace
-from sim.impairment import Carrier, Draw, Impairment, Packet
-from sim.network import LinkProfile
+from sim.network.fabric import LinkProfile
+from sim.network.impairment import Carrier, Draw, Impairment, Packet
 
 _OVERHEAD_BYTES = 28
 _CONTROL_BYTES = 64

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gossipcache.dht.membership.member import Member
 from sim.chronicle import Chronicle, Message
-from sim.wiretap import told
+from sim.whole.wiretap import told
 
 if TYPE_CHECKING:
     from sim.bare.world import BareWorld

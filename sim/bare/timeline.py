@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 
-from sim.heap import EventHeap
+from sim.kernel.heap import EventHeap
 
 
 class TimeLimit(Exception):

@@ -23,7 +23,7 @@ from sim.bare.trace import BareTrace
 from sim.bare.wire import RealWire, StandInWire, Wire
 from sim.bare.witness import BareWitness
 from sim.chronicle import Chronicle
-from sim.entropy import WALL_EPOCH_S, Streams
+from sim.kernel.entropy import WALL_EPOCH_S, Streams
 
 PORT = 7100
 SEEDS = 3

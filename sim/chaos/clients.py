@@ -9,8 +9,8 @@ from functools import partial
 import trio
 
 from gossipcache.errors import GossipcacheError
-from sim.machine import NodeKilled
-from sim.world import PIECE_BYTES, World
+from sim.whole.machine import NodeKilled
+from sim.whole.world import PIECE_BYTES, World
 
 PATIENCE_S = 20.0
 """How long a user waits for an export."""

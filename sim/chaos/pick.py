@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from gossipcache.ids import task_id_of
-from sim.world import World
+from sim.whole.world import World
 
 T = TypeVar("T")
 

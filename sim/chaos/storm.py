@@ -11,8 +11,8 @@ from sim.chaos.clients import Clients
 from sim.chaos.draws import draw
 from sim.chaos.pick import Pick
 from sim.faults import Fault
-from sim.scenario import Stage
-from sim.world import World
+from sim.whole.scenario import Stage
+from sim.whole.world import World
 
 VIEWS_WITHIN_S = 60.0
 RECORDS_WITHIN_S = 60.0

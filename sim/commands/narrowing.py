@@ -14,8 +14,8 @@ from sim.chronicle import Chronicle
 from sim.commands.options import json_option, told
 from sim.page.document import page
 from sim.recording import again, drawn, read_recording, replay, write
-from sim.trial import Budget, Shrunk
-from sim.trial import shrink as shrink_recording
+from sim.shrinking.trial import Budget, Shrunk
+from sim.shrinking.trial import shrink as shrink_recording
 
 
 @click.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sim.faults.fault import Fault
-from sim.impairment import Carrier
+from sim.network.impairment import Carrier
 
 
 class Partition(Fault, frozen=True, kw_only=True, tag="partition"):

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 from gossipcache.errors import GossipcacheError
 from sim.faults import Fault
-from sim.heap import Timer
-from sim.machine import Incarnation, NodeKilled
-from sim.world import World
+from sim.kernel.heap import Timer
+from sim.whole.machine import Incarnation, NodeKilled
+from sim.whole.world import World
 
 F = TypeVar("F", bound=Fault)
 Bites = Callable[[], int]

@@ -6,10 +6,6 @@ import errno
 from collections.abc import Callable
 from pathlib import PurePath
 
-from sim.defects import LostWrite as Losing
-from sim.defects import MisdirectedWrite as Misdirecting
-from sim.defects import TornWrite as Tearing
-from sim.disk import SimDisk
 from sim.faults import (
     BitRot,
     DiskFull,
@@ -24,7 +20,11 @@ from sim.faults import (
     WriteError,
 )
 from sim.injection.applying import Bites, Strike, applies, nothing
-from sim.medium import Diversion
+from sim.storage.defects import LostWrite as Losing
+from sim.storage.defects import MisdirectedWrite as Misdirecting
+from sim.storage.defects import TornWrite as Tearing
+from sim.storage.disk import SimDisk
+from sim.storage.medium import Diversion
 
 
 def _disk(strike: Strike, name: str) -> SimDisk | None:

@@ -9,8 +9,8 @@ from gossipcache.ids import NodeId, task_id_of
 from gossipcache.messages.announcements import Announce, AnnounceReply, DropReason
 from gossipcache.node.node import Node
 from gossipcache.schedule.announcement import AnnouncementBatch, Held, sign_batch
-from sim.entropy import WALL_EPOCH_S
-from sim.world import World
+from sim.kernel.entropy import WALL_EPOCH_S
+from sim.whole.world import World
 
 ANSWER_TIMEOUT_S = 5.0
 LIFETIME_S = 300

@@ -9,8 +9,8 @@ from gossipcache.identity import Identity, Signed
 from gossipcache.ids import Address
 from gossipcache.messages.gossip import MEMBER_DOMAIN, Accusation, Gossip, MemberRecord
 from gossipcache.wire import decode, encode
-from sim.machine import Machine
-from sim.world import World
+from sim.whole.machine import Machine
+from sim.whole.world import World
 
 FAR_AHEAD = 1000 << COUNTER_BITS
 """So many incarnations are 1,000 seconds of boot epochs."""

@@ -16,7 +16,7 @@ import trio
 
 from sim.faults import AnyFault, kind_of
 from sim.injection.applying import Bites, Strike, apply, nothing
-from sim.world import World
+from sim.whole.world import World
 
 
 @dataclass(slots=True)

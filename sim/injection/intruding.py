@@ -27,7 +27,7 @@ from gossipcache.wire import Message
 from sim.faults import ForgedCharter, ForgedDeletion, MintedKeys, RivalManifest
 from sim.injection import gossiping
 from sim.injection.applying import Bites, Strike, applies, nothing
-from sim.machine import Machine
+from sim.whole.machine import Machine
 
 ANSWER_TIMEOUT_S = 5.0
 FAR_NUMBER = 1 << 40

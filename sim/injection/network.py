@@ -32,10 +32,10 @@ from sim.faults import (
     SlowLoris,
     StreamsBlocked,
 )
-from sim.impairment import Burst, Impairment
 from sim.injection.applying import Bites, Strike, applies, nothing
 from sim.injection.nodes import kill
-from sim.network import SimHost
+from sim.network.fabric import SimHost
+from sim.network.impairment import Burst, Impairment
 
 _SHORT_QUEUE_S = 0.05
 _STRANGER = "10.8.0.1"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import trio
 
 from gossipcache.ids import Address
-from sim.disk import SimDisk
 from sim.faults import (
     ClonedKey,
     CrashLoop,
@@ -22,7 +21,8 @@ from sim.faults import (
     Stall,
 )
 from sim.injection.applying import Bites, Strike, applies, nothing
-from sim.world import World
+from sim.storage.disk import SimDisk
+from sim.whole.world import World
 
 
 @applies(Kill)

@@ -105,7 +105,7 @@ def _play(scenario: str, seed: int, shrink_s: float) -> Outcome:
 def _shrink(scenario: str, seed: int, seconds: float) -> Shrinkage | None:
     from sim.recording import Recording
     from sim.registry import find
-    from sim.trial import Budget, shrink
+    from sim.shrinking.trial import Budget, shrink
 
     given = Recording(scenario=scenario, seed=seed, nodes=find(scenario).nodes)
     # Processor time, which does not hang on what else the machine does.

@@ -16,7 +16,7 @@ import msgspec
 from sim.chronicle import Chronicle, Message
 from sim.faults import AnyFault, kind_of
 from sim.page.selection import Selection
-from sim.simpler import nodes_of
+from sim.shrinking.simpler import nodes_of
 
 LANE_PX = 18
 TOP_PX = 22

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sim.chronicle import Chronicle, Message, View
 from sim.faults import AnyFault
-from sim.simpler import nodes_of
+from sim.shrinking.simpler import nodes_of
 
 MAX_NODES = 40
 MAX_MESSAGES = 6000

@@ -20,7 +20,7 @@ from sim.faults import (
     TimeFault,
 )
 from sim.registry import register
-from sim.scenario import Stage, play, scenario
+from sim.whole.scenario import Stage, play, scenario
 
 NODES = 7
 STRIKES = 8

@@ -5,10 +5,10 @@ from __future__ import annotations
 import trio
 
 from gossipcache.errors import NotPermitted, TaskNotFound
-from sim import check
 from sim.faults import Kill, Partition, Restart
-from sim.scenario import Stage, scenario
-from sim.world import PIECE_BYTES, World
+from sim.whole import check
+from sim.whole.scenario import Stage, scenario
+from sim.whole.world import PIECE_BYTES, World
 
 CID = "dataset.tar"
 SIZE = 40 * PIECE_BYTES + 5

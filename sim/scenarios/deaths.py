@@ -8,12 +8,12 @@ import trio
 
 from gossipcache.requests import TaskQuery
 from gossipcache.results import ExportResult, Progress
-from sim import check
 from sim.faults import Kill, PowerLoss, Restart
-from sim.machine import NodeKilled
-from sim.scenario import Stage, scenario
 from sim.scenarios.midway import busiest, struck_midway
-from sim.world import PIECE_BYTES, World
+from sim.whole import check
+from sim.whole.machine import NodeKilled
+from sim.whole.scenario import Stage, scenario
+from sim.whole.world import PIECE_BYTES, World
 
 CID = "report.csv"
 SIZE = 64 * PIECE_BYTES + 17

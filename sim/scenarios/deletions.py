@@ -12,9 +12,9 @@ import trio
 from gossipcache.errors import GossipcacheError, TaskNotFound
 from gossipcache.ids import TaskId, task_id_of
 from sim.faults import AnyFault, Kill, OldSnapshot, Partition, Pause, Restart
-from sim.machine import NodeKilled
-from sim.scenario import Stage, scenario
-from sim.world import World
+from sim.whole.machine import NodeKilled
+from sim.whole.scenario import Stage, scenario
+from sim.whole.world import World
 
 SIZE = 2000
 KINDS = ("spared", "cut off", "paused", "away", "wiped", "wiped", "set back")

@@ -11,12 +11,12 @@ import trio
 from gossipcache.config import StoreConfig
 from gossipcache.errors import NoSpace
 from gossipcache.requests import ExportRequest, TaskQuery
-from sim import check
-from sim.disk import SimDisk
 from sim.faults import BitRot, DiskFull, Kill, PowerLoss, Restart
-from sim.machine import DATA, Machine
-from sim.scenario import Stage, scenario
-from sim.world import HOME, PIECE_BYTES
+from sim.storage.disk import SimDisk
+from sim.whole import check
+from sim.whole.machine import DATA, Machine
+from sim.whole.scenario import Stage, scenario
+from sim.whole.world import HOME, PIECE_BYTES
 
 CID = "weights.bin"
 SIZE = 48 * PIECE_BYTES + 3

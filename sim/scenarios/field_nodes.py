@@ -14,12 +14,12 @@ import trio
 from gossipcache.cluster import Cluster, cluster_from_secret
 from gossipcache.ids import Address
 from gossipcache.keyfiles import CLUSTER_ID_BYTES, SECRET_BYTES, ClusterFile, RotationStep
-from sim import check
 from sim.faults import Kill, Leave, Pause, PowerLoss, Restart, StreamsBlocked
-from sim.machine import Machine
-from sim.scenario import Stage, scenario
 from sim.scenarios.seeing import state_on
-from sim.world import PIECE_BYTES, PORT, World
+from sim.whole import check
+from sim.whole.machine import Machine
+from sim.whole.scenario import Stage, scenario
+from sim.whole.world import PIECE_BYTES, PORT, World
 
 CID = "weights.bin"
 SIZE = 5 * PIECE_BYTES + 1

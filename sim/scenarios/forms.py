@@ -6,12 +6,12 @@ from contextlib import suppress
 
 import trio
 
-from sim import check
 from sim.faults import Kill, Restart
-from sim.machine import NodeKilled
-from sim.scenario import Stage, scenario
-from sim.witness import Tree
-from sim.world import PIECE_BYTES, World
+from sim.whole import check
+from sim.whole.machine import NodeKilled
+from sim.whole.scenario import Stage, scenario
+from sim.whole.witness import Tree
+from sim.whole.world import PIECE_BYTES, World
 
 CID = "site"
 STREAM_SIZE = 60 * PIECE_BYTES + 11

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import trio
 
-from sim import check
 from sim.faults import Kill, Pause, Restart
-from sim.scenario import Stage, scenario
 from sim.scenarios.midway import busiest, struck_midway
-from sim.world import PIECE_BYTES, World
+from sim.whole import check
+from sim.whole.scenario import Stage, scenario
+from sim.whole.world import PIECE_BYTES, World
 
 CID = "layers.oci"
 SIZE = 40 * PIECE_BYTES + 7

@@ -10,7 +10,6 @@ from gossipcache.config import Role
 from gossipcache.errors import Conflict, TimedOut
 from gossipcache.ids import NodeId
 from gossipcache.requests import TaskQuery
-from sim import check
 from sim.faults import (
     AnyFault,
     BadSignature,
@@ -25,10 +24,11 @@ from sim.faults import (
     RivalManifest,
     SubstitutingKeeper,
 )
-from sim.operator import Operator
-from sim.scenario import Stage, scenario
 from sim.scenarios.seeing import never_dead
-from sim.world import PIECE_BYTES, World
+from sim.whole import check
+from sim.whole.operator import Operator
+from sim.whole.scenario import Stage, scenario
+from sim.whole.world import PIECE_BYTES, World
 
 CID = "index.db"
 SIZE = 80 * PIECE_BYTES + 9

@@ -11,7 +11,6 @@ from gossipcache.dht.ring import Ring
 from gossipcache.errors import Conflict, NotReady, TimedOut
 from gossipcache.ids import NodeId, task_id_of
 from gossipcache.requests import ImportRequest
-from sim import check
 from sim.faults import (
     DatagramsBlocked,
     Kill,
@@ -21,8 +20,9 @@ from sim.faults import (
     PowerLoss,
     Restart,
 )
-from sim.scenario import Stage, scenario
-from sim.world import PIECE_BYTES, World
+from sim.whole import check
+from sim.whole.scenario import Stage, scenario
+from sim.whole.world import PIECE_BYTES, World
 
 CID = "ledger.db"
 SIZE = 12 * PIECE_BYTES + 1

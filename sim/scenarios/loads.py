@@ -12,8 +12,8 @@ import trio
 from gossipcache.errors import GossipcacheError, TaskNotFound, TimedOut
 from gossipcache.ids import task_id_of
 from sim.faults import AnyFault, Kill, Pause
-from sim.scenario import Stage, scenario
-from sim.world import World
+from sim.whole.scenario import Stage, scenario
+from sim.whole.world import World
 
 SIZE = 2000
 COPIES = 3

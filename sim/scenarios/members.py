@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import trio
 
-from sim import check
 from sim.faults import AddressChange, ClockSkew, Kill, Leave, Partition, Pause, PowerLoss
-from sim.scenario import Stage, scenario
 from sim.scenarios.seeing import never_dead, owns_keys, state_on
-from sim.world import PIECE_BYTES
+from sim.whole import check
+from sim.whole.scenario import Stage, scenario
+from sim.whole.world import PIECE_BYTES
 
 CID = "notes.txt"
 SIZE = 5 * PIECE_BYTES + 3

@@ -5,10 +5,10 @@ from __future__ import annotations
 import trio
 
 from gossipcache.results import ExportResult
-from sim import check
 from sim.faults import Kill, Loss, Partition, Pause, Restart
-from sim.scenario import Stage, scenario
-from sim.world import PIECE_BYTES
+from sim.whole import check
+from sim.whole.scenario import Stage, scenario
+from sim.whole.world import PIECE_BYTES
 
 CID = "model.bin"
 SIZE = 120 * PIECE_BYTES + 1

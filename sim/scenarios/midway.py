@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from gossipcache.results import ExportResult, Progress
-from sim.world import World
+from sim.whole.world import World
 
 
 async def struck_midway(

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from sim.world import World
+from sim.whole.world import World
 
 
 def state_on(world: World, viewer: str, name: str) -> str:

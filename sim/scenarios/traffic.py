@@ -5,9 +5,9 @@ from __future__ import annotations
 import trio
 
 from sim.faults import Kill
-from sim.impairment import Carrier
-from sim.scenario import Stage, scenario
-from sim.world import World
+from sim.network.impairment import Carrier
+from sim.whole.scenario import Stage, scenario
+from sim.whole.world import World
 
 IDLE_BYTES_PER_S = 400.0
 """The most that an idle node may send, with the headers of IP, UDP and TCP."""

@@ -10,7 +10,7 @@ import pytest
 
 from gossipcache.disk import OsDisk
 from gossipcache.env import Disk, DiskFile
-from sim.disk import SimDisk
+from sim.storage.disk import SimDisk
 
 
 @pytest.fixture(params=["real", "simulated"])

@@ -18,11 +18,11 @@ from gossipcache.disk import OsDisk
 from gossipcache.env import ByteStream, DatagramRefused, Disk, Network, Port
 from gossipcache.ids import Address
 from gossipcache.network import TrioNetwork
-from sim import engine
-from sim.clock import SimClock
-from sim.disk import SimDisk
-from sim.entropy import Streams
-from sim.network import Fabric
+from sim.kernel import engine
+from sim.kernel.clock import SimClock
+from sim.kernel.entropy import Streams
+from sim.network.fabric import Fabric
+from sim.storage.disk import SimDisk
 from sim.trace import Trace
 
 

@@ -8,12 +8,12 @@ from pathlib import PurePath
 import trio
 
 from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
-from sim import engine
-from sim.clock import SimClock
-from sim.entropy import Streams
-from sim.machine import DATA
+from sim.kernel import engine
+from sim.kernel.clock import SimClock
+from sim.kernel.entropy import Streams
 from sim.trace import Trace
-from sim.world import PIECE_BYTES, World
+from sim.whole.machine import DATA
+from sim.whole.world import PIECE_BYTES, World
 
 __all__ = [
     "DATA",

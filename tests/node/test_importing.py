@@ -11,7 +11,7 @@ import trio
 
 from gossipcache.errors import Conflict, IntegrityError, TaskNotFound, UsageError
 from gossipcache.requests import ImportRequest
-from sim.machine import NodeKilled
+from sim.whole.machine import NodeKilled
 from tests.node.cluster import PIECE_BYTES, World, importing, in_cluster
 
 

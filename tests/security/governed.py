@@ -12,8 +12,8 @@ from gossipcache.identity import Signed
 from gossipcache.ids import NodeId
 from gossipcache.node.node import Node
 from gossipcache.wire import Message
-from sim.operator import Operator
-from sim.world import World
+from sim.whole.operator import Operator
+from sim.whole.world import World
 from tests.node.cluster import in_cluster
 
 SIZE = 3000

@@ -14,8 +14,8 @@ from gossipcache.ids import Address
 from gossipcache.messages.gossip import Gossip, LinkPing, LinkPong, SyncPush
 from gossipcache.messages.records import PushRecords, RecordEntry, RecordsTaken
 from gossipcache.node.node import Node
-from sim.machine import Machine
-from sim.world import PORT
+from sim.whole.machine import Machine
+from sim.whole.world import PORT
 from tests.security.governed import CID, SIZE, Governed, governed
 
 VOIDS = BURST_CHECKS // VOID_COST

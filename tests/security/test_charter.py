@@ -14,7 +14,7 @@ from gossipcache.manifest import sign_tombstone
 from gossipcache.messages.gossip import CharterNews
 from gossipcache.messages.records import RecordEntry, RecordWritten, WriteRecord
 from gossipcache.node.node import Node
-from sim.machine import Machine
+from sim.whole.machine import Machine
 from tests.node.cluster import forget
 from tests.security.governed import CID, SIZE, Governed, governed
 

@@ -25,7 +25,7 @@ from gossipcache.messages.records import (
     RecordWritten,
     WriteRecord,
 )
-from sim.machine import Machine
+from sim.whole.machine import Machine
 from tests.node.cluster import forget
 from tests.security.governed import CID, SIZE, Governed, governed
 

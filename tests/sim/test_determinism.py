@@ -17,7 +17,7 @@ OTHER = EQUAL.replace("0102", "0304")
 # A scenario that depends on the order of a set of strings; a process of the simulator finds it
 # there before it runs anything.
 PLANTED = '''
-from sim.scenario import Stage, scenario
+from sim.whole.scenario import Stage, scenario
 
 @scenario("set-order", nodes=3)
 async def set_order(stage: Stage) -> None:

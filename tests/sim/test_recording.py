@@ -14,7 +14,7 @@ from sim.__main__ import main
 from sim.faults import Kill
 from sim.recording import Recording, again, read_recording, record, replay
 from sim.registry import WHOLE, Cut, Drive, Report, find, run
-from sim.scenario import Stage, play
+from sim.whole.scenario import Stage, play
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path, PurePath
 import pytest
 
 from gossipcache.disk import OsDisk
-from sim.disk import SimDisk
+from sim.storage.disk import SimDisk
 from tests.transfer.samples import Shop
 
 

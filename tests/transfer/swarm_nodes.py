@@ -20,7 +20,7 @@ from gossipcache.metrics import Metrics
 from gossipcache.swarm import PieceReport, Swarm
 from gossipcache.transfer.download.client import Downloader
 from gossipcache.transfer.server import PieceServer
-from sim.disk import SimDisk
+from sim.storage.disk import SimDisk
 from tests.fakes.channels import ChannelBoard, ChannelLinks, Wire
 from tests.transfer.samples import Shop
 

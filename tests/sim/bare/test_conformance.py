@@ -17,17 +17,17 @@ import pytest
 import trio
 
 from gossipcache.dht.membership.member import Member
-from sim import engine
 from sim.bare.injection import BareInjector
 from sim.bare.stage import BareStage
 from sim.bare.world import BareWorld
-from sim.clock import SimClock
-from sim.entropy import Streams
 from sim.faults import AnyFault, Kill, Partition, Restart
 from sim.injection import Injector
-from sim.process import PROCESS
+from sim.kernel import engine
+from sim.kernel.clock import SimClock
+from sim.kernel.entropy import Streams
+from sim.kernel.process import PROCESS
 from sim.trace import Trace
-from sim.world import World
+from sim.whole.world import World
 
 NODES = 6
 ISLAND = ("n1", "n2")

@@ -21,7 +21,7 @@ from gossipcache.transfer.download import sink, whole_digest
 from gossipcache.transfer.download.buffers import Buffers
 from gossipcache.transfer.download.client import DownloadProgress
 from gossipcache.transfer.download.whole_digest import WholeDigest
-from sim.disk import SimDisk, SimFile
+from sim.storage.disk import SimDisk, SimFile
 from tests.fakes.channels import ChannelBoard, Wire
 from tests.transfer.samples import PIECE, PUBLISHER, TASK, Shop, content_of, manifest_for, tree_of
 from tests.transfer.swarm_nodes import FakeSwarm, SwarmNode

@@ -12,7 +12,7 @@ from blake3 import blake3
 from gossipcache.config import StoreConfig
 from gossipcache.errors import IntegrityError, NoSpace, SourceChanged, UsageError
 from gossipcache.transfer.files.ingest import StreamIngest, ingest_file
-from sim.disk import SimDisk
+from sim.storage.disk import SimDisk
 from tests.transfer.samples import PIECE, TASK, Shop, content_of, tree_of
 
 

@@ -12,7 +12,7 @@ from gossipcache.errors import Conflict, IntegrityError, NoSpace, UsageError
 from gossipcache.transfer.files import output as output_module
 from gossipcache.transfer.files.local_export import export_file, export_link
 from gossipcache.transfer.files.output import OutputFile
-from sim.disk import SimDisk, SimFile
+from sim.storage.disk import SimDisk, SimFile
 from tests.transfer.samples import PIECE, TASK, Shop, content_of
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gossipcache.errors import IntegrityError
 from gossipcache.manifest import sign_tombstone
 from gossipcache.transfer.files.local_export import export_link
-from sim.disk import DiskCrashed, SimDisk
+from sim.storage.disk import DiskCrashed, SimDisk
 from tests.transfer.samples import (
     PIECE,
     PUBLISHER,

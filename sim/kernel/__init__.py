@@ -1,0 +1,1 @@
+"""Virtual time, seeded chance, simulated processes: what makes a run repeatable."""

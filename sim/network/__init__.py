@@ -1,0 +1,1 @@
+"""The simulated network: hosts, streams, datagrams, and what goes wrong with them."""

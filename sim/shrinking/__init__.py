@@ -1,0 +1,1 @@
+"""Making a failing run small: the search, its steps, and what counts as the same failure."""
