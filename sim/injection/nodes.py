@@ -186,11 +186,14 @@ async def _clone(strike: Strike, fault: ClonedKey) -> Bites:
     clone.identity, clone.is_visitor = original.identity, True
     await world.start(clone.name)
     life = clone.life
-    refuted = 0
+    confused = 0
     assert life is not None
     await trio.sleep(fault.for_s)
     for each in (life, strike.life(fault.node)):
         if each is not None and not each.is_ending:
-            refuted += int(each.node.metrics.value("gossip_refutations"))
+            confused += int(each.node.metrics.value("gossip_refutations"))
+    for name in world.up():
+        believed = world.node(name).services.membership.resolve(clone.identity.node_id)
+        confused += name != clone.name and believed is not None and believed.host == clone.ip
     await kill(world, clone.name)
-    return lambda: refuted
+    return lambda: confused

@@ -6,6 +6,7 @@ It only looks, and only when a report is made.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,11 +17,12 @@ from gossipcache.errors import IntegrityError, ProtocolError
 from gossipcache.identity import Signed
 from gossipcache.ids import NodeId
 from gossipcache.link.piece import is_piece
+from gossipcache.messages.glances import AskGlance, Glance
 from gossipcache.messages.gossip import Ack, Datagram, Gossip, MemberRecord, Ping, PingRequest
 from gossipcache.wire import decode
 from sim.chronicle import Chronicle, Message
 
-_DATAGRAM: Any = Datagram
+_DATAGRAM: Any = Datagram | AskGlance | Glance
 _HEAD_END = b"\r\n\r\n"
 """What ends the HTTP head that opens a websocket."""
 _BINARY = 2
@@ -54,16 +56,18 @@ class Wiretap:
 
     def _datagram(self, data: bytes) -> tuple[str, int, str, bool]:
         try:
-            message: Gossip = decode(self._cluster.open(data), _DATAGRAM)
+            message = decode(self._cluster.open(data), _DATAGRAM)
         except (IntegrityError, ProtocolError):
             return "unreadable datagram", len(data), "", False
+        if not isinstance(message, Gossip):
+            return _in_words(message), len(data), "", True
         kind, detail, is_routine = told(message, lambda node: self._name_of(node.hex()))
         return kind, len(data), detail, is_routine
 
 
 def told(message: Gossip, name_of: Callable[[NodeId], str]) -> tuple[str, str, bool]:
     """A datagram in words: its kind, what it says, and whether that is nothing new."""
-    kind = {"PingRequest": "ping request"}.get(type(message).__name__, type(message).__name__)
+    kind = _in_words(message)
     news = [_told(record) for record in message.records]
     news += [
         f"{name_of(NodeId(each.subject))} {each.verdict}, says {name_of(NodeId(each.accuser))}"
@@ -71,7 +75,12 @@ def told(message: Gossip, name_of: Callable[[NodeId], str]) -> tuple[str, str, b
     ]
     about = [f"of {name_of(NodeId(message.target))}"] if isinstance(message, PingRequest) else []
     is_routine = isinstance(message, Ping | Ack) and not news
-    return kind.lower(), ", ".join([*about, *news]), is_routine
+    return kind, ", ".join([*about, *news]), is_routine
+
+
+def _in_words(message: Gossip | AskGlance | Glance) -> str:
+    """`PingRequest` as "ping request"."""
+    return re.sub(r"\B([A-Z])", r" \1", type(message).__name__).lower()
 
 
 def _told(record: Signed) -> str:

@@ -51,12 +51,24 @@ def test_the_contracts_scenarios_are_there() -> None:
     assert set(scenarios()) >= NAMED_IN_THE_CONTRACT
 
 
-@pytest.mark.parametrize("name", list(scenarios()))
+STORMS = [name for name in scenarios() if name.partition("-")[0] == "chaos"]
+
+
+@pytest.mark.parametrize("name", [name for name in scenarios() if name not in STORMS])
 def test_scenario(name: str) -> None:
     report = run(find(name), seed=1, nodes=SMALLER.get(name))
     assert report.violations == []
     assert not report.vacuous
     assert report.faults or name in WITHOUT_FAULTS
+
+
+@pytest.mark.parametrize("name", STORMS)
+def test_storm(name: str) -> None:
+    report = run(find(name), seed=1, nodes=4)
+    assert report.violations == []
+    armed = sum(count["armed"] for count in report.faults.values())
+    bit = sum(count["bit"] for count in report.faults.values())
+    assert bit >= armed / 2, "what is drawn by chance may meet nobody, but not most of it"
 
 
 def test_an_unknown_scenario_is_a_usage_error() -> None:

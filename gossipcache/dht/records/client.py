@@ -209,7 +209,10 @@ class RecordClient:
         if node != self._me:
             return await self._links.request(node, message, reply, timeout_s)
         with trio.move_on_after(timeout_s):
-            answer = await self._local(message)
+            try:
+                answer = await self._local(message)
+            except OSError as error:
+                raise NotReady(f"this node's own keeper cannot write ({error})") from error
             if isinstance(answer, reply):
                 return answer
         raise TimedOut("this node's own keeper did not answer in time")

@@ -336,6 +336,15 @@ async def test_a_write_does_not_wait_for_an_owner_that_hangs(autojump_clock: Moc
         assert trio.current_time() - started < 0.7
 
 
+async def test_a_keeper_whose_own_disk_fails_writes_through_the_others(
+    autojump_clock: MockClock,
+) -> None:
+    async with record_cluster(4) as cluster:
+        owner, *_ = cluster.keepers(CID)
+        owner.disk.fail_next("sync")
+        assert (await owner.publish(CID)).copies == 2
+
+
 async def test_two_coordinators_of_one_write_make_one_record(autojump_clock: MockClock) -> None:
     """The owner is slow, not dead: the writer asks the next keeper, then both go on."""
     async with record_cluster(4, config=RecordConfig(write_budget_s=0.0005)) as cluster:

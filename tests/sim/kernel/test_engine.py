@@ -199,7 +199,8 @@ def test_a_killed_process_says_no_goodbye() -> None:
 
 def test_the_hash_seed_changes_nothing() -> None:
     program = (
-        "import sys; from tests.sim.kernel.test_engine import _draws; from sim import engine;"
+        "import sys; from sim.kernel import engine;"
+        "from tests.sim.kernel.test_engine import _draws;"
         "print(repr(engine.run(_draws, seed=3)))"
     )
     outputs = {
