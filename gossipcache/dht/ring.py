@@ -15,7 +15,7 @@ import hashlib
 import struct
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from functools import cached_property
 
 from gossipcache.ids import NodeId, TaskId
@@ -71,15 +71,17 @@ class Ring:
             index += 1
         return tuple([slots[slot] for slot in found])
 
-    def sharing_gains(self, node: NodeId, before: Ring, count: int) -> list[NodeId]:
+    def sharing_gains(
+        self, node: NodeId, before: Ring, count: int, lost: Container[NodeId] = ()
+    ) -> list[NodeId]:
         """Who of this ring keeps, or on the ring `before` kept, some task that `node`, a member,
-        keeps on this ring and did not keep on that one; by id."""
+        keeps on this ring, and on that one did not keep, or kept with one of the `lost`; by id."""
         found: set[NodeId] = set()
         for start, end in self._points.kept_by(node, count):
             keepers = self._keepers_at(end, count)
             for position in (end, *before._points.between(start, end)):
                 kept = before._keepers_at(position, count)
-                if node not in kept:
+                if node not in kept or any(keeper in lost for keeper in kept):
                     found.update(keepers, kept)
         return sorted(found.intersection(self.members) - {node})
 

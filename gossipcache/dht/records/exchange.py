@@ -92,12 +92,16 @@ class Exchange:
     async def exchange(self, node: NodeId) -> bool | None:
         """Makes both have the same of what they share. True if they had, None if it failed."""
         try:
-            had_same = await self._glance(node) or await self._compare(node)
+            had_same = await self._glance(node)
+            if not had_same:
+                compared = await self._compare(node)
+                had_same = compared.equal
             if not had_same:
                 await self._exchange_buckets(node)
                 # Once more, so that the other learns that both have the same now. Where they do
-                # not, some entry is contested; this side has still seen all that the other has.
-                await self._compare(node, seen=True)
+                # not, some entry is contested; this side has still seen all that the other has,
+                # if the other had the same ring all the time.
+                await self._compare(node, seen_on=compared.epoch)
         except GossipcacheError:
             self._metrics.count("record_exchanges_failed")
             return None
@@ -108,7 +112,8 @@ class Exchange:
         await self.view(self._core.ring)
         return self._glances is not None and await self._glances.has_same(node)
 
-    async def _compare(self, node: NodeId, *, seen: bool = False) -> bool:
+    async def _compare(self, node: NodeId, *, seen_on: bytes | None = None) -> SharedCompared:
+        """`seen_on`: the ring by which `node` has just shown all that this keeper shares."""
         view = await self.view(self._core.ring)
         opening = CompareShared(
             epoch=view.ring.epoch, digest=view.digest(node), graves=self._graves.sum
@@ -116,9 +121,9 @@ class Exchange:
         compared = await self._request(node, opening, SharedCompared)
         self._core.settling.inherit(trio.current_time() + compared.recovering_ms / 1000)
         await self._recall.ask_once(node, compared.graves)
-        if compared.equal or seen:
+        if compared.equal or compared.epoch == seen_on:
             self._core.settling.compared(node, compared.epoch, trio.current_time())
-        return compared.equal
+        return compared
 
     async def _exchange_buckets(self, node: NodeId) -> None:
         view = await self.view(self._core.ring)

@@ -13,6 +13,18 @@ And a join takes tasks from the keepers there are, a leave gives them some. So:
 - When nodes *leave*, it compares with those that keep, or kept, the tasks which it gains by
   that: they hold what the gone ones held. Of the tasks that it kept already it has all.
 
+A comparison tells of the tasks that this keeper keeps just then, not of those it gains later. The
+*base* minds that: a ring of the nodes that were there when all was settled last (or at the
+start), and of all that joined since, be they gone or not. A task that this keeper has on the base
+it has on any ring of some of those nodes, as only fewer come before it there. So it has kept that
+task all the time, and each comparison since was about that task too. All others that it keeps are
+gains, also what it lost and got back, and whoever keeps them, now or on the base, is asked, be it
+again. One hole is left: a newcomer that was *lost* before this keeper compared with it may have
+told some other keeper. The tasks that it kept on the base count as gains, too.
+
+What is not covered: an old entry that reached a keeper from a node which does not keep that task,
+or never came on the ring, and is gone. Periodic exchanges spread that.
+
 A comparison counts on the ring that both see, and also if the other's ring is the smaller one:
 it then takes this keeper for the keeper of more tasks than it is, and shows more of them. Both
 sides may count one comparison. One with a node that is about to join counts when it does, if
@@ -55,9 +67,13 @@ class Settling:
         self._me = me
         self._config = config
         self.ring = self._with_me(ring)
-        self._base: Ring | None = None
-        """The last ring on which all that it should have was here."""
+        self._starting = True
+        """Whether it has never been settled."""
+        self._base = self.ring
+        """The nodes of the last ring that was settled (or the first), and all that joined since."""
         self._joined: dict[NodeId, None] = dict.fromkeys(self._others(self.ring))
+        self._lost: set[NodeId] = set()
+        """Newcomers that were gone before they were compared with."""
         self._sharing: dict[NodeId, None] = {}
         """With whom it shares what it gained."""
         self._expected: dict[NodeId, float] = {}
@@ -92,6 +108,8 @@ class Settling:
         before, self.ring = self.ring, ring
         present = set(ring.members)
         self._note(ring)
+        if not present.issuperset(before.members):
+            self._expected = {}
         self._take_joined(sorted(present.difference(before.members)), now)
         if not present.issuperset(before.members):
             until = now + self._config.recovery_s
@@ -100,10 +118,13 @@ class Settling:
                 replace(past, survivors=past.survivors & present)
                 for past in self._past[-_MAX_PAST_RINGS:]
             ]
+            self._lost |= self._joined.keys() - present
             self._joined = {node: None for node in self._joined if node in present}
             self._sharing = {node: None for node in self._sharing if node in present}
-            self._take_sharing()
-        if self._base is not None and present.issuperset(self._base.members):
+            count = self._config.replicas
+            gained = ring.sharing_gains(self._me, self._base, count, self._lost)
+            self._sharing.update(dict.fromkeys(gained))
+        if not self._lost and present.issuperset(self._base.members):
             self._sharing = {}
         self._settle_if_done()
 
@@ -129,7 +150,8 @@ class Settling:
     def is_settled(self, task_id: TaskId, now: float) -> bool:
         """Whether the keeper has what there is of `task_id`."""
         count = self._config.replicas
-        if self._base is None or self._joined or self._me not in self._base.keepers(task_id, count):
+        kept = self._base.keepers(task_id, count)
+        if self._joined or self._me not in kept or not self._lost.isdisjoint(kept):
             return False
         return now >= max(self._recovering_until, self._away_until) and not any(
             now < past.until and past.survivors.isdisjoint(past.ring.keepers(task_id, count))
@@ -148,7 +170,7 @@ class Settling:
     def inherit(self, until: float) -> None:
         """Another keeper is still recovering until then: to one that starts, what that other has
         not is not absent."""
-        if self._base is None:
+        if self._starting:
             self._recovering_until = max(self._recovering_until, until)
 
     def distrust(self, until: float) -> None:
@@ -166,11 +188,10 @@ class Settling:
         for node in joined:
             if node != self._me and self._expected.pop(node, None) is None:
                 self._joined[node] = None
-
-    def _take_sharing(self) -> None:
-        if self._base is not None:
-            gained = self.ring.sharing_gains(self._me, self._base, self._config.replicas)
-            self._sharing.update(dict.fromkeys(gained))
+        if joined:
+            base = {*self._base.members, *joined}
+            whole = len(base) == len(self.ring.members)
+            self._base = self.ring if whole else self.ring.with_members(base)
 
     def _note(self, ring: Ring) -> None:
         present = frozenset(ring.members)
@@ -180,4 +201,6 @@ class Settling:
 
     def _settle_if_done(self) -> None:
         if self.settled:
+            self._starting = False
             self._base = self.ring
+            self._lost.clear()

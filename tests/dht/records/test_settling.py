@@ -112,6 +112,53 @@ def test_after_a_death_it_knows_only_what_it_kept_before() -> None:
     assert all(settling.is_settled(task_id, 1.0) for task_id in gained)
 
 
+def test_what_a_starting_keeper_gains_by_deaths_it_asks_for_anew() -> None:
+    settling = settling_on(*NODES)
+    before = set(kept(settling.ring))
+    for node in settling.waiting():
+        if node != NODES[-3]:
+            settling.compared(node, settling.ring.epoch, 0.0)
+    settling.set_ring(Ring(NODES[:-2]), 1.0)
+    settling.compared(NODES[-3], settling.ring.epoch, 1.0)
+    gained = set(kept(settling.ring)) - before
+    assert gained
+    assert all(settling.is_settled(task_id, 11.0) for task_id in before)
+    assert not any(settling.is_settled(task_id, 11.0) for task_id in gained)
+    compare_with_all(settling, 1.0)
+    assert all(settling.is_settled(task_id, 11.0) for task_id in gained)
+
+
+def test_what_a_newcomer_took_is_asked_for_when_it_comes_back() -> None:
+    settling = settled_on(*NODES[:5])
+    settling.set_ring(Ring(NODES[:4]), 1.0)
+    settling.set_ring(Ring((*NODES[:4], NODES[6])), 1.0)
+    taken = set(kept(Ring(NODES[:5]))) - set(kept(Ring((*NODES[:5], NODES[6]))))
+    settling.compared(NODES[6], settling.ring.epoch, 1.0)
+    settling.set_ring(Ring((*NODES[:3], NODES[6])), 1.0)
+    assert taken.intersection(kept(settling.ring))
+    assert not any(settling.is_settled(task_id, 11.0) for task_id in taken)
+
+
+def test_what_a_newcomer_kept_that_was_lost_before_the_comparison_is_asked_for() -> None:
+    settling = settled_on(*NODES[:4])
+    joined = Ring(NODES[:5])
+    settling.set_ring(joined, 1.0)
+    settling.set_ring(Ring(NODES[:4]), 2.0)
+    doubted = {task_id for task_id in kept(joined) if NODES[4] in joined.keepers(task_id, 3)}
+    assert doubted
+    assert not any(settling.is_settled(task_id, 12.0) for task_id in doubted)
+    compare_with_all(settling, 2.0)
+    assert all(settling.is_settled(task_id, 12.0) for task_id in doubted)
+
+
+def test_a_comparison_before_the_join_counts_no_more_once_somebody_leaves() -> None:
+    settling = settled_on(*NODES[:4])
+    settling.compared(NODES[4], Ring(NODES[:5]).epoch, 1.0)
+    settling.set_ring(Ring(NODES[:3]), 1.0)
+    settling.set_ring(Ring((*NODES[:3], NODES[4])), 1.0)
+    assert NODES[4] in settling.waiting()
+
+
 def test_after_a_death_only_those_are_asked_who_share_what_is_gained() -> None:
     many = [NodeId(bytes([number // 256, number % 256]) * 8) for number in range(2000)]
     settling = Settling(many[0], Ring(many), RecordConfig(), 0.0)
