@@ -61,6 +61,17 @@ def test_what_others_send_as_well_is_sent_less_often_but_never_left_to_them() ->
     assert not queue.hears(record(0))
 
 
+def test_who_suspects_is_no_news_of_a_proven_death() -> None:
+    queue = BroadcastQueue()
+    suspect = accuse(identity(1), CLUSTER_ID, node_id(0), 1, "suspect")
+    dead = accuse(identity(2), CLUSTER_ID, node_id(0), 1, "dead")
+    queue.add_accusation(suspect)
+    queue.add_accusation(dead)
+    queue.drop_suspicions(node_id(0))
+    assert queue.take(1000, limit=3) == ([], [dead])
+    assert len(queue) == 1
+
+
 def test_sizes_are_never_less_than_what_is_encoded() -> None:
     accusation = accuse(identity(2), CLUSTER_ID, node_id(0), 2**63 - 1, "suspect")
     assert len(encode(record(1, 2**62))) <= size_of(record(1, 2**62))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossipcache.cluster import SEAL_OVERHEAD_BYTES
-from gossipcache.dht.membership.effects import MemberChanged, SendDatagram
+from gossipcache.dht.membership.effects import MemberChanged, RequestSync, SendDatagram
 from gossipcache.dht.membership.member import Profile, accuse
 from gossipcache.identity import Signed
 from gossipcache.ids import Address
@@ -257,6 +257,18 @@ def test_everybody_restarts_at_once_and_finds_each_other() -> None:
     for number in range(6):
         cluster.start(number, join=[(number + 1) % 6], wall=-1000 * number)
     cluster.run_until(lambda: cluster.agree(range(6)), limit_s=10)
+
+
+def test_few_merge_views_with_one_that_comes_back_alone() -> None:
+    cluster = VirtualCluster()
+    cluster.grow(60)
+    cluster.crash(3)
+    cluster.run_until(lambda: all(cluster.state(one, 3) == "dead" for one in range(4, 60)), 20)
+    cluster.log.clear()
+    cluster.start(3, join=[0])
+    cluster.run_until(lambda: cluster.agree(range(60)), limit_s=3)
+    merging = {one for _, one, e in cluster.log if e == RequestSync(node_id(3))}
+    assert 0 < len(merging) < 30
 
 
 def test_the_dead_are_forgotten_in_time_and_stay_forgotten() -> None:
