@@ -22,6 +22,7 @@ from gossipcache.messages.gossip import (
 )
 from gossipcache.wire import PROTOCOL_MAX, PROTOCOL_MIN, decode, encode, encode_plain
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 DIGEST_BYTES = 16
@@ -129,7 +130,7 @@ class Verifier:
         """Without `grant` every node has the roles that it claims."""
         self.cluster_id = cluster_id
         self._grant = grant
-        self._good: dict[Signed, None] = {}
+        self._good: dict[tuple[Accusation, bytes], None] = {}
         self._members: dict[Signed, Member] = {}
         self._remembered = remembered
         self.checked = 0
@@ -182,16 +183,16 @@ class Verifier:
 
     def accusation(self, accusation: Accusation, accuser_key: bytes) -> None:
         """Raises `IntegrityError` unless the accusation was signed with `accuser_key`."""
-        payload = _accused(
-            self.cluster_id, accusation.subject, accusation.incarnation, accusation.verdict
-        )
-        signed = Signed(payload, accuser_key, accusation.signature)
-        if signed not in self._good:
-            self.verify(signed, ACCUSATION_DOMAIN)
-            _remember(self._good, signed, None, self._remembered)
+        claim = accusation, accuser_key
+        if claim not in self._good:
+            payload = _accused(
+                self.cluster_id, accusation.subject, accusation.incarnation, accusation.verdict
+            )
+            self.verify(Signed(payload, accuser_key, accusation.signature), ACCUSATION_DOMAIN)
+            _remember(self._good, claim, None, self._remembered)
 
 
-def _remember(known: dict[Signed, T], key: Signed, value: T, limit: int) -> None:
+def _remember(known: dict[K, T], key: K, value: T, limit: int) -> None:
     if len(known) >= limit:
         del known[next(iter(known))]
     known[key] = value

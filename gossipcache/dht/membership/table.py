@@ -134,7 +134,8 @@ class MemberTable:
 
     def probe_soon(self, node: NodeId) -> None:
         """Puts a newcomer at a random place of the present rotation."""
-        self._rotation.insert(self._rng.randint(0, len(self._rotation)), node)
+        rotation = self._rotation
+        rotation.insert(int(self._rng.random() * (len(rotation) + 1)), node)
 
     def page(self, start: bytes, limit: int) -> list[Member]:
         """Up to `limit` members in the order of ids, from the id `start`."""
