@@ -71,7 +71,10 @@ class Refutation:
         if witness is None or witness is me or of > me.incarnation:
             return True
         is_current = of == me.incarnation
-        is_verdict = accusation.verdict == "dead" and self._docket.is_news(of, accuser)
+        is_death = accusation.verdict == "dead" or (
+            is_current and self.readmission.is_hopeless(now)
+        )
+        is_verdict = is_death and self._docket.is_news(of, accuser)
         if not is_verdict and (self.is_waiting or not is_current):
             return True
         if not self._is_signed(accusation, witness):
@@ -127,8 +130,9 @@ class Refutation:
 
     def _judge(self, incarnation: int, accuser: NodeId, now: float) -> bool:
         """Whether this node has died and has to wait. A quorum of verdicts is a death, as is one
-        if this node's link is bad, so that it may not hear of others; but not if many others
-        died for this node too: then the network was parted, and no member flaps."""
+        if this node's link is bad, so that it may not hear of others, or a suspicion if there is
+        no hope to refute in time; but not if many others died for this node too: then the network
+        was parted, and no member flaps."""
         needed = DEATH_QUORUM if self.readmission.is_steady else 1
         if not self._docket.add(incarnation, accuser, needed) or not self._config.lifeguard:
             return False

@@ -105,6 +105,22 @@ def test_a_partition_that_comes_again_heals_as_fast_as_the_first() -> None:
         cluster.run_until(lambda: cluster.agree(range(8)), limit_s=15)
 
 
+def test_a_node_that_reaches_nobody_does_not_refute_again_after_its_death() -> None:
+    for death, told in ((False, True), (True, False)):
+        cluster = VirtualCluster()
+        cluster.grow(6)
+        core = cluster.cores[3]
+        if death:
+            core.view.refutation.readmission.died(cluster.now)
+        for later in range(40):
+            core.view.refutation.readmission.probed(cluster.now + later, answered=False)
+        before = core.me.incarnation
+        doubt = accuse(identity(5), CLUSTER_ID, node_id(3), before, "suspect")
+        core.receive(gossip(5, accusations=(doubt,)), HERE, cluster.now + 40)
+        assert (core.me.incarnation > before) == told
+        assert core.view.refutation.is_waiting != told
+
+
 def test_one_liar_cannot_keep_a_node_from_refuting() -> None:
     cluster = VirtualCluster()
     cluster.grow(6)
