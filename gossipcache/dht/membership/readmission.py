@@ -18,7 +18,7 @@ WINDOW_S = 600.0
 _MEMORY_S = 16.0
 _STEADY_SHARE = 0.6
 """The share of direct pings answered below which the own link is bad."""
-_BROKEN_SHARE = 0.25
+_BROKEN_SHARE = 0.35
 """… and below which it is hardly one at all."""
 
 
@@ -47,10 +47,15 @@ class Readmission:
         """Whether most pings are answered at present."""
         return self._answered_share >= _STEADY_SHARE
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether hardly any ping is answered at present."""
+        return self._answered_share < _BROKEN_SHARE
+
     def is_hopeless(self, now: float) -> bool:
-        """Whether a death still counts and hardly any ping is answered: a refutation would be
+        """Whether a death still counts, and the link is broken: a refutation would be
         late as often as not, and make this node flap."""
-        return self.is_on_probation(now) and self._answered_share < _BROKEN_SHARE
+        return self.is_on_probation(now) and self.is_broken
 
     def died(self, now: float) -> None:
         """Others hold this node for dead."""

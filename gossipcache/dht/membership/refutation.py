@@ -131,13 +131,12 @@ class Refutation:
     def _judge(self, incarnation: int, accuser: NodeId, now: float) -> bool:
         """Whether this node has died and has to wait. A quorum of verdicts is a death, as is one
         if this node's link is bad, so that it may not hear of others, or a suspicion if there is
-        no hope to refute in time; but not if many others died for this node too: then the network
-        was parted, and no member flaps."""
+        no hope to refute in time; but not if many others died for this node too, and some answer:
+        then the network was parted, and no member flaps."""
         needed = DEATH_QUORUM if self.readmission.is_steady else 1
         if not self._docket.add(incarnation, accuser, needed) or not self._config.lifeguard:
             return False
-        interval_s = self._config.probe_interval_s
-        if self._is_parted or now - self._parted_at < _PARTED_INTERVALS * interval_s:
+        if self._was_parted(now) and not self.readmission.is_broken:
             return False
         self.readmission.died(now)
         return now < self.readmission.return_at()
@@ -145,6 +144,10 @@ class Refutation:
     @property
     def _is_parted(self) -> bool:
         return self._table.dead_count * _PARTED_SHARE >= self._table.live_count
+
+    def _was_parted(self, now: float) -> bool:
+        interval_s = self._config.probe_interval_s
+        return self._is_parted or now - self._parted_at < _PARTED_INTERVALS * interval_s
 
     def _wait(self, now: float) -> None:
         self.is_waiting = True
