@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types check docs clean
+.PHONY: demo test lint types determinism check docs clean
 
 # Installs and runs the main job: three nodes, import, owner killed, export elsewhere, bytes compared.
 demo: $(VENV)/.installed
@@ -20,7 +20,13 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
-check: test lint types
+# Runs simulated clusters in processes of different hash seeds: one seed is one run, to the byte.
+DETERMINISM := owner-death parent-death delete-storm partition-heal mass-restart weather \
+	malicious-member two-keepers-killed fault-crash-loop cortex-2130-same-name-new-address
+determinism: $(VENV)/.installed-dev
+	$(BIN)/python -m sim check-determinism --seeds 1..2 $(DETERMINISM:%=--scenario %)
+
+check: test lint types determinism
 
 clean:
 	rm -rf $(VENV) build *.egg-info
