@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -78,6 +79,8 @@ def main() -> None:
     """Runs the nodes that the command line asks for."""
     folder, ip, first, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     join = tuple(parse_address(text) for text in sys.argv[5:])
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # each node has a link to each other
     trio.run(_host, folder, ip, range(first, first + count), join)
 
 
