@@ -26,6 +26,9 @@ class SwimConfig:
     probe_interval_s: float = 1.0
     probe_timeout_s: float = 0.5
     indirect_probes: int = 3
+    max_lag_s: float = 0.1
+    """A timer that comes later shows that this process is slow: its deadlines move as far, and
+    its local health worsens."""
     suspicion_factor: float = 3.0
     """The shortest suspicion lasts this many probe intervals times max(1, log10 N)."""
     suspicion_max_factor: float = 4.0

@@ -75,7 +75,8 @@ MEMBERSHIP = (
         name="accusation-not-verified",
         breaks="one member accuses in the names of others, and so kills whom it likes",
         module=f"{_DHT}.member",
-        old="            self.verify(signed, ACCUSATION_DOMAIN)\n",
+        old="            self.verify(Signed(payload, accuser_key, accusation.signature), "
+        "ACCUSATION_DOMAIN)\n",
         new="",
         scenarios=("false-accuser",),
     ),

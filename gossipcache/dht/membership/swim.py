@@ -75,6 +75,7 @@ class SwimCore:
         self._metrics = metrics
         self._heard_at = now
         self._effects: list[Effect] = []
+        self._gave_way = False
         self._probes_successor = False
         self._timers = Timers()
         self._health = LocalHealth(config.max_local_health if config.lifeguard else 0)
@@ -175,14 +176,19 @@ class SwimCore:
         return self._finish(now)
 
     def handle_timeout(self, now: float) -> list[Effect]:
-        """Does all that is due. A call that comes far too late (the process was stopped, or
-        its loop blocked) moves the deadlines instead of declaring everybody dead."""
+        """Does all that is due. A call that comes too late (the process was stopped, or its loop
+        has more to do than it can) moves the deadlines instead of declaring everybody dead:
+        the answers may wait to be read. The node knows by it that it is the slow one. The next
+        call does what is due, however late, so that a slow node does go on."""
         due = self._timers.next()
-        late_s = 0 if due is None else now - due
-        if late_s > self._config.probe_interval_s and self._config.lifeguard:
-            self._timers.delay(late_s)
+        late_s = 0.0 if due is None else now - due
+        gives_way = late_s > self._config.max_lag_s and not self._gave_way
+        self._gave_way = gives_way and self._config.lifeguard
+        if self._gave_way:
+            self._timers.delay(late_s + self._config.max_lag_s)
             self._heard_at += late_s
             self._health.worsen()
+            return self._finish(now)
         while (key := self._timers.pop_due(now)) is not None:
             self._fire(key[0], key[1], now)
         return self._finish(now)

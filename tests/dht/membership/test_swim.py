@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossipcache.cluster import SEAL_OVERHEAD_BYTES
-from gossipcache.dht.membership.effects import MemberChanged, RequestSync, SendDatagram
+from gossipcache.dht.membership.effects import Effect, MemberChanged, RequestSync, SendDatagram
 from gossipcache.dht.membership.member import Profile, accuse
 from gossipcache.identity import Signed
 from gossipcache.ids import Address
@@ -505,3 +505,20 @@ def test_one_seed_gives_one_history() -> None:
         return [repr(entry) for entry in cluster.log]
 
     assert history() == history()
+
+
+def test_a_node_whose_loop_is_late_blames_itself_not_the_others() -> None:
+    """The answer to its ping waits to be read while its own timers come late."""
+    cluster = VirtualCluster()
+    cluster.grow(5)
+    core, now = cluster.cores[0], cluster.now
+    effects: list[Effect] = []
+    while not any(isinstance(getattr(e, "message", None), Ping) for e in effects):
+        now = core.next_timeout() or now
+        effects = core.handle_timeout(now)
+    core.handle_timeout(now + 0.5)
+    # The probe fails a second after the ping, unless the timer comes late.
+    late = core.handle_timeout(now + 1.2)
+    assert not any(isinstance(effect, MemberChanged) for effect in late)
+    then = core.handle_timeout(now + 2.5)
+    assert any(isinstance(effect, MemberChanged) for effect in then), "but it does go on"
