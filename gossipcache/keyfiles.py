@@ -121,17 +121,29 @@ def encode_ticket(ticket: bytes, shown: Mapping[str, object]) -> bytes:
 
 def decode_ticket(data: bytes, where: str) -> bytes:
     """The ticket in `data`. Raises `VersionUnsupported` or `UsageError`."""
-    try:
-        fields: Any = json.loads(data)
-        version = int(fields["version"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{where} is not a ticket", "ask the operator for it again") from error
-    if version > TICKET_FILE_VERSION:
-        raise VersionUnsupported(f"{where} has version {version}, newer than this program knows")
+    fields = _versioned(
+        data,
+        TICKET_FILE_VERSION,
+        f"{where} is not a ticket",
+        "ask the operator for it again",
+        where,
+    )
     ticket = _from_hex(fields.get("ticket"))
     if not ticket:
         raise UsageError(f"{where} is a damaged ticket", "ask the operator for it again")
     return ticket
+
+
+def _versioned(data: bytes, newest: int, where: str, what: str, hint: str) -> Any:
+    """The fields of a file (JSON) that is `what`, of a version up to `newest`."""
+    try:
+        fields: Any = json.loads(data)
+        version = int(fields["version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{where} is not {what}", hint) from error
+    if version > newest:
+        raise VersionUnsupported(f"{where} has version {version}, newer than this program knows")
+    return fields
 
 
 def encode_cluster(cluster: ClusterFile) -> bytes:
@@ -153,13 +165,9 @@ def encode_cluster(cluster: ClusterFile) -> bytes:
 
 def decode_cluster(data: bytes, where: str) -> ClusterFile:
     """The cluster in `data`. Raises `VersionUnsupported` or `UsageError`; shows no secret."""
-    try:
-        fields: Any = json.loads(data)
-        version = int(fields["version"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{where} is not a cluster key", "copy it again") from error
-    if version > CLUSTER_FILE_VERSION:
-        raise VersionUnsupported(f"{where} has version {version}, newer than this program knows")
+    fields = _versioned(
+        data, CLUSTER_FILE_VERSION, f"{where} is not a cluster key", "copy it again", where
+    )
     cluster_id = _from_hex(fields.get("cluster_id"))
     keys = [_from_hex(text) for text in fields.get("secrets") or ()]
     policy = fields.get("delete_policy", "any")
