@@ -14,6 +14,7 @@ from gossipcache.dht.membership.charters import Charters
 from gossipcache.dht.membership.member import Member
 from gossipcache.dht.membership.service import MembershipService
 from gossipcache.dht.records.service import RecordService
+from gossipcache.dht.records.surroundings import Surroundings
 from gossipcache.env import Env, Port
 from gossipcache.errors import TaskNotFound
 from gossipcache.identity import Identity, Signed
@@ -98,16 +99,18 @@ class Assembly:
             cluster,
             links,
             metrics,
+            Surroundings(
+                ring=lambda: self._membership.ring,
+                is_alive=self._membership.is_alive,
+                bystanders=self._bystanders,
+                deletion=lambda: admission.deletion,
+                reach_charter=self._charters.reach,
+                on_over=lambda task_id: self._scheduler.generation_over(task_id),
+                on_void=lambda node, count: budget.blame(node, count, trio.current_time()),
+            ),
             config.home / "records",
-            ring=lambda: self._membership.ring,
-            is_alive=self._membership.is_alive,
-            bystanders=self._bystanders,
+            store,
             is_scheduler="scheduler" in config.roles,
-            memory=store,
-            deletion=lambda: admission.deletion,
-            reach_charter=self._charters.reach,
-            on_over=lambda task_id: self._scheduler.generation_over(task_id),
-            on_void=lambda node, count: budget.blame(node, count, trio.current_time()),
             whispers=self._membership,
         )
         self._scheduler = SchedulerService(

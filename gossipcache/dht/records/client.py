@@ -7,12 +7,10 @@ from typing import TypeVar
 
 import trio
 
-from gossipcache.config import RecordConfig
 from gossipcache.dht.records.quorum import ask_in_turn
 from gossipcache.dht.records.reading import Absent, Accept, Fork, ReadTally, TaskRecord
-from gossipcache.dht.records.standing import Opener, Standing
-from gossipcache.dht.ring import Ring
-from gossipcache.env import Env
+from gossipcache.dht.records.standing import Standing
+from gossipcache.dht.records.surroundings import Means, Surroundings
 from gossipcache.errors import (
     Busy,
     Conflict,
@@ -24,9 +22,7 @@ from gossipcache.errors import (
     TimedOut,
 )
 from gossipcache.ids import NodeId, TaskId
-from gossipcache.link.interface import Links
 from gossipcache.messages.records import ReadRecord, RecordAnswer, RecordWritten, WriteRecord
-from gossipcache.metrics import Metrics
 from gossipcache.wire import Message
 
 Reply = TypeVar("Reply", bound=Message)
@@ -45,23 +41,18 @@ class RecordClient:
 
     def __init__(
         self,
-        env: Env,
-        config: RecordConfig,
-        me: NodeId,
-        links: Links,
-        metrics: Metrics,
-        opener: Opener,
-        ring: Callable[[], Ring],
+        means: Means,
+        around: Surroundings,
         local: Local,
     ) -> None:
         """`local` answers for this node itself."""
-        self._env = env
-        self._config = config
-        self._me = me
-        self._links = links
-        self._metrics = metrics
-        self._opener = opener
-        self._ring = ring
+        self._env = means.env
+        self._config = means.config
+        self._me = means.me
+        self._links = means.links
+        self._metrics = means.metrics
+        self._opener = means.opener
+        self._around = around
         self._local = local
 
     # Reading
@@ -193,7 +184,7 @@ class RecordClient:
     # Both
 
     def _keepers(self, task_id: TaskId) -> tuple[NodeId, ...]:
-        return self._ring().keepers(task_id, self._config.replicas)
+        return self._around.ring().keepers(task_id, self._config.replicas)
 
     async def _back_off(self, backoff_s: float) -> float:
         await trio.sleep(backoff_s * self._env.rng.uniform(0.5, 1.5))

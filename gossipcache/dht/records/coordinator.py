@@ -8,14 +8,13 @@ from weakref import WeakValueDictionary
 
 import trio
 
-from gossipcache.config import RecordConfig
 from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.quorum import gather
 from gossipcache.dht.records.replication import NotYet, Ready, Refused, ReplicationCore
 from gossipcache.dht.records.standing import Standing
+from gossipcache.dht.records.surroundings import Means
 from gossipcache.errors import Conflict, NotReady
 from gossipcache.ids import NodeId, TaskId
-from gossipcache.link.interface import Links
 from gossipcache.messages.records import (
     CommitRecord,
     PrepareRecord,
@@ -35,21 +34,19 @@ class Coordinator:
 
     def __init__(
         self,
+        means: Means,
         core: ReplicationCore,
         log: RecordLog,
-        links: Links,
-        config: RecordConfig,
-        wall_time: Callable[[], float],
         *,
         hint: Callable[[NodeId, TaskId], None],
         reconcile: Callable[[TaskId], Awaitable[None]],
     ) -> None:
         """`hint(node, task)` remembers a copy that is missing; `reconcile` compares the keepers."""
+        self._config = means.config
+        self._links = means.links
+        self._wall_time = means.env.wall_time
         self._core = core
         self._log = log
-        self._links = links
-        self._config = config
-        self._wall_time = wall_time
         self._hint = hint
         self._reconcile = reconcile
         self._locks: WeakValueDictionary[TaskId, trio.Lock] = WeakValueDictionary()

@@ -7,27 +7,25 @@ serves a joining keeper, a ring change and the periodic anti-entropy alike.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import reduce
 from typing import TypeVar
 
 import trio
 
-from gossipcache.config import RecordConfig
 from gossipcache.dht.records.antientropy import SharedView, differing
 from gossipcache.dht.records.glances import Glances
 from gossipcache.dht.records.graves import Graves
 from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.recall import Recall
 from gossipcache.dht.records.replication import Absorbed, Contested, Full, ReplicationCore
-from gossipcache.dht.records.standing import Opener, Standing, merge
+from gossipcache.dht.records.standing import Standing, merge
+from gossipcache.dht.records.surroundings import Means, Surroundings
 from gossipcache.dht.ring import Ring
-from gossipcache.env import Env
 from gossipcache.errors import GossipcacheError
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.journal import Change
-from gossipcache.link.interface import Links
 from gossipcache.messages.records import (
     MAX_ENTRIES,
     MAX_ROWS,
@@ -46,7 +44,6 @@ from gossipcache.messages.records import (
     RecordsTaken,
     SharedCompared,
 )
-from gossipcache.metrics import Metrics
 from gossipcache.wire import Message, encode
 
 Reply = TypeVar("Reply", bound=Message)
@@ -62,29 +59,23 @@ class Exchange:
 
     def __init__(
         self,
-        env: Env,
+        means: Means,
+        around: Surroundings,
         core: ReplicationCore,
         log: RecordLog,
-        links: Links,
-        config: RecordConfig,
-        reach_charter: Callable[[int], Awaitable[None]],
-        opener: Opener,
-        metrics: Metrics,
-        on_void: Callable[[NodeId, int], None],
         graves: Graves,
         recall: Recall,
         glances: Glances | None,
     ) -> None:
-        self._glances = glances
-        self._on_void = on_void
-        self._env = env
+        self._env = means.env
+        self._config = means.config
+        self._links = means.links
+        self._metrics = means.metrics
+        self._opener = means.opener
+        self._around = around
         self._core = core
         self._log = log
-        self._links = links
-        self._config = config
-        self._reach_charter = reach_charter
-        self._opener = opener
-        self._metrics = metrics
+        self._glances = glances
         self._graves = graves
         self._recall = recall
         self._filling = trio.Lock()
@@ -229,7 +220,7 @@ class Exchange:
         numbers = [one.tombstone.policy_number for one in lacking if one is not None]
         if numbers:
             with suppress(GossipcacheError):
-                await self._reach_charter(max(numbers))
+                await self._around.reach_charter(max(numbers))
 
     # What others ask
 
@@ -238,7 +229,7 @@ class Exchange:
         opened = await self._env.workers.run(lambda: self._opener.open_all(entries))
         self._metrics.count("record_entries_invalid", len(entries) - len(opened))
         if len(opened) < len(entries):
-            self._on_void(node, len(entries) - len(opened))
+            self._around.on_void(node, len(entries) - len(opened))
         await self.reach_charters(opened)
         changes: list[Change] = []
         contested: list[Standing] = []

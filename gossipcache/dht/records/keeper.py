@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import trio
 
-from gossipcache.charter import Deletion
-from gossipcache.config import RecordConfig
 from gossipcache.dht.records.coordinator import Coordinator
 from gossipcache.dht.records.exchange import Exchange
 from gossipcache.dht.records.glances import Glances
@@ -15,13 +11,13 @@ from gossipcache.dht.records.graves import Graves
 from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.recall import Recall
 from gossipcache.dht.records.replication import NotYet, Ready, ReplicationCore
-from gossipcache.dht.records.standing import Opener, Standing
+from gossipcache.dht.records.standing import Standing
+from gossipcache.dht.records.surroundings import Means, Surroundings
 from gossipcache.dht.records.upkeep import Upkeep
 from gossipcache.dht.ring import Ring
-from gossipcache.env import Env
 from gossipcache.errors import NotPermitted
 from gossipcache.ids import NodeId, TaskId
-from gossipcache.link.interface import Links, Peer
+from gossipcache.link.interface import Peer
 from gossipcache.messages.graves import GravesHere
 from gossipcache.messages.records import (
     BucketPage,
@@ -43,7 +39,6 @@ from gossipcache.messages.records import (
     WithdrawRecord,
     WriteRecord,
 )
-from gossipcache.metrics import Metrics
 
 _RETURN_S = 2.0
 
@@ -53,94 +48,42 @@ class Keeper:
 
     def __init__(
         self,
-        env: Env,
+        means: Means,
+        around: Surroundings,
         core: ReplicationCore,
         log: RecordLog,
-        links: Links,
-        config: RecordConfig,
-        reach_charter: Callable[[int], Awaitable[None]],
-        opener: Opener,
-        metrics: Metrics,
-        is_alive: Callable[[NodeId], bool],
-        on_void: Callable[[NodeId, int], None],
-        bystanders: Callable[[], list[NodeId]],
         graves: Graves,
         glances: Glances | None,
     ) -> None:
-        self._env = env
+        self._env = means.env
+        self._opener = means.opener
+        self._metrics = means.metrics
+        self._around = around
         self._core = core
         self._log = log
-        self._opener = opener
-        self._metrics = metrics
-        self._is_alive = is_alive
-        self._recall = Recall(env, core, log, links, config, opener, metrics, on_void, graves)
-        self._exchange = Exchange(
-            env,
-            core,
-            log,
-            links,
-            config,
-            reach_charter,
-            opener,
-            metrics,
-            on_void,
-            graves,
-            self._recall,
-            glances,
-        )
+        self._recall = Recall(means, around, core, log, graves)
+        self._exchange = Exchange(means, around, core, log, graves, self._recall, glances)
         if glances is not None:
             glances.look_at(core, graves, self._recall)
-        self._upkeep = Upkeep(
-            env, core, log, self._exchange, self._recall, config, is_alive, bystanders
-        )
+        self._upkeep = Upkeep(means, around, core, log, self._exchange, self._recall)
         self._coordinator = Coordinator(
-            core,
-            log,
-            links,
-            config,
-            env.wall_time,
-            hint=self._upkeep.hint,
-            reconcile=self._exchange.reconcile,
+            means, core, log, hint=self._upkeep.hint, reconcile=self._exchange.reconcile
         )
 
     @classmethod
     async def open(
         cls,
-        env: Env,
-        me: NodeId,
-        ring: Ring,
+        means: Means,
+        around: Surroundings,
         log: RecordLog,
-        links: Links,
-        config: RecordConfig,
-        deletion: Callable[[], Deletion],
-        reach_charter: Callable[[int], Awaitable[None]],
-        opener: Opener,
-        metrics: Metrics,
-        is_alive: Callable[[NodeId], bool],
-        on_void: Callable[[NodeId, int], None],
-        bystanders: Callable[[], list[NodeId]],
         graves: Graves,
         glances: Glances | None,
     ) -> Keeper:
         """A keeper with what its journal holds."""
         now = trio.current_time()
-        core = ReplicationCore(me, ring, config, deletion, now)
+        core = ReplicationCore(means.me, around.ring(), means.config, around.deletion, now)
         await log.open(lambda key, value: core.load(key, value, now))
-        return cls(
-            env,
-            core,
-            log,
-            links,
-            config,
-            reach_charter,
-            opener,
-            metrics,
-            is_alive,
-            on_void,
-            bystanders,
-            graves,
-            glances,
-        )
+        return cls(means, around, core, log, graves, glances)
 
     async def run(self, synced: trio.Event) -> None:
         """Keeps the entries in step with the other keepers until cancelled."""
@@ -183,7 +126,7 @@ class Keeper:
             return RecordAnswer(state="not_keeper", keepers=keepers)
         now = trio.current_time()
         settled = self._core.knows_absence(task_id, now) and (
-            asker == self._core.me or self._is_alive(asker)
+            asker == self._core.me or self._around.is_alive(asker)
         )
         if standing is not None:
             return RecordAnswer(state="held", entry=standing.entry, settled=settled)

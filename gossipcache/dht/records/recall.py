@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 
 import trio
 
-from gossipcache.config import RecordConfig
 from gossipcache.dht.records.graves import Graves
 from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.replication import Absorbed, ReplicationCore
-from gossipcache.dht.records.standing import Opener, Standing, standing_tombstone
-from gossipcache.env import Env
+from gossipcache.dht.records.standing import Standing, standing_tombstone
+from gossipcache.dht.records.surroundings import Means, Surroundings
 from gossipcache.errors import GossipcacheError
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.journal import Change
-from gossipcache.link.interface import Links
 from gossipcache.messages.graves import (
     MAX_PROOFS_ASKED,
     AskGraves,
@@ -24,7 +22,6 @@ from gossipcache.messages.graves import (
     GravesPage,
     ProofsPage,
 )
-from gossipcache.metrics import Metrics
 
 _MAX_PAGES = 1024
 _AT_ONCE = 4
@@ -35,24 +32,20 @@ class Recall:
 
     def __init__(
         self,
-        env: Env,
+        means: Means,
+        around: Surroundings,
         core: ReplicationCore,
         log: RecordLog,
-        links: Links,
-        config: RecordConfig,
-        opener: Opener,
-        metrics: Metrics,
-        on_void: Callable[[NodeId, int], None],
         graves: Graves,
     ) -> None:
-        self._env = env
+        self._env = means.env
+        self._config = means.config
+        self._links = means.links
+        self._metrics = means.metrics
+        self._opener = means.opener
+        self._around = around
         self._core = core
         self._log = log
-        self._links = links
-        self._config = config
-        self._opener = opener
-        self._metrics = metrics
-        self._on_void = on_void
         self._graves = graves
         self._limit = trio.CapacityLimiter(_AT_ONCE)
         self._asked: dict[NodeId, tuple[bytes, int]] = {}
@@ -119,7 +112,7 @@ class Recall:
     def _count_void(self, node: NodeId, count: int) -> None:
         if count:
             self._metrics.count("record_entries_invalid", count)
-            self._on_void(node, count)
+            self._around.on_void(node, count)
 
     async def _take(self, tombstones: list[Standing], *, own_memory: bool = False) -> None:
         changes: list[Change] = []

@@ -14,7 +14,6 @@ from typing import TypeVar
 
 import trio
 
-from gossipcache.charter import Deletion
 from gossipcache.cluster import Cluster
 from gossipcache.config import RecordConfig
 from gossipcache.dht.records.client import RecordClient
@@ -25,11 +24,11 @@ from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.reading import Accept, TaskRecord
 from gossipcache.dht.records.replication import committed_task
 from gossipcache.dht.records.standing import Opener, standing_manifest, standing_tombstone
-from gossipcache.dht.ring import Ring
+from gossipcache.dht.records.surroundings import Means, Surroundings
 from gossipcache.env import Env
 from gossipcache.errors import Conflict, NotReady
 from gossipcache.identity import Identity
-from gossipcache.ids import NodeId, TaskId
+from gossipcache.ids import TaskId
 from gossipcache.journal import Change
 from gossipcache.link.interface import Handler, Links, Peer
 from gossipcache.manifest import SignedManifest, SignedTombstone
@@ -56,10 +55,6 @@ M = TypeVar("M", bound=Message)
 RESTORE_TIMEOUT_S = 10.0
 
 
-async def _reach_none(number: int) -> None:
-    raise NotReady(f"there is no charter {number}")
-
-
 @dataclass(frozen=True)
 class Published:
     """The manifest that stands after `publish`, durable on `copies` keepers.
@@ -83,47 +78,29 @@ class RecordService:
         cluster: Cluster,
         links: Links,
         metrics: Metrics,
+        around: Surroundings,
         journal_path: PurePath,
-        ring: Callable[[], Ring],
-        is_alive: Callable[[NodeId], bool],
-        bystanders: Callable[[], list[NodeId]],
-        is_scheduler: bool,
         memory: Memory,
-        deletion: Callable[[], Deletion] = Deletion,
-        reach_charter: Callable[[int], Awaitable[None]] = _reach_none,
-        on_over: Callable[[TaskId], None] = lambda _task_id: None,
-        on_void: Callable[[NodeId, int], None] = lambda _node, _count: None,
+        *,
+        is_scheduler: bool,
         whispers: Whispers | None = None,
     ) -> None:
         """To be made before `links` serves; `journal_path` is used by a scheduler only, `memory`
-        is what this node remembers of deletions as a holder, `bystanders` gives the alive members
-        that are no schedulers.
-
-        `deletion` gives who may delete; `reach_charter(number)` fetches that charter.
-        `on_over` hears of each task of which a generation is over, durably: it was deleted, or
-        a later one stands; `on_void` of nodes that sent so many entries whose signatures do not
-        hold. Without `whispers` all comparisons need a connection.
+        is what this node remembers of deletions as a holder. Without `whispers` all comparisons
+        need a connection.
         """
-        self._on_over = on_over
-        self._on_void = on_void
         self._env = env
-        self._config = config
         self._me = identity.node_id
         self._links = links
         self._metrics = metrics
+        self._around = around
         self._journal_path = journal_path
-        self._ring = ring
-        self._is_alive = is_alive
-        self._bystanders = bystanders
         self._is_scheduler = is_scheduler
-        self._deletion = deletion
-        self._reach_charter = reach_charter
         self._opener = Opener(cluster.cluster_id)
+        self._means = Means(env, config, self._me, links, metrics, self._opener)
         self._keeper: Keeper | None = None
-        self.graves = Graves(env, memory, links, cluster.cluster_id, ring, config.replicas)
-        self._client = RecordClient(
-            env, config, self._me, links, metrics, self._opener, ring, self._answer
-        )
+        self.graves = Graves(env, memory, links, cluster.cluster_id, around.ring, config.replicas)
+        self._client = RecordClient(self._means, around, self._answer)
         self.synced = trio.Event()
         """Set when this node, as a keeper, first has all that it should have."""
         self._glances: Glances | None = None
@@ -144,23 +121,9 @@ class RecordService:
         log = RecordLog(self._env, self._journal_path, self._metrics, self._note_written)
         try:
             self._keeper = keeper = await Keeper.open(
-                self._env,
-                self._me,
-                self._ring(),
-                log,
-                self._links,
-                self._config,
-                self._deletion,
-                self._reach_charter,
-                self._opener,
-                self._metrics,
-                self._is_alive,
-                self._on_void,
-                self._bystanders,
-                self.graves,
-                self._glances,
+                self._means, self._around, log, self.graves, self._glances
             )
-            keeper.set_ring(self._ring())
+            keeper.set_ring(self._around.ring())
             task_status.started()
             await keeper.run(self.synced)
         finally:
@@ -174,12 +137,12 @@ class RecordService:
         if task_id is not None and self._keeper is not None:
             standing = self._keeper.standing(task_id)
             if standing is not None and (standing.tombstone or standing.generation > 1):
-                self._on_over(task_id)
+                self._around.on_over(task_id)
 
     def on_ring_change(self) -> None:
         """Says that `ring()` gives another ring now."""
         if self._keeper is not None:
-            self._keeper.set_ring(self._ring())
+            self._keeper.set_ring(self._around.ring())
 
     def was_away(self) -> None:
         """Says that others took this node for dead, and that it has just told them better."""

@@ -8,17 +8,14 @@ RFC 6206): who lacks an entry is asked by those who have it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import trio
 
-from gossipcache.config import RecordConfig
 from gossipcache.dht.records.exchange import Exchange, batches
 from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.recall import Recall
 from gossipcache.dht.records.replication import ReplicationCore
 from gossipcache.dht.records.standing import Standing
-from gossipcache.env import Env
+from gossipcache.dht.records.surroundings import Means, Surroundings
 from gossipcache.ids import NodeId, TaskId
 
 MAX_EXCHANGES = 4
@@ -40,24 +37,20 @@ class Upkeep:
 
     def __init__(
         self,
-        env: Env,
+        means: Means,
+        around: Surroundings,
         core: ReplicationCore,
         log: RecordLog,
         exchange: Exchange,
         recall: Recall,
-        config: RecordConfig,
-        is_alive: Callable[[NodeId], bool],
-        bystanders: Callable[[], list[NodeId]],
     ) -> None:
-        """`bystanders` gives the alive members that keep no records: they may have been holders."""
-        self._env = env
+        self._env = means.env
+        self._config = means.config
+        self._around = around
         self._core = core
         self._log = log
         self._exchange = exchange
         self._recall = recall
-        self._config = config
-        self._is_alive = is_alive
-        self._bystanders = bystanders
         self._hints: dict[NodeId, dict[TaskId, None]] = {}
         self._hinted = trio.Event()
         self._ring_changed = trio.Event()
@@ -97,7 +90,7 @@ class Upkeep:
     async def _ask_bystanders(self) -> None:
         """At the start, for the deletions that those remember who keep no records. Who hangs is
         not waited for: it speaks up itself when it sees this node on its ring."""
-        waiting = iter(self._bystanders())
+        waiting = iter(self._around.bystanders())
 
         async def work() -> None:
             for node in waiting:
@@ -181,7 +174,9 @@ class Upkeep:
 
     async def _exchange_with_one(self) -> bool | None:
         view = await self._exchange.view(self._core.ring)
-        others = [node for node in view.sharers() if node != self._core.me and self._is_alive(node)]
+        others = [
+            node for node in view.sharers() if node != self._core.me and self._around.is_alive(node)
+        ]
         return await self._exchange.exchange(self._env.rng.choice(others)) if others else True
 
     async def _tidy_loop(self) -> None:
@@ -218,7 +213,7 @@ class Upkeep:
             return
         wanted = list(self._hints[node])
         for batch in batches(self._exchange.entries(wanted)):
-            if not self._is_alive(node) or not await self._exchange.push(node, batch):
+            if not self._around.is_alive(node) or not await self._exchange.push(node, batch):
                 return
         left = self._hints[node]
         for task_id in wanted:

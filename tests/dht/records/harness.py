@@ -15,6 +15,7 @@ from gossipcache.charter import Deletion, PolicyChange
 from gossipcache.cluster import LOOPBACK
 from gossipcache.config import DeletePolicy, RecordConfig
 from gossipcache.dht.records.service import Published, RecordService
+from gossipcache.dht.records.surroundings import Surroundings
 from gossipcache.dht.ring import Ring
 from gossipcache.env import ByteStream, Env, Port
 from gossipcache.identity import Identity
@@ -147,13 +148,15 @@ class Node:
             LOOPBACK,
             self.links,
             self.metrics,
+            Surroundings(
+                ring=lambda: self.ring,
+                is_alive=lambda node: node not in self.cluster.dead,
+                bystanders=lambda: self.cluster.bystanders,
+                deletion=who_may_delete(self.cluster.delete_policy),
+            ),
             JOURNAL,
-            lambda: self.ring,
-            lambda node: node not in self.cluster.dead,
-            lambda: self.cluster.bystanders,
-            self.is_scheduler,
             self.memory,
-            who_may_delete(self.cluster.delete_policy),
+            is_scheduler=self.is_scheduler,
         )
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
