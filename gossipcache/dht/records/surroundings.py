@@ -10,14 +10,9 @@ from gossipcache.config import RecordConfig
 from gossipcache.dht.records.standing import Opener
 from gossipcache.dht.ring import Ring
 from gossipcache.env import Env
-from gossipcache.errors import NotReady
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.link.interface import Links
 from gossipcache.metrics import Metrics
-
-
-async def _reach_none(number: int) -> None:
-    raise NotReady(f"there is no charter {number}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +34,12 @@ class Surroundings:
     ring: Callable[[], Ring]
     """Of the ACTIVE schedulers."""
     is_alive: Callable[[NodeId], bool]
+    reach_charter: Callable[[int], Awaitable[None]]
+    """Fetches the charter of that number. Raises `GossipcacheError` if nobody has it."""
     bystanders: Callable[[], list[NodeId]] = list
     """The alive members that keep no records: they may have been holders."""
     deletion: Callable[[], Deletion] = Deletion
     """What is known now of who may delete."""
-    reach_charter: Callable[[int], Awaitable[None]] = _reach_none
-    """Fetches the charter of that number. Raises `GossipcacheError` if nobody has it."""
     on_over: Callable[[TaskId], None] = lambda _task_id: None
     """Hears of each task of which a generation is over, durably: it was deleted, or a later one
     stands."""

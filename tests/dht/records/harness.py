@@ -18,6 +18,7 @@ from gossipcache.dht.records.service import Published, RecordService
 from gossipcache.dht.records.surroundings import Surroundings
 from gossipcache.dht.ring import Ring
 from gossipcache.env import ByteStream, Env, Port
+from gossipcache.errors import NotReady
 from gossipcache.identity import Identity
 from gossipcache.ids import Address, NodeId, TaskId, task_id_of
 from gossipcache.manifest import (
@@ -151,6 +152,7 @@ class Node:
             Surroundings(
                 ring=lambda: self.ring,
                 is_alive=lambda node: node not in self.cluster.dead,
+                reach_charter=reach_none,
                 bystanders=lambda: self.cluster.bystanders,
                 deletion=who_may_delete(self.cluster.delete_policy),
             ),
@@ -184,6 +186,10 @@ class Node:
 def who_may_delete(policy: DeletePolicy, number: int = 0) -> Callable[[], Deletion]:
     """What is known of who may delete, in a cluster whose charter `number` says `policy`."""
     return lambda: Deletion(number, (PolicyChange(number, policy),))
+
+
+async def reach_none(number: int) -> None:
+    raise NotReady(f"there is no charter {number}")
 
 
 class RecordCluster:
