@@ -58,9 +58,9 @@ SCHEDULE = (
     Mutant(
         name="session-dies-with-its-owner",
         breaks="a download that outlives its scheduler finds no further parents",
-        module=f"{_SCHEDULE}.session",
-        old="                await self._follow(keeper)",
-        new="                await self._follow(keeper)\n                return",
+        module=f"{_SCHEDULE}.conversation",
+        old="if best is not None and best != self._keeper:",
+        new="if best is not None and self._answered_at < 0:",
         scenarios=("owner-then-parent-death",),
     ),
     Mutant(
