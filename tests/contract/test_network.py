@@ -257,6 +257,29 @@ async def test_a_refused_datagram_is_told_to_its_sender_at_once(two: Two) -> Non
 
 
 @on_both
+async def test_datagrams_that_wait_are_all_received_and_so_is_a_refusal_among_them(
+    two: Two,
+) -> None:
+    async with two.ports() as (one, other):
+        gone = await two.b.bind(two.at_b)
+        await gone.aclose()
+        sent = [bytes([number]) for number in range(40)]
+        for data in sent[:20]:
+            other.datagrams.send_to(data, one.address)
+        one.datagrams.send_to(b"anyone?", gone.address)
+        for data in sent[20:]:
+            other.datagrams.send_to(data, one.address)
+        received, refused = [], []
+        while len(received) < len(sent) or not refused:
+            try:
+                received.append((await one.datagrams.receive())[0])
+            except DatagramRefused as refusal:
+                refused.append(refusal.address)
+        assert sorted(received) == sent
+        assert refused == [gone.address]
+
+
+@on_both
 async def test_a_datagram_too_large_is_an_error(two: Two) -> None:
     async with two.ports() as (one, other):
         with pytest.raises(OSError):
