@@ -269,7 +269,8 @@ async def test_datagrams_that_wait_are_all_received_and_so_is_a_refusal_among_th
         one.datagrams.send_to(b"anyone?", gone.address)
         for data in sent[20:]:
             other.datagrams.send_to(data, one.address)
-        received, refused = [], []
+        received: list[bytes] = []
+        refused: list[Address] = []
         while len(received) < len(sent) or not refused:
             try:
                 received.append((await one.datagrams.receive())[0])
