@@ -14,9 +14,10 @@ from __future__ import annotations
 import hashlib
 import struct
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator
 from functools import cached_property
+from itertools import chain, islice
 
 from gossipcache.ids import NodeId, TaskId
 
@@ -74,16 +75,20 @@ class Ring:
     def sharing_gains(
         self, node: NodeId, before: Ring, count: int, lost: Container[NodeId] = ()
     ) -> list[NodeId]:
-        """Who of this ring keeps, or on the ring `before` kept, some task that `node`, a member,
-        keeps on this ring, and on that one did not keep, or kept with one of the `lost`; by id."""
+        """Who of this ring keeps some task that `node`, a member, keeps on this ring, and on the
+        ring `before` did not keep, or kept with one of the `lost`; by id. All of this ring's nodes
+        are on `before`, so that who kept such a task there and is here still keeps it."""
         found: set[NodeId] = set()
-        for start, end in self._points.kept_by(node, count):
-            keepers = self._keepers_at(end, count)
-            for position in (end, *before._points.between(start, end)):
-                kept = before._keepers_at(position, count)
-                if node not in kept or any(keeper in lost for keeper in kept):
-                    found.update(keepers, kept)
-        return sorted(found.intersection(self.members) - {node})
+        present = frozenset(self.members)
+        for index in before._points.gained_by(node, present, count, whole=bool(lost)):
+            kept = before._points.distinct_from(index, count)
+            if node not in kept or any(keeper in lost for keeper in kept):
+                found.update(before._points.distinct_from(index, count, among=present))
+        return sorted(found - {node})
+
+    def place(self) -> None:
+        """Places the points now, not when they are first asked for."""
+        _ = self._points
 
     def shares(self) -> dict[NodeId, float]:
         """The part of all task ids that each member owns; the parts add up to 1."""
@@ -138,25 +143,38 @@ class _Points:
         changed._insert(joined)
         return changed
 
-    def kept_by(self, node: NodeId, count: int) -> Iterator[tuple[int, int]]:
-        """The arcs, from behind one hash to another, among whose first `count` nodes `node` is."""
+    def gained_by(
+        self, node: NodeId, present: frozenset[NodeId], count: int, *, whole: bool
+    ) -> Iterator[int]:
+        """The points up to which `node` is among the first `count` of those `present`, and not
+        among the first of all; with `whole` also those where it is among the first of all."""
         slot = self.slots.index(node)
+        gone = {number for number, each in enumerate(self.slots) if each not in present}
         for point in _hashes_of(node):
             index = self._index_of(point, slot)
             between: set[int] = set()
-            while len(between) < count:
-                yield self.hashes[index - 1], self.hashes[index]
+            while len(between - gone if gone else between) < count:
+                if whole or len(between) >= count:
+                    yield index % len(self.owners)
                 index -= 1
                 if self.owners[index] == slot:
                     break
                 between.add(self.owners[index])
 
-    def between(self, start: int, end: int) -> list[int]:
-        """The hashes behind `start` and before `end`, clockwise."""
-        first, last = bisect_right(self.hashes, start), bisect_left(self.hashes, end)
-        if start < end:
-            return list(self.hashes[first:last])
-        return [*self.hashes[first:], *self.hashes[:last]]
+    def distinct_from(
+        self, index: int, count: int, among: frozenset[NodeId] | None = None
+    ) -> list[NodeId]:
+        """The first `count` distinct nodes from a point on, of those `among`, or all if fewer."""
+        found: list[NodeId] = []
+        met: set[int] = set()
+        for owner in chain(self.owners[index:], islice(self.owners, index)):
+            if owner not in met:
+                met.add(owner)
+                if among is None or self.slots[owner] in among:
+                    found.append(self.slots[owner])
+                    if len(found) == count:
+                        break
+        return found
 
     def _index_of(self, point: int, slot: int) -> int:
         index = bisect_left(self.hashes, point)

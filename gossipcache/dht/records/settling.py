@@ -138,6 +138,10 @@ class Settling:
         elif epoch == self.ring.with_members((*self.ring.members, node)).epoch:
             self._expected[node] = now + self._config.recovery_s
 
+    def foresee(self) -> None:
+        """Does ahead what the next leave would have to wait for, while nobody waits."""
+        self._base.place()
+
     def give_up(self) -> None:
         """Settles though some scheduler could not be compared with."""
         self._joined, self._sharing = {}, {}

@@ -83,6 +83,7 @@ class Upkeep:
             if settling.settled:
                 synced.set()
                 await self._hand_off()
+                settling.foresee()
                 await self._ring_changed.wait()
                 if not settling.settled:
                     await self._gather()
