@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar, get_args
 
 import cbor2
 import msgspec
+import msgspec.inspect
 
 from gossipcache.errors import ProtocolError
 
@@ -24,6 +25,14 @@ MAX_MESSAGE_BYTES = 64 * 1024
 """Limit of one encoded control message; piece bytes travel outside this limit."""
 
 T = TypeVar("T")
+_ATOMS = (
+    msgspec.inspect.BoolType,
+    msgspec.inspect.BytesType,
+    msgspec.inspect.IntType,
+    msgspec.inspect.LiteralType,
+    msgspec.inspect.NoneType,
+    msgspec.inspect.StrType,
+)
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="t"):
@@ -56,28 +65,17 @@ def encode_plain(value: object) -> bytes:
 
 def decode_plain(data: bytes, limit_bytes: int = MAX_MESSAGE_BYTES) -> Any:
     """The plain value in `data`. Raises `ProtocolError` on anything not canonical."""
-    if len(data) > limit_bytes:
-        raise ProtocolError(f"a message of {len(data)} bytes, the limit is {limit_bytes}")
+    value = _loaded(data, limit_bytes)
     try:
-        value = cbor2.loads(
-            data,
-            tag_hook=_reject_tag,
-            semantic_decoders=_TAG_DECODERS,
-            max_depth=MAX_DEPTH,
-            allow_indefinite=False,
-            allow_duplicate_keys=False,
-        )
-        canonical = cbor2.dumps(value, canonical=True)
+        _check_canonical(data, encode_plain(value))
     except (cbor2.CBORError, ValueError, TypeError, RecursionError, MemoryError) as error:
-        raise ProtocolError(f"not valid CBOR ({type(error).__name__})") from error
-    if canonical != data:
-        raise ProtocolError("the CBOR is not in canonical form")
+        raise _invalid(error) from error
     return value
 
 
 def encode(message: msgspec.Struct) -> bytes:
     """The exact bytes of a message or record."""
-    return encode_plain(msgspec.to_builtins(message, builtin_types=(bytes,)))
+    return _encoded(_built(message), _keys_of(type(message)))
 
 
 def decode(data: bytes, kind: type[T], limit_bytes: int = MAX_MESSAGE_BYTES) -> T:
@@ -85,12 +83,88 @@ def decode(data: bytes, kind: type[T], limit_bytes: int = MAX_MESSAGE_BYTES) -> 
 
     Raises `ProtocolError` naming the place of the first value that does not fit.
     """
-    plain = decode_plain(data, limit_bytes)
+    plain = _loaded(data, limit_bytes)
     try:
         message: T = msgspec.convert(plain, _class_in(kind, plain))
     except (msgspec.ValidationError, RecursionError) as error:
         raise ProtocolError(f"a message that does not fit: {error}") from error
+    found: Any = type(message)
+    keys = _keys_of(found)
+    if keys is None:
+        _check_canonical(data, encode_plain(plain))
+    else:
+        # What has a default may be left out.
+        given = keys if len(keys) == len(plain) else tuple(key for key in keys if key in plain)
+        _check_canonical(data, _encoded(_built(message), given))
     return message
+
+
+def _built(message: object) -> Any:
+    return msgspec.to_builtins(message, builtin_types=(bytes,))
+
+
+def _encoded(plain: Any, keys: tuple[str, ...] | None) -> bytes:
+    """What `encode_plain` gives, but three times as fast if `keys` says in which order."""
+    if keys is None:
+        return encode_plain(plain)
+    return cbor2.dumps({key: plain[key] for key in keys} if keys else plain)
+
+
+def _loaded(data: bytes, limit_bytes: int) -> Any:
+    if len(data) > limit_bytes:
+        raise ProtocolError(f"a message of {len(data)} bytes, the limit is {limit_bytes}")
+    try:
+        return cbor2.loads(
+            data,
+            tag_hook=_reject_tag,
+            semantic_decoders=_TAG_DECODERS,
+            max_depth=MAX_DEPTH,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+        )
+    except (cbor2.CBORError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        raise _invalid(error) from error
+
+
+def _invalid(error: Exception) -> ProtocolError:
+    return ProtocolError(f"not valid CBOR ({type(error).__name__})")
+
+
+def _check_canonical(data: bytes, canonical: bytes) -> None:
+    if canonical != data:
+        raise ProtocolError("the CBOR is not in canonical form")
+
+
+@cache
+def _keys_of(kind: Any) -> tuple[str, ...] | None:
+    """The keys of `kind` in canonical order, none if it is an array; None if what it holds can
+    only be put in order when it is encoded."""
+    known = msgspec.inspect.type_info(kind)
+    if not isinstance(known, msgspec.inspect.StructType):
+        return None
+    if known.array_like:
+        return () if _is_ordered(known) else None
+    if not all(_is_ordered(field.type) for field in known.fields):
+        return None
+    keys = [field.encode_name for field in known.fields]
+    if known.tag_field is not None:
+        keys.append(known.tag_field)
+    return tuple(sorted(keys, key=encode_plain))
+
+
+def _is_ordered(kind: msgspec.inspect.Type) -> bool:
+    """Whether there is one way only to write a value of `kind`: not so for maps and floats."""
+    match kind:
+        case msgspec.inspect.StructType():
+            return kind.array_like and all(
+                field.required and _is_ordered(field.type) for field in kind.fields
+            )
+        case msgspec.inspect.VarTupleType():
+            return _is_ordered(kind.item_type)
+        case msgspec.inspect.UnionType():
+            return all(_is_ordered(each) for each in kind.types)
+        case _:
+            return isinstance(kind, _ATOMS)
 
 
 def _class_in(kind: Any, plain: Any) -> Any:
