@@ -39,7 +39,8 @@ def length_of(message: msgspec.Struct) -> int:
     """`len(encode(message))`."""
     size, integers, tuples, others = _rules_of(type(message))
     for field in integers:
-        size += _head(field(message))
+        value = field(message)
+        size += _BY_BITS[value.bit_length()] if value > 23 else _head(value)
     for field, rule in tuples:
         if values := field(message):
             size += rule(values) - 1

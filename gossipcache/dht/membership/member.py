@@ -80,6 +80,11 @@ class Member:
         return self.state in ("alive", "suspect")
 
     @property
+    def is_dead(self) -> bool:
+        """Whether it ended, or is held to have ended, without a goodbye."""
+        return self.state == "dead"
+
+    @property
     def owns_keys(self) -> bool:
         """Whether it stands on the ring: a live, ACTIVE scheduler."""
         return self.is_live and self.phase == "active" and "scheduler" in self.roles

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gossipcache.config import SwimConfig
 from gossipcache.dht.membership.courier import Courier
@@ -32,7 +32,7 @@ class _Probe:
     """What is left of its time after that of the direct ping."""
     timer: TimerKey
     helpers: tuple[NodeId, ...] = ()
-    nacks: set[NodeId] = field(default_factory=set)
+    nacks: tuple[NodeId, ...] = ()
     was_alive: bool = True
 
 
@@ -156,8 +156,8 @@ class Prober:
     def nacked(self, sequence: int, sender: NodeId) -> None:
         """A helper says that it did not reach the target either."""
         probe = self._probes.get(sequence)
-        if probe is not None and sender in probe.helpers:
-            probe.nacks.add(sender)
+        if probe is not None and sender in probe.helpers and sender not in probe.nacks:
+            probe.nacks += (sender,)
 
     def link_answered(self, sequence: int) -> NodeId | None:
         """The target answered over a link: it lives, though its datagrams may not arrive.

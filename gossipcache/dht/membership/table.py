@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from gossipcache.dht.membership.member import DIGEST_BYTES, Member
 from gossipcache.ids import Address, NodeId
 
 
 class MemberTable:
-    """This node and all others; each change costs O(log n), sampling and the digest O(1)."""
+    """This node and all others.
+
+    A change costs O(log n), and a move of at most as many pointers as there are members;
+    sampling and the digest cost O(1).
+    """
 
     def __init__(self, me: Member, rng: random.Random) -> None:
         self._rng = rng
@@ -19,11 +23,13 @@ class MemberTable:
         self.me = me
         """This node."""
         self._members: dict[NodeId, Member] = {}
+        self.get: Callable[[NodeId], Member | None] = self._members.get
+        """The member, this node included."""
         self._sorted: list[NodeId] = []
         self._live: list[NodeId] = []
-        self._live_place: dict[NodeId, int] = {}
+        """The others that are live, in the order of ids."""
         self._down: list[NodeId] = []
-        self._down_place: dict[NodeId, int] = {}
+        """The dead, in the order of ids."""
         self._rotation: list[NodeId] = []
         self._by_address: dict[Address, NodeId] = {}
         self._digest = 0
@@ -35,10 +41,6 @@ class MemberTable:
 
     def __iter__(self) -> Iterator[Member]:
         return (self._members[node] for node in self._sorted)
-
-    def get(self, node: NodeId) -> Member | None:
-        """The member, this node included."""
-        return self._members.get(node)
 
     @property
     def live_count(self) -> int:
@@ -73,15 +75,16 @@ class MemberTable:
         if node == self._me:
             self.me = member
         else:
-            _place(self._live, self._live_place, node, member.is_live)
-            _place(self._down, self._down_place, node, member.state == "dead")
+            was_live, was_dead = (False, False) if old is None else (old.is_live, old.is_dead)
+            _place(self._live, node, was_live, member.is_live)
+            _place(self._down, node, was_dead, member.is_dead)
 
     def forget(self, node: NodeId) -> None:
         """Removes a member that is not live."""
         member = self._members.pop(node)
         self._release(member)
         del self._sorted[bisect_left(self._sorted, node)]
-        _place(self._down, self._down_place, node, False)
+        _place(self._down, node, member.is_dead, False)
 
     def digest(self) -> bytes:
         """16 bytes; equal if, and in practice only if, two views hold the same members live
@@ -114,20 +117,19 @@ class MemberTable:
 
     def successor(self) -> Member | None:
         """The next live member in the order of ids, the last one's is the first."""
-        place = bisect_left(self._sorted, self._me)
-        for step in range(1, len(self._sorted)):
-            node = self._sorted[(place + step) % len(self._sorted)]
-            if node in self._live_place:
-                return self._members[node]
-        return None
+        live = self._live
+        if not live:
+            return None
+        place = bisect_left(live, self._me)
+        return self._members[live[place if place < len(live) else 0]]
 
     def next_probe(self) -> Member | None:
         """The next in a random rotation in which each live member stands once (SWIM, 4.3)."""
         for _turn in range(2):
             while self._rotation:
-                node = self._rotation.pop()
-                if node in self._live_place:
-                    return self._members[node]
+                member = self._members.get(self._rotation.pop())
+                if member is not None and member.is_live:
+                    return member
             self._rotation = list(self._live)
             self._rng.shuffle(self._rotation)
         return None
@@ -147,13 +149,8 @@ class MemberTable:
             del self._by_address[member.address]
 
 
-def _place(nodes: list[NodeId], places: dict[NodeId, int], node: NodeId, present: bool) -> None:
-    """Adds or removes `node` in O(1); the last one takes the place of the removed."""
-    if present and node not in places:
-        places[node] = len(nodes)
-        nodes.append(node)
-    elif not present and (place := places.pop(node, None)) is not None:
-        last = nodes.pop()
-        if last != node:
-            nodes[place] = last
-            places[last] = place
+def _place(nodes: list[NodeId], node: NodeId, was_there: bool, is_there: bool) -> None:
+    if is_there and not was_there:
+        insort(nodes, node)
+    elif was_there and not is_there:
+        del nodes[bisect_left(nodes, node)]

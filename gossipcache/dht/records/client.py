@@ -71,8 +71,7 @@ class RecordClient:
                 # Who knows of no keeper yet knows nothing: one is needed at least.
                 needed = max(1, min(self._config.write_quorum, len(keepers)))
                 tally = ReadTally(needed, accept, self._env.wall_time())
-                epoch = self._around.ring().epoch
-                question = ReadRecord(task_id=task_id, reconcile=reconcile, epoch=epoch)
+                question = ReadRecord(task_id=task_id, reconcile=reconcile)
                 asked = dict.fromkeys((*told, *keepers))
                 nodes = tuple(node for node in asked if node not in redirecting) or keepers
                 decision = await self._read_round(nodes, question, tally)
@@ -117,8 +116,7 @@ class RecordClient:
             elif answer.state == "absent":
                 tally.absent(node)
             elif answer.state == "not_keeper":
-                tally.no_keeper(node)
-            tally.told(self._told_of(node, answer))
+                tally.redirect(node, (NodeId(keeper) for keeper in answer.keepers))
         except (IntegrityError, ProtocolError):
             self._metrics.count("record_answers_invalid")
         except GossipcacheError:
@@ -170,8 +168,7 @@ class RecordClient:
                     answers.append(answer)
                 elif redirects < MAX_REDIRECTS:
                     redirects += 1
-                    told = self._told_of(node, answer)
-                    nodes.extend(one for one in told if one not in nodes)
+                    nodes.extend(NodeId(one) for one in answer.keepers if one not in nodes)
 
         await ask_in_turn(
             nodes,
@@ -188,14 +185,6 @@ class RecordClient:
 
     def _keepers(self, task_id: TaskId) -> tuple[NodeId, ...]:
         return self._around.ring().keepers(task_id, self._config.replicas)
-
-    def _told_of(self, node: NodeId, answer: RecordAnswer | RecordWritten) -> list[NodeId]:
-        """The keepers that `node` named, as far as they may be some; this node knows them now."""
-        named = [NodeId(one) for one in answer.keepers]
-        if answer.introductions and node != self._me:
-            met = [one for one in answer.introductions if one.signer in named]
-            self._around.meet(node, met)
-        return [one for one in named if self._around.may_keep(one)]
 
     async def _back_off(self, backoff_s: float) -> float:
         await trio.sleep(backoff_s * self._env.rng.uniform(0.5, 1.5))

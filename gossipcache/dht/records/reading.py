@@ -69,17 +69,14 @@ class ReadTally:
         """`node` holds nothing, and would know."""
         self._absent.add(node)
 
-    def no_keeper(self, node: NodeId) -> None:
-        """`node` does not keep the task in its own view."""
+    def redirect(self, node: NodeId, keepers: Iterable[NodeId]) -> None:
+        """`node` is no keeper in its own view, and named `keepers`."""
         self.redirecting.add(node)
-
-    def told(self, keepers: Iterable[NodeId]) -> None:
-        """Somebody sees the ring otherwise, and named `keepers`."""
         self._redirects.update(dict.fromkeys(keepers))
 
     @property
     def redirects(self) -> tuple[NodeId, ...]:
-        """The keepers that were named."""
+        """The nodes named by those that are no keepers."""
         return tuple(self._redirects)
 
     @property

@@ -133,12 +133,13 @@ def test_a_refused_datagram_is_a_reason_to_look_not_an_accusation() -> None:
     assert cluster.state(0, 3) == "alive"
 
 
-def test_helpers_that_are_refused_too_accuse_at_once() -> None:
-    cluster = VirtualCluster()
+@pytest.mark.parametrize("seed", range(6))
+def test_helpers_that_are_refused_too_accuse_at_once(seed: int) -> None:
+    cluster = VirtualCluster(seed=seed)
     cluster.grow(8)
     cluster.crash(3)
     cluster.act(0, cluster.cores[0].address_refused(profile(3).address, cluster.now))
-    cluster.run(0.1)
+    cluster.run(cluster.config.gossip_interval_s + 0.05)
     accusers = {one.accuser for one in cluster.cores[0].view.proofs(node_id(3))}
     assert node_id(0) in accusers
     assert len(accusers) >= 3
