@@ -81,9 +81,12 @@ class Exchange:
         self._filling = trio.Lock()
 
     async def exchange(self, node: NodeId) -> bool | None:
-        """Makes both have the same of what they share. True if they had, None if it failed."""
+        """Makes both have the same of what they share. True if they had, None if it failed, or is
+        to be tried again."""
         try:
             had_same = await self._glance(node)
+            if had_same is None:
+                return None
             if not had_same:
                 compared = await self._compare(node)
                 had_same = compared.equal
@@ -99,9 +102,9 @@ class Exchange:
         self._metrics.count("record_exchanges")
         return had_same
 
-    async def _glance(self, node: NodeId) -> bool:
+    async def _glance(self, node: NodeId) -> bool | None:
         await self.view(self._core.ring)
-        return self._glances is not None and await self._glances.has_same(node)
+        return False if self._glances is None else await self._glances.has_same(node)
 
     async def _compare(self, node: NodeId, *, seen_on: bytes | None = None) -> SharedCompared:
         """`seen_on`: the ring by which `node` has just shown all that this keeper shares."""

@@ -3,7 +3,9 @@
 Most comparisons find nothing, and a cluster that starts, or loses a node, makes many of them at
 once. So the first try needs no connection. Each side believes only what the other signed over a
 number that was drawn for it just now: no member can speak for another, nor repeat what one said
-before. Who gets no answer, or another digest, compares over a connection.
+before. Who gets another digest compares over a connection, and so does who gets no answer time
+after time. An answer that comes late counts too, and the next ones are waited for longer, as TCP
+does (RFC 6298): where all are busy, asking again and dialling would keep them so.
 """
 
 from __future__ import annotations
@@ -35,9 +37,13 @@ M = TypeVar("M", bound=Message)
 
 ATTEMPTS = 2
 TIMEOUT_S = 0.25
+MAX_TIMEOUT_S = 2.0
+_TIMEOUT_SHARE, _SMOOTHING = 4, 1 / 8
+"""One is waited for so many times as long as answers take of late; what the last adds to that."""
 MAX_OPEN = 4096
 """Answers given that are not confirmed yet; while there are so many, no others are given."""
 OPEN_S = 5.0
+"""How long an answer or a confirmation may take to count."""
 _NOTHING = bytes(BUCKET_DIGEST_BYTES)
 
 
@@ -55,7 +61,7 @@ class Whispers(Protocol):
 
 
 class _Question:
-    """One that waits for its answer."""
+    """One that waits for its answer, asked once or twice."""
 
     def __init__(self, node: NodeId) -> None:
         self.node = node
@@ -70,7 +76,11 @@ class Glances:
         self._env, self._identity, self._cluster = env, identity, cluster
         self._whispers = whispers
         self._keeper: tuple[ReplicationCore, Graves, Recall] | None = None
-        self._questions: dict[bytes, _Question] = {}
+        self._questions: dict[bytes, tuple[_Question, float]] = {}
+        """By number, and since when; the oldest first."""
+        self._takes_s = 0.0
+        """How long answers take of late."""
+        self._silent: set[NodeId] = set()
         self._open: dict[bytes, tuple[NodeId, float]] = {}
         """Whose confirmation is waited for by number, since when; the oldest first."""
         whispers.hear(AskGlance, self._asked)
@@ -84,19 +94,33 @@ class Glances:
         """The keeper is gone."""
         self._keeper = None
 
-    async def has_same(self, node: NodeId) -> bool:
-        """Whether `node` says that it has the same of what both keep, which then counts."""
+    async def has_same(self, node: NodeId) -> bool | None:
+        """Whether `node` says that it has the same of what both keep, which then counts. None if
+        it says nothing, for the first time: it is to be asked again."""
+        question = _Question(node)
         for _ in range(ATTEMPTS):
-            nonce = self._env.entropy(NONCE_BYTES)
-            question = self._questions[nonce] = _Question(node)
-            ask = AskGlance(sender=self._identity.node_id, nonce=nonce)
-            self._whispers.whisper(node, ask)
-            with trio.move_on_after(TIMEOUT_S):
+            self._ask(question)
+            with trio.move_on_after(self._timeout_s):
                 await question.answered.wait()
-            self._questions.pop(nonce, None)
             if question.answered.is_set():
                 return question.same
-        return False
+        if node in self._silent:
+            return False
+        self._silent.add(node)
+        return None
+
+    @property
+    def _timeout_s(self) -> float:
+        return min(max(TIMEOUT_S, _TIMEOUT_SHARE * self._takes_s), MAX_TIMEOUT_S)
+
+    def _ask(self, question: _Question) -> None:
+        now = trio.current_time()
+        for old in [key for key, (_, since) in self._questions.items() if since < now - OPEN_S]:
+            del self._questions[old]
+        nonce = self._env.entropy(NONCE_BYTES)
+        self._questions[nonce] = question, now
+        ask = AskGlance(sender=self._identity.node_id, nonce=nonce)
+        self._whispers.whisper(question.node, ask)
 
     def _asked(self, message: AskGlance) -> None:
         node, now = NodeId(message.sender), trio.current_time()
@@ -109,8 +133,12 @@ class Glances:
 
     def _shown(self, message: Glance) -> None:
         node = NodeId(message.sender)
-        question = self._questions.get(message.echo)
+        question, asked_at = self._questions.get(message.echo, (None, 0.0))
         if question is not None and question.node == node:
+            del self._questions[message.echo]
+            took_s = trio.current_time() - asked_at
+            self._takes_s += _SMOOTHING * (took_s - self._takes_s)
+            self._silent.discard(node)
             question.same = self._judge(node, message)
             question.answered.set()
             if question.same and message.nonce is not None:

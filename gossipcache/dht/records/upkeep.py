@@ -24,6 +24,9 @@ GATHER_S = 0.25
 """For how long the ring is to rest before a keeper compares, so that one exchange does for all
 who come at once; `MAX_GATHER_S` at most."""
 MAX_GATHER_S = 1.0
+REST_S = 3.0
+"""After how long without a change a keeper does ahead what the next one needs; up to twice as
+long, so that those who share a processor do not do it all at once."""
 BYSTANDERS_S = 0.5
 MAX_CALM = 4
 """How often the interval between exchanges that find nothing is doubled."""
@@ -83,10 +86,17 @@ class Upkeep:
             if settling.settled:
                 synced.set()
                 await self._hand_off()
-                settling.foresee()
-                await self._ring_changed.wait()
+                await self._rest()
                 if not settling.settled:
                     await self._gather()
+
+    async def _rest(self) -> None:
+        """Until the ring changes."""
+        with trio.move_on_after(REST_S * self._env.rng.uniform(1, 2)):
+            await self._ring_changed.wait()
+            return
+        self._core.settling.foresee()
+        await self._ring_changed.wait()
 
     async def _ask_bystanders(self) -> None:
         """At the start, for the deletions that those remember who keep no records. Who hangs is

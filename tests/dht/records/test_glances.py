@@ -137,8 +137,44 @@ async def test_a_lost_question_is_asked_again_and_a_mute_keeper_left_alone(
     air.alter = lose_first
     assert await one.glances.has_same(other.node_id)
     air.alter = lambda _message: None
-    assert not await one.glances.has_same(other.node_id)
+    assert await one.glances.has_same(other.node_id) is None
+    assert await one.glances.has_same(other.node_id) is False
     assert trio.current_time() < 2
+
+
+async def test_a_late_answer_counts_and_the_next_one_is_waited_for(
+    autojump_clock: MockClock,
+) -> None:
+    air, one, other = two()
+    on_the_way: list[Message] = []
+    late_s = 1.0
+
+    def delay(message: Message) -> Message | None:
+        if isinstance(message, Glance) and message.nonce is not None:
+            on_the_way.append(message)
+            return None
+        return message
+
+    async def deliver() -> None:
+        while True:
+            await trio.sleep(0.05)
+            while on_the_way:
+                answer = on_the_way.pop(0)
+                nursery.start_soon(arrive, answer)
+
+    async def arrive(answer: Message) -> None:
+        await trio.sleep(late_s)
+        air.hearers[one.node_id][type(answer)](answer)
+
+    air.alter = delay
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(deliver)
+        assert await one.glances.has_same(other.node_id) is None
+        await trio.sleep(late_s)
+        assert not one.waits_for(other)
+        assert not other.waits_for(one)
+        assert await one.glances.has_same(other.node_id)
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(
