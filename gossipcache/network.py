@@ -8,35 +8,22 @@ import ipaddress
 import os
 import socket
 import struct
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import trio
 
-from gossipcache.env import ByteStream, DatagramRefused, Datagrams, DiskFile
-from gossipcache.ids import Address, is_numeric
+from gossipcache.datagrams import UdpDatagrams, address_of, closed_as_trio_error, prepare
+from gossipcache.env import ByteStream, Datagrams, DiskFile
+from gossipcache.ids import Address
 
 SEND_CHUNK_BYTES = 1 << 20
 """The most that one sendfile call is asked for, so that no stream holds the event loop."""
 
-_MAX_DATAGRAM_BYTES = 65_535
-_DATAGRAM_BUFFER_BYTES = 4 << 20
-_DATAGRAM_BATCH = 16
-"""Datagrams read at a time: one for each pass of a busy loop would leave its answers so late that
-others take this node for dead."""
 _BACKLOG = 1024
 _PORT_ATTEMPTS = 64
-_MAX_REFUSALS = 1024
 _ACCEPT_RETRY_S = 0.1
-# What linux/in.h and linux/in6.h name, and Python's socket module does not everywhere.
-_IP_RECVERR = 11
-_IPV6_RECVERR = 25
 _SIOCGIFADDR = 0x8915
-_ERROR_MESSAGES = frozenset(
-    ((socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR))
-)
-_ICMP_ORIGINS = frozenset((2, 3))  # linux/errqueue.h: SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6
 _NO_SENDFILE = frozenset((errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP))
 _OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 # Errors of a client that has gone again, which accept(2) passes on.
@@ -65,8 +52,8 @@ class TcpStream(ByteStream):
         self._socket = connected
         # Sets TCP_NODELAY, and keeps the kernel's unsent backlog small.
         self._stream = trio.SocketStream(connected)
-        self.local = _address(connected.getsockname())
-        self.remote = _address(connected.getpeername())
+        self.local = address_of(connected.getsockname())
+        self.remote = address_of(connected.getpeername())
         self._receiving = Exclusive("receiving from this stream")
         self._sending = Exclusive("sending to this stream")
 
@@ -152,96 +139,6 @@ class TcpStream(ByteStream):
         await self._stream.aclose()
 
 
-class UdpDatagrams(Datagrams):
-    """A UDP socket that says which destination refused a datagram.
-
-    By IP_RECVERR (ip(7)) the kernel queues the ICMP errors of an unconnected socket with the
-    destination they are about, and wakes whoever receives. A refusal is raised there at once;
-    any other error by the next `send_to` to that same destination.
-    """
-
-    def __init__(self, bound: socket.socket) -> None:
-        self._plain = bound
-        self._socket = trio.socket.from_stdlib_socket(bound)
-        self._failures: dict[Address, int] = {}
-        self._refusals: deque[Address] = deque(maxlen=_MAX_REFUSALS)
-        self._read: deque[tuple[bytes, Address]] = deque()
-
-    def send_to(self, data: bytes, address: Address) -> None:
-        """Sends one datagram, or drops it if the kernel has no room for it. Raises the error
-        an earlier one to `address` met, or `OSError`."""
-        self._collect_failures()
-        code = self._failures.pop(address, None)
-        if code is not None:
-            raise OSError(code, os.strerror(code))
-        target = _datagram_target(address, self._plain.family)
-        for last_attempt in (False, True):
-            try:
-                self._plain.sendto(data, target)
-                return
-            except BlockingIOError:
-                return
-            except OSError:
-                # The kernel reports a pending error of *another* destination here, once.
-                if last_attempt or not self._collect_failures():
-                    raise
-
-    async def receive(self) -> tuple[bytes, Address]:
-        """The next datagram and its source; at once, if it was read with another one. Raises
-        `DatagramRefused`, or `OSError`."""
-        while True:
-            if self._refusals:
-                await trio.lowlevel.checkpoint()
-                raise DatagramRefused(self._refusals.popleft())
-            if self._read:
-                return self._read.popleft()
-            try:
-                with _closed_as_trio_error():
-                    data, source = await self._socket.recvfrom(_MAX_DATAGRAM_BYTES)
-            except OSError:
-                if not self._collect_failures():
-                    raise
-                continue
-            self._read_ahead()
-            return data, _address(source)
-
-    def _read_ahead(self) -> None:
-        for _ in range(_DATAGRAM_BATCH - 1):
-            try:
-                data, source = self._plain.recvfrom(_MAX_DATAGRAM_BYTES)
-            except BlockingIOError:
-                return
-            except OSError:
-                # The kernel tells it once; what it is about waits in the queue of errors.
-                self._collect_failures()
-                return
-            self._read.append((data, _address(source)))
-
-    def close(self) -> None:
-        """Releases the socket."""
-        self._read.clear()
-        self._socket.close()
-
-    def _collect_failures(self) -> bool:
-        """Empties the kernel's error queue; False if nothing was queued."""
-        found = False
-        while True:
-            try:
-                _, control, _, destination = self._plain.recvmsg(
-                    1, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT
-                )
-            except OSError:
-                return found
-            found = True
-            code = _icmp_error(control)
-            if not code or not destination:
-                continue
-            if code == errno.ECONNREFUSED:
-                self._refusals.append(_address(destination))
-            elif len(self._failures) < _MAX_REFUSALS:
-                self._failures[_address(destination)] = code
-
-
 class TrioPort:
     """A listening TCP socket and a UDP socket on one port number."""
 
@@ -249,13 +146,13 @@ class TrioPort:
         self._listener = listener
         self._datagrams = datagrams
         self.datagrams: Datagrams = datagrams
-        self.address = _reachable(_address(listener.getsockname()), int(listener.family))
+        self.address = _reachable(address_of(listener.getsockname()), int(listener.family))
 
     async def accept(self) -> ByteStream:
         """The next inbound stream. Raises `ClosedResourceError` after `aclose`."""
         while True:
             try:
-                with _closed_as_trio_error():
+                with closed_as_trio_error():
                     accepted, _ = await self._listener.accept()
                 return _connected(accepted)
             except OSError as error:
@@ -329,22 +226,13 @@ def _bind_pair(family: int, host: str, port: int) -> TrioPort:
             each.setblocking(False)
         stream.bind((host, port))
         datagram.bind((host, stream.getsockname()[1]))
-        _prepare_datagrams(datagram)
+        prepare(datagram)
         stream.listen(_BACKLOG)
     except BaseException:
         stream.close()
         datagram.close()
         raise
     return TrioPort(trio.socket.from_stdlib_socket(stream), UdpDatagrams(datagram))
-
-
-def _prepare_datagrams(datagram: socket.socket) -> None:
-    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        datagram.setsockopt(socket.SOL_SOCKET, option, _DATAGRAM_BUFFER_BYTES)
-    if datagram.family == socket.AF_INET6:
-        datagram.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
-    else:
-        datagram.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
 
 
 async def _resolve(address: Address) -> list[tuple[int, str]]:
@@ -356,10 +244,6 @@ async def _resolve(address: Address) -> list[tuple[int, str]]:
     except ValueError as error:
         raise OSError(errno.EINVAL, f"{address.host!r} is no name of a host") from error
     return [(int(family), str(where[0])) for family, _, _, _, where in found]
-
-
-def _address(name: tuple[str, int] | tuple[str, int, int, int]) -> Address:
-    return Address(name[0], name[1])
 
 
 def _reachable(address: Address, family: int) -> Address:
@@ -387,24 +271,6 @@ def _outward_host(family: int) -> str | None:
             if not (host := ipaddress.IPv4Address(found[20:24])).is_loopback:
                 return str(host)
     return None
-
-
-def _datagram_target(address: Address, family: int) -> tuple[str, int]:
-    # A name is not looked up here: all other datagrams would wait for the answer.
-    if not is_numeric(address.host):
-        raise OSError(errno.EINVAL, f"{address.host!r} is not a numeric address")
-    if (":" in address.host) != (family == socket.AF_INET6):
-        raise OSError(errno.EAFNOSUPPORT, f"{address} is of another address family")
-    return (address.host, address.port)
-
-
-def _icmp_error(control: list[tuple[int, int, bytes]]) -> int:
-    """The errno in a `struct sock_extended_err` that came by ICMP, 0 if there is none."""
-    for level, kind, data in control:
-        if (level, kind) in _ERROR_MESSAGES:
-            code, origin = struct.unpack_from("=IB", data)
-            return int(code) if origin in _ICMP_ORIGINS else 0
-    return 0
 
 
 def _is_in_memory(descriptor: int, start: int, end: int) -> bool:
@@ -440,19 +306,9 @@ class Exclusive:
 
 
 @contextmanager
-def _closed_as_trio_error() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.EBADF:
-            raise trio.ClosedResourceError("this socket is closed") from None
-        raise
-
-
-@contextmanager
 def _as_trio_errors() -> Iterator[None]:
     try:
-        with _closed_as_trio_error():
+        with closed_as_trio_error():
             yield
     except OSError as error:
         raise trio.BrokenResourceError(f"the connection failed ({error})") from error
