@@ -29,6 +29,7 @@ Version = Annotated[bytes, Meta(min_length=VERSION_BYTES, max_length=VERSION_BYT
 Digest = Annotated[bytes, Meta(min_length=BUCKET_DIGEST_BYTES, max_length=BUCKET_DIGEST_BYTES)]
 Bucket = Annotated[int, Meta(ge=0, lt=BUCKET_COUNT)]
 Keepers = Annotated[tuple[NodeIdBytes, ...], Meta(max_length=MAX_KEEPERS)]
+Introductions = Annotated[tuple[Signed, ...], Meta(max_length=MAX_KEEPERS)]
 
 
 class RecordEntry(Record, frozen=True, kw_only=True):
@@ -45,22 +46,26 @@ Entries = Annotated[tuple[RecordEntry, ...], Meta(max_length=MAX_ENTRIES)]
 class ReadRecord(Message, frozen=True, kw_only=True, tag="read_record"):
     """Anyone to a keeper: what do you hold of this task? Answered by `RecordAnswer`.
 
-    `reconcile`: compare with the other keepers first, because answers differed.
+    `reconcile`: compare with the other keepers first, because answers differed. `epoch`: the ring
+    by which the sender asks.
     """
 
     task_id: TaskIdBytes
     reconcile: bool = False
+    epoch: Epoch = b""
 
 
 class RecordAnswer(Message, frozen=True, kw_only=True, tag="record_answer"):
     """`held` comes with the entry; `settled`: the keeper would know of a newer one.
     `recovering`: nothing held, but that proves nothing yet. `not_keeper`: ask `keepers`, the
-    sender's view of who keeps the task."""
+    sender's view of who keeps the task. They are also named to who asks by another ring.
+    `introductions` are their own member records, for an asker that has not heard of them."""
 
     state: Literal["held", "absent", "recovering", "not_keeper"]
     entry: RecordEntry | None = None
     settled: bool = False
     keepers: Keepers = ()
+    introductions: Introductions = ()
 
 
 class WriteRecord(Message, frozen=True, kw_only=True, tag="write_record"):
@@ -77,13 +82,15 @@ class WriteRecord(Message, frozen=True, kw_only=True, tag="write_record"):
 class RecordWritten(Message, frozen=True, kw_only=True, tag="record_written"):
     """`written`: committed on `copies` keepers. `stands`: `entry` stands already, with the same
     content. `generation`: the manifest must be signed for `generation`. `not_keeper`: ask
-    `keepers`. Conflicts, missing rights and a missed quorum are answered as errors."""
+    `keepers`, with `introductions` as in `RecordAnswer`. Conflicts, missing rights and a missed
+    quorum are answered as errors."""
 
     outcome: Literal["written", "stands", "generation", "not_keeper"]
     copies: Annotated[int, Meta(ge=0, le=MAX_KEEPERS)] = 0
     generation: Count = 0
     entry: RecordEntry | None = None
     keepers: Keepers = ()
+    introductions: Introductions = ()
 
 
 class PrepareRecord(Message, frozen=True, kw_only=True, tag="prepare_record"):

@@ -102,7 +102,10 @@ class Assembly:
             Surroundings(
                 ring=lambda: self._membership.ring,
                 is_alive=self._membership.is_alive,
+                may_keep=lambda node: self._membership.scheduler_key(node) is not None,
                 bystanders=self._bystanders,
+                introduce=self._membership.introduce,
+                meet=self._membership.meet,
                 deletion=lambda: admission.deletion,
                 reach_charter=self._charters.reach,
                 on_over=lambda task_id: self._scheduler.generation_over(task_id),

@@ -175,6 +175,11 @@ class BareMembership:
         member = self.core.table.get(node)
         return None if member is None or member.address.port == 0 else member.address
 
+    def introduce(self, nodes: Iterable[NodeId]) -> tuple[Signed, ...]:
+        """The records, as each signed its own, of those of `nodes` that are known."""
+        known = (self.core.table.get(node) for node in nodes)
+        return tuple(member.record for member in known if member is not None)
+
     def report_refused(self, node: NodeId) -> None:
         """Evidence that the node's process died."""
         self._act(self.core.report_refused(node, self._timeline.now))

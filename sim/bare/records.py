@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from gossipcache.charter import Deletion
 from gossipcache.config import RecordConfig
 from gossipcache.dht.records.client import FIRST_ASKED
@@ -53,8 +55,7 @@ class Lookup:
     record: TaskRecord | None
     """None: there certainly is none, or it could not be had in time."""
     redirects: int
-    """How often an answer named keepers that were not known to be asked. To one whose address
-    this node has not heard it cannot go: the lookup then waits for gossip to bring it."""
+    """How often an answer named keepers that were not known to be asked."""
     took_s: float
 
 
@@ -117,8 +118,8 @@ class BareRecords:
         if core is None:
             raise ProtocolError("this node keeps no records")
         match message:
-            case ReadRecord(task_id=asked):
-                return self._answer_read(core, TaskId(asked))
+            case ReadRecord(task_id=asked, epoch=epoch):
+                return self._answer_read(core, TaskId(asked), epoch)
             case CompareShared():
                 begin(self._give(core, peer))
                 return SharedCompared(
@@ -129,10 +130,18 @@ class BareRecords:
             case _:
                 raise ProtocolError(f"no bare keeper answers {type(message).__name__}")
 
-    def _answer_read(self, core: ReplicationCore, task_id: TaskId) -> RecordAnswer:
-        keepers, standing = core.keepers(task_id), core.standing(task_id)
-        if core.me not in keepers:
-            return RecordAnswer(state="not_keeper", keepers=keepers)
+    def _answer_read(self, core: ReplicationCore, task_id: TaskId, epoch: bytes) -> RecordAnswer:
+        keepers = core.keepers(task_id)
+        answer = self._known(core, task_id)
+        if answer.state != "not_keeper" and epoch == core.ring.epoch:
+            return answer
+        met = self._membership.introduce(keepers)
+        return replace(answer, keepers=keepers, introductions=met)
+
+    def _known(self, core: ReplicationCore, task_id: TaskId) -> RecordAnswer:
+        standing = core.standing(task_id)
+        if core.me not in core.keepers(task_id):
+            return RecordAnswer(state="not_keeper")
         settled = core.knows_absence(task_id, self._timeline.now)
         if standing is not None:
             return RecordAnswer(state="held", entry=standing.entry, settled=settled)
@@ -212,7 +221,8 @@ class BareRecords:
             tally = ReadTally(needed, accept, self._wall_time())
             asked = dict.fromkeys((*told, *keepers))
             nodes = tuple(node for node in asked if node not in redirecting) or keepers
-            found, followed = await self._read_round(nodes, ReadRecord(task_id=task_id), tally)
+            question = ReadRecord(task_id=task_id, epoch=self._membership.ring.epoch)
+            found, followed = await self._read_round(nodes, question, tally)
             redirects += followed
             if found is not None:
                 break
@@ -268,7 +278,10 @@ class BareRecords:
         elif answer.state == "absent":
             tally.absent(node)
         elif answer.state == "not_keeper":
-            tally.redirect(node, (NodeId(keeper) for keeper in answer.keepers))
+            tally.no_keeper(node)
+        if answer.introductions:
+            self._membership.absorb(answer.introductions, ())
+        tally.told(NodeId(keeper) for keeper in answer.keepers)
 
     def _request(self, node: NodeId, message: Message) -> Outcome[Any]:
         if node == self._process.node_id:

@@ -85,10 +85,18 @@ RECORDS = (
     ),
     Mutant(
         name="redirect-not-followed",
-        breaks="a node that has not heard of new keepers waits for that instead of asking them",
+        breaks="a node that believes in dead keepers waits for their end instead of asking others",
         module=f"{_DHT}.reading",
         old="        self._redirects.update(dict.fromkeys(keepers))",
         new="        pass",
+        scenarios=("phantom-keepers",),
+    ),
+    Mutant(
+        name="introductions-ignored",
+        breaks="a node is sent on to keepers that it cannot reach, as it never heard of them",
+        module=f"{_DHT}.client",
+        old="            self._around.meet(node, met)",
+        new="            pass",
         scenarios=("old-view",),
     ),
     Mutant(

@@ -166,6 +166,7 @@ async def differing_views(stage: Stage) -> None:
 async def _is_served(world: World, asker: str, cid: str) -> None:
     node = world.node(asker)
     before = node.metrics.snapshot().get("record_redirects", 0)
+    started = world.clock.now
     try:
         found = await world.on(
             asker, lambda node: node.services.records.read(task_id_of(cid, ""), timeout_s=5.0)
@@ -174,6 +175,8 @@ async def _is_served(world: World, asker: str, cid: str) -> None:
         found = None
     if found is None or found.manifest is None:
         world.report(f"{asker} was not told what {cid!r} is")
+    took_s = round(world.clock.now - started, 3)
+    world.metrics["slowest s"] = max(took_s, world.metrics.get("slowest s", 0))
     redirects = node.metrics.snapshot().get("record_redirects", 0) - before
     world.metrics["most redirects"] = max(redirects, world.metrics.get("most redirects", 0))
     if redirects > MAX_REDIRECTS:

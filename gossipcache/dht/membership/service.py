@@ -213,6 +213,16 @@ class MembershipService:
         member = self.member(node_id)
         return None if member is None or member.address.port == 0 else member.address
 
+    def introduce(self, nodes: Iterable[NodeId]) -> tuple[Signed, ...]:
+        """The records, as each signed its own, of those of `nodes` that are known."""
+        known = (self.member(node_id) for node_id in nodes)
+        return tuple(member.record for member in known if member is not None)
+
+    def meet(self, teller: NodeId, records: Iterable[Signed]) -> None:
+        """Takes member records that `teller` sent with an answer, as gossip brings them."""
+        if self._core is not None:
+            self._absorb(teller, records, ())
+
     def report_refused(self, node_id: NodeId) -> None:
         """A connection to the node was refused or broke off: evidence that its process died."""
         if self._core is not None:

@@ -71,7 +71,8 @@ class RecordClient:
                 # Who knows of no keeper yet knows nothing: one is needed at least.
                 needed = max(1, min(self._config.write_quorum, len(keepers)))
                 tally = ReadTally(needed, accept, self._env.wall_time())
-                question = ReadRecord(task_id=task_id, reconcile=reconcile)
+                epoch = self._around.ring().epoch
+                question = ReadRecord(task_id=task_id, reconcile=reconcile, epoch=epoch)
                 asked = dict.fromkeys((*told, *keepers))
                 nodes = tuple(node for node in asked if node not in redirecting) or keepers
                 decision = await self._read_round(nodes, question, tally)
@@ -116,7 +117,8 @@ class RecordClient:
             elif answer.state == "absent":
                 tally.absent(node)
             elif answer.state == "not_keeper":
-                tally.redirect(node, (NodeId(keeper) for keeper in answer.keepers))
+                tally.no_keeper(node)
+            tally.told(self._told_of(node, answer))
         except (IntegrityError, ProtocolError):
             self._metrics.count("record_answers_invalid")
         except GossipcacheError:
@@ -168,7 +170,8 @@ class RecordClient:
                     answers.append(answer)
                 elif redirects < MAX_REDIRECTS:
                     redirects += 1
-                    nodes.extend(NodeId(one) for one in answer.keepers if one not in nodes)
+                    told = self._told_of(node, answer)
+                    nodes.extend(one for one in told if one not in nodes)
 
         await ask_in_turn(
             nodes,
@@ -185,6 +188,14 @@ class RecordClient:
 
     def _keepers(self, task_id: TaskId) -> tuple[NodeId, ...]:
         return self._around.ring().keepers(task_id, self._config.replicas)
+
+    def _told_of(self, node: NodeId, answer: RecordAnswer | RecordWritten) -> list[NodeId]:
+        """The keepers that `node` named, as far as they may be some; this node knows them now."""
+        named = [NodeId(one) for one in answer.keepers]
+        if answer.introductions and node != self._me:
+            met = [one for one in answer.introductions if one.signer in named]
+            self._around.meet(node, met)
+        return [one for one in named if self._around.may_keep(one)]
 
     async def _back_off(self, backoff_s: float) -> float:
         await trio.sleep(backoff_s * self._env.rng.uniform(0.5, 1.5))

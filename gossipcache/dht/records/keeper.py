@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import trio
+from msgspec.structs import replace
 
 from gossipcache.dht.records.coordinator import Coordinator
 from gossipcache.dht.records.exchange import Exchange
@@ -123,7 +124,13 @@ class Keeper:
             await self._exchange.reconcile(task_id)
         standing = self._core.standing(task_id)
         if self._core.me not in keepers:
-            return RecordAnswer(state="not_keeper", keepers=keepers)
+            return self._naming(keepers, RecordAnswer(state="not_keeper"))
+        answer = self._known(asker, task_id, standing)
+        if message.epoch in (b"", self._core.ring.epoch):
+            return answer
+        return self._naming(keepers, answer)
+
+    def _known(self, asker: NodeId, task_id: TaskId, standing: Standing | None) -> RecordAnswer:
         now = trio.current_time()
         settled = self._core.knows_absence(task_id, now) and (
             asker == self._core.me or self._around.is_alive(asker)
@@ -132,12 +139,19 @@ class Keeper:
             return RecordAnswer(state="held", entry=standing.entry, settled=settled)
         return RecordAnswer(state="absent" if settled else "recovering")
 
+    def _naming(self, keepers: tuple[NodeId, ...], answer: RecordAnswer) -> RecordAnswer:
+        return replace(answer, keepers=keepers, introductions=self._around.introduce(keepers))
+
     async def write(self, message: WriteRecord) -> RecordWritten:
         """Answers `WriteRecord`."""
         candidate = self._opener.open(message.entry)
         keepers = self._core.keepers(candidate.task_id)
         if self._core.me not in keepers:
-            return RecordWritten(outcome="not_keeper", keepers=keepers)
+            return RecordWritten(
+                outcome="not_keeper",
+                keepers=keepers,
+                introductions=self._around.introduce(keepers),
+            )
         await self._exchange.reach_charters([candidate])
         return await self._coordinator.write(candidate, restore=message.restore)
 

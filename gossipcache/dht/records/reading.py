@@ -69,14 +69,17 @@ class ReadTally:
         """`node` holds nothing, and would know."""
         self._absent.add(node)
 
-    def redirect(self, node: NodeId, keepers: Iterable[NodeId]) -> None:
-        """`node` is no keeper in its own view, and named `keepers`."""
+    def no_keeper(self, node: NodeId) -> None:
+        """`node` does not keep the task in its own view."""
         self.redirecting.add(node)
+
+    def told(self, keepers: Iterable[NodeId]) -> None:
+        """Somebody sees the ring otherwise, and named `keepers`."""
         self._redirects.update(dict.fromkeys(keepers))
 
     @property
     def redirects(self) -> tuple[NodeId, ...]:
-        """The nodes named by those that are no keepers."""
+        """The keepers that were named."""
         return tuple(self._redirects)
 
     @property

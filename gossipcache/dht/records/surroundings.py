@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from gossipcache.charter import Deletion
@@ -10,6 +10,7 @@ from gossipcache.config import RecordConfig
 from gossipcache.dht.records.standing import Opener
 from gossipcache.dht.ring import Ring
 from gossipcache.env import Env
+from gossipcache.identity import Signed
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.link.interface import Links
 from gossipcache.metrics import Metrics
@@ -36,8 +37,14 @@ class Surroundings:
     is_alive: Callable[[NodeId], bool]
     reach_charter: Callable[[int], Awaitable[None]]
     """Fetches the charter of that number. Raises `GossipcacheError` if nobody has it."""
+    may_keep: Callable[[NodeId], bool] = lambda _node: True
+    """Whether a node is known as a scheduler, alive or not: the word of others is no record."""
     bystanders: Callable[[], list[NodeId]] = list
     """The alive members that keep no records: they may have been holders."""
+    introduce: Callable[[Iterable[NodeId]], tuple[Signed, ...]] = lambda _nodes: ()
+    """The member records, as each signed it, of those of the nodes that are known."""
+    meet: Callable[[NodeId, Iterable[Signed]], None] = lambda _teller, _records: None
+    """Takes member records that `teller` sent, who pays for checking them."""
     deletion: Callable[[], Deletion] = Deletion
     """What is known now of who may delete."""
     on_over: Callable[[TaskId], None] = lambda _task_id: None

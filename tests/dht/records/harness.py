@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import PurePath
 from typing import TypeVar
@@ -19,7 +19,7 @@ from gossipcache.dht.records.surroundings import Surroundings
 from gossipcache.dht.ring import Ring
 from gossipcache.env import ByteStream, Env, Port
 from gossipcache.errors import NotReady
-from gossipcache.identity import Identity
+from gossipcache.identity import Identity, Signed
 from gossipcache.ids import Address, NodeId, TaskId, task_id_of
 from gossipcache.manifest import (
     Manifest,
@@ -127,6 +127,8 @@ class Node:
         self.memory = Memory()
         self.metrics = Metrics()
         self.ring = Ring()
+        self.met: list[NodeId] = []
+        """Whose member records it was shown."""
         self.scope: trio.CancelScope | None = None
         self._number = number
         self._make()
@@ -151,6 +153,9 @@ class Node:
             self.metrics,
             Surroundings(
                 ring=lambda: self.ring,
+                may_keep=lambda node: node not in self.cluster.bystanders,
+                introduce=self.cluster.introduce,
+                meet=lambda _teller, records: self.met.extend(one.signer for one in records),
                 is_alive=lambda node: node not in self.cluster.dead,
                 reach_charter=reach_none,
                 bystanders=lambda: self.cluster.bystanders,
@@ -222,6 +227,11 @@ class RecordCluster:
         for node in self.nodes:
             node.ring = node.ring.with_members(ids)
             node.service.on_ring_change()
+
+    def introduce(self, nodes: Iterable[NodeId]) -> tuple[Signed, ...]:
+        """Stands for the member records of nodes."""
+        by_id = {node.node_id: node.identity for node in self.nodes}
+        return tuple(by_id[node].sign(b"test/member", b"") for node in nodes)
 
     def crash(self, node: Node) -> None:
         """kill -9: nothing is said, connections to it are refused from now on."""

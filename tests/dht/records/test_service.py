@@ -326,6 +326,62 @@ async def test_a_publication_through_a_node_with_an_old_ring_is_redirected(
         assert record is not None
 
 
+async def test_who_is_redirected_is_introduced_to_the_keepers(autojump_clock: MockClock) -> None:
+    async with record_cluster(6) as cluster:
+        await cluster.nodes[0].publish(CID)
+        keepers = {node.node_id for node in cluster.keepers(CID)}
+        strangers = [node for node in cluster.nodes if node.node_id not in keepers]
+        reader, writer, _ = strangers
+        for one in (reader, writer):
+            one.ring = one.ring.with_members([strangers[2].node_id])
+        assert await reader.service.read(task(CID), timeout_s=5)
+        assert set(reader.met) == keepers
+        await writer.publish(CID)
+        assert set(writer.met) == keepers
+
+
+async def test_who_asks_a_keeper_by_another_ring_is_introduced_to_the_others(
+    autojump_clock: MockClock,
+) -> None:
+    async with record_cluster(6) as cluster:
+        await cluster.nodes[0].publish(CID)
+        keeper, *others = cluster.keepers(CID)
+        reader = next(node for node in cluster.nodes if node not in (keeper, *others))
+        assert await reader.service.read(task(CID), timeout_s=5)
+        assert not reader.met
+        reader.ring = reader.ring.with_members([keeper.node_id])
+        found = await reader.service.read(task(CID), timeout_s=5)
+        assert found is not None
+        assert {node.node_id for node in others} <= set(reader.met)
+
+
+async def test_no_keeper_can_send_on_to_accomplices_that_are_no_schedulers(
+    autojump_clock: MockClock,
+) -> None:
+    async with record_cluster(5) as cluster:
+        liar, *_ = cluster.keepers(CID)
+        accomplices = [await cluster.add(is_scheduler=False) for _ in range(2)]
+        cluster.bystanders = [node.node_id for node in accomplices]
+        reader = next(node for node in cluster.nodes if node not in cluster.keepers(CID))
+        await reader.publish(CID)
+        false = RecordEntry(manifests=(manifest(CID, 1, "false").signed,))
+
+        async def send_on(_peer: Peer, _message: ReadRecord) -> RecordAnswer:
+            return RecordAnswer(
+                state="not_keeper", keepers=tuple(node.node_id for node in accomplices)
+            )
+
+        async def lie(_peer: Peer, _message: ReadRecord) -> RecordAnswer:
+            return RecordAnswer(state="held", entry=false, settled=True)
+
+        liar.links.replace(ReadRecord, send_on)
+        for node in accomplices:
+            node.links.replace(ReadRecord, lie)
+        reader.ring = reader.ring.with_members([liar.node_id])
+        with pytest.raises(TimedOut):
+            await reader.service.read(task(CID), timeout_s=2)
+
+
 async def test_a_write_does_not_wait_for_an_owner_that_hangs(autojump_clock: MockClock) -> None:
     async with record_cluster(4) as cluster:
         owner, *_ = cluster.keepers(CID)

@@ -49,6 +49,7 @@ OTHERS = [
     records.ReadRecord(task_id=bytes(32)),
     records.RecordAnswer(state="held", entry=ENTRY, settled=True),
     records.RecordAnswer(state="not_keeper", keepers=(bytes(16),) * 3),
+    records.RecordAnswer(state="held", entry=ENTRY, introductions=(SIGNED,) * 3),
     records.CompareShared(epoch=bytes(16), digest=bytes(16), graves=300),
     records.SharedCompared(epoch=bytes(16), equal=False, graves=0, recovering_ms=10_000),
     records.PushRecords(entries=(ENTRY,) * 30),

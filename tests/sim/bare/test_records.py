@@ -73,6 +73,21 @@ def test_a_newcomer_is_given_what_it_keeps() -> None:
     assert all(core.standing(task) is not None for task in kept)
 
 
+def test_a_keeper_that_was_never_heard_of_is_introduced() -> None:
+    made, library = stage()
+    asker, right = made.world.machines["n11"].membership, library.keepers(library.tasks[0])
+    ids = [made.world.machines[name].identity.node_id for name in right]
+    for node in ids:
+        asker.core.table.forget(node)
+        asker.owners.discard(node)
+    asker._ring_is_stale = True
+    found = library.look_up("n11", library.tasks[0])
+    made.run_until("it is over", lambda: found.is_settled, 15)
+    assert found.result().record is not None
+    assert found.result().took_s < 0.2
+    assert all(asker.resolve(node) is not None for node in ids)
+
+
 def test_who_asks_the_wrong_nodes_is_sent_to_the_right_ones() -> None:
     made, library = stage()
     membership = made.world.machines["n11"].membership
