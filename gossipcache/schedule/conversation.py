@@ -105,7 +105,9 @@ class Conversation:
     # What the child has to say.
 
     def report(self, have: Collection[int], reports: tuple[PieceReport, ...]) -> None:
-        """Pieces came in since the last report."""
+        """Pieces came in since the last report. The first are told at once: they make the child
+        one that can give."""
+        self._is_urgent = self._is_urgent or not self._have
         fresh = bits_of_pieces(have, self._piece_count)
         self._have |= fresh
         self._unsent |= fresh

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gossipcache.config import ScheduleConfig
-from gossipcache.identity import Signed
+from gossipcache.identity import Signed, verify
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.messages.announcements import (
     MAX_TOMBSTONES,
@@ -17,6 +17,7 @@ from gossipcache.messages.announcements import (
 )
 from gossipcache.schedule.announcement import (
     AnnouncementBatch,
+    Check,
     Dropped,
     Held,
     HeldSet,
@@ -65,8 +66,16 @@ class Directory:
     that what was taken once is never taken again.
     """
 
-    def __init__(self, config: ScheduleConfig, cluster_id: bytes, me: NodeId, view: View) -> None:
+    def __init__(
+        self,
+        config: ScheduleConfig,
+        cluster_id: bytes,
+        me: NodeId,
+        view: View,
+        check: Check = verify,
+    ) -> None:
         self._config = config
+        self._check = check
         self._cluster_id = cluster_id
         self._me = me
         self._view = view
@@ -178,6 +187,7 @@ class Directory:
             floor=self._seen(sender),
             wall_time=wall_time,
             clock_skew_s=self._config.clock_skew_s,
+            check=self._check,
         )
 
     def _seen(self, sender: NodeId) -> int:

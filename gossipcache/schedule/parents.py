@@ -62,19 +62,25 @@ def score(candidate: Candidate, *, best_rate_bytes_s: float, max_children: int) 
 
 
 def choose_parents(
-    candidates: Iterable[Candidate], *, child: NodeId, max_parents: int, max_children: int
+    candidates: Iterable[Candidate],
+    *,
+    child: NodeId,
+    max_parents: int,
+    max_children: int,
+    may_share: bool = True,
 ) -> tuple[NodeId, ...]:
     """The child's parents, best first.
 
     Only who has something that the child lacks is chosen; that alone keeps the swarm free of
     idle cycles, while two partial peers may well feed each other. A parent takes at most
-    `max_children`, unless the child would be left with nobody: then it shares the least loaded.
+    `max_children`, unless the child would be left with nobody and `may_share`: then it shares the
+    least loaded.
     """
     useful = [candidate for candidate in candidates if candidate.useful > 0]
     free = [candidate for candidate in useful if candidate.children < max_children]
     if not free:
         least = sorted(useful, key=lambda found: (found.children, _affinity(child, found.node_id)))
-        return tuple(candidate.node_id for candidate in least[:1])
+        return tuple(candidate.node_id for candidate in least[: int(may_share)])
     ranked = _ranked(free, child, max_children)
     return tuple(candidate.node_id for candidate in ranked[:max_parents])
 

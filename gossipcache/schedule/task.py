@@ -77,7 +77,7 @@ class Ban:
     times: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Child:
     """One session: a node that downloads a task, and feeds others from what it has by then."""
 
@@ -89,6 +89,8 @@ class Child:
     have: int
     """A bit set: bit i stands for piece i."""
     lease_until: float
+    since: float = float("-inf")
+    """When the session was opened here."""
     claimed: tuple[NodeId, ...] = ()
     """Parents that it had before it came here."""
     parents: tuple[NodeId, ...] = ()
@@ -105,6 +107,30 @@ class Child:
     def missing(self) -> int:
         """The bit set of the pieces it lacks."""
         return ~self.have & all_bits(self.piece_count)
+
+    def refuses(self, parent: NodeId, now: float) -> bool:
+        """Whether it will not have that parent for a while."""
+        ban = self.banned.get(parent)
+        return ban is not None and now < ban.until
+
+
+@dataclass(slots=True)
+class Swarm:
+    """The sessions of one task."""
+
+    children: dict[NodeId, Child] = field(default_factory=dict)
+    givers: dict[NodeId, Child] = field(default_factory=dict)
+    """Those that have pieces."""
+
+    @property
+    def is_fed(self) -> bool:
+        """Whether any of them has parents."""
+        return any(child.parents for child in self.children.values())
+
+    def depth(self, node_id: NodeId) -> int:
+        """A node's hops from a complete holder."""
+        child = self.children.get(node_id)
+        return child.depth if child is not None else 0
 
 
 def all_bits(piece_count: int) -> int:

@@ -25,8 +25,8 @@ from gossipcache.schedule.announcement import (
     sign_batch,
     sign_heartbeat,
 )
+from gossipcache.schedule.assignments import MAX_CHILDREN, PATIENCE_S
 from gossipcache.schedule.scheduler import (
-    MAX_CHILDREN,
     MAX_PIECES_IN_ALL,
     MAX_PIECES_PER_PEER,
     Push,
@@ -307,6 +307,19 @@ class TestSessions:
         late = keeper.register(identity(300), TASK)
         assert SEED.node_id not in late.parents
         assert len(late.parents) == CONFIG.max_parents
+
+    def test_children_for_whom_nobody_has_room_wait_a_moment_before_they_share(
+        self, keeper: Keeper
+    ) -> None:
+        for number in range(MAX_CHILDREN):
+            assert keeper.register(identity(200 + number), TASK).parents == (SEED.node_id,)
+        late = identity(300)
+        assert keeper.register(late, TASK).parents == ()
+        keeper.now = 0.5
+        assert keeper.core.handle_timeout(keeper.now) == []
+        keeper.now = PATIENCE_S
+        (push,) = keeper.core.handle_timeout(keeper.now)
+        assert (push.to, push.message.parents) == (late.node_id, (SEED.node_id,))
 
     def test_a_child_that_moves_here_keeps_its_parents(self) -> None:
         keeper = Keeper()

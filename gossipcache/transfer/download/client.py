@@ -338,8 +338,11 @@ class _Run:
     def _note_piece(self, check: CheckPiece, length: int) -> None:
         self._metrics.count("pieces_received")
         self._metrics.count("piece_bytes_received", length)
+        is_first = not self._ledger.done_bytes
         self._ledger.came(check.parent, check.index, check.elapsed_s)
         self._downloader.arrivals.add(self._signed.task_id, check.index)
+        if is_first:
+            self._report()
         self._tell_progress()
 
     def _tell_progress(self) -> None:

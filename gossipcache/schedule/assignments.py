@@ -1,0 +1,133 @@
+"""Core: who feeds whom, over all tasks of a keeper, and the choice of a child's parents.
+
+A review looks at `MAX_CANDIDATES` possible parents at most, drawn at random where there are more,
+so that what a child costs does not grow with the swarm.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import TypeVar
+
+from gossipcache.config import ScheduleConfig
+from gossipcache.ids import NodeId, TaskId
+from gossipcache.schedule.directory import Directory
+from gossipcache.schedule.parents import Candidate, choose_parents
+from gossipcache.schedule.standing import Standings
+from gossipcache.schedule.task import Child, Swarm, View
+
+MAX_CANDIDATES = 64
+"""Considered in one review; of more, a random sample."""
+MAX_CHILDREN = 8
+"""Children that one parent feeds at once, over all tasks, while others can."""
+PATIENCE_S = 2.0
+"""How long a child without any parent waits for one with room, while others of its swarm are fed
+and will soon have pieces to give, before it shares a full one."""
+
+T = TypeVar("T")
+
+
+class Assignments:
+    """The parents that children have, and how good they proved."""
+
+    def __init__(
+        self, config: ScheduleConfig, view: View, directory: Directory, rng: random.Random
+    ) -> None:
+        self._config = config
+        self._view = view
+        self._directory = directory
+        self._rng = rng
+        self._fed_by: dict[NodeId, dict[tuple[NodeId, TaskId], None]] = {}
+        """Parent → the children it is assigned to."""
+        self.standings = Standings()
+        self.decisions = 0
+        """How often parents were chosen for a child."""
+
+    def fed_by(self, parent: NodeId) -> tuple[tuple[NodeId, TaskId], ...]:
+        """The children that a parent is assigned to."""
+        return tuple(self._fed_by.get(parent, ()))
+
+    def room(self, parent: NodeId) -> int:
+        """How many more children a parent takes."""
+        return MAX_CHILDREN - len(self._fed_by.get(parent, ()))
+
+    def assign(self, child: Child, swarm: Swarm, now: float) -> bool:
+        """Chooses the child's parents anew; whether that changed who they are."""
+        self.decisions += 1
+        chosen = choose_parents(
+            self._candidates(child, swarm, now),
+            child=child.node_id,
+            max_parents=self._config.max_parents,
+            max_children=MAX_CHILDREN,
+            may_share=now >= child.since + PATIENCE_S or not swarm.is_fed,
+        )
+        changed = child.version == 0 or set(chosen) != set(child.parents)
+        if changed:
+            self.feed(child, chosen)
+            child.version += 1
+            child.depth = 1 + min((swarm.depth(parent) for parent in chosen), default=0)
+        return changed
+
+    def feed(self, child: Child, parents: tuple[NodeId, ...]) -> None:
+        """The child has these parents from now on."""
+        key = (child.node_id, child.task_id)
+        for parent in child.parents:
+            children = self._fed_by.get(parent, {})
+            children.pop(key, None)
+            if not children:
+                self._fed_by.pop(parent, None)
+        for parent in parents:
+            self._fed_by.setdefault(parent, {})[key] = None
+        child.parents = parents
+
+    def _candidates(self, child: Child, swarm: Swarm, now: float) -> list[Candidate]:
+        missing = child.missing
+        lacking = missing.bit_count()
+        if not lacking:
+            return []
+        useful: dict[NodeId, float] = {}
+        for parent in child.claimed:
+            if self._view.is_alive(parent):
+                useful[parent] = 0.5
+        for parent, held in self._sample(list(self._directory.holders(child.task_id))):
+            if held.manifest_name == child.manifest_name:
+                useful[parent] = held.pieces / max(1, held.piece_count)
+        for other in self._givers(child, swarm):
+            share = (other.have & missing).bit_count() / lacking
+            announced = useful.get(other.node_id, 0.0)
+            useful[other.node_id] = 1.0 if announced == 1.0 else share
+        useful.pop(child.node_id, None)
+        able = [
+            parent
+            for parent, share in useful.items()
+            if share > 0 and not child.refuses(parent, now)
+        ]
+        if len(able) > MAX_CANDIDATES:
+            kept = [parent for parent in child.parents if parent in useful]
+            able = list(dict.fromkeys(kept + self._rng.sample(able, MAX_CANDIDATES)))
+        return [self._candidate(child, swarm, parent, useful[parent], now) for parent in able]
+
+    def _givers(self, child: Child, swarm: Swarm) -> Iterator[Child]:
+        """Children that have pieces: its parents, and others."""
+        own = [swarm.givers[parent] for parent in child.parents if parent in swarm.givers]
+        for other in dict.fromkeys([*own, *self._sample(list(swarm.givers.values()))]):
+            if other.manifest_name == child.manifest_name and self._view.is_alive(other.node_id):
+                yield other
+
+    def _sample(self, found: list[T]) -> list[T]:
+        return found if len(found) <= MAX_CANDIDATES else self._rng.sample(found, MAX_CANDIDATES)
+
+    def _candidate(
+        self, child: Child, swarm: Swarm, parent: NodeId, useful: float, now: float
+    ) -> Candidate:
+        is_parent = parent in child.parents
+        return Candidate(
+            node_id=parent,
+            useful=useful,
+            children=len(self._fed_by.get(parent, ())) - is_parent,
+            rate_bytes_s=self.standings.rate_bytes_s(parent),
+            complainers=self.standings.complainers(parent, now),
+            depth=swarm.depth(parent),
+            is_parent=is_parent,
+        )
