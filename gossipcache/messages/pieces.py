@@ -10,7 +10,7 @@ The child dials, and the channel serves one task for one child:
     RequestPiece              ->
                               <-       the piece itself (`PieceChannel.send_piece`) | PieceRefused
     Cancel                    ->
-                              <-       Have, as the parent itself gets more pieces
+                              <-       Have, as the parent gets or offers more pieces
 
 A parent that meets anything else, or more requests at once than the limits below, closes the
 channel. Nothing here needs a signature: the channel is authenticated, the manifest is signed,
@@ -49,7 +49,11 @@ class OpenTask(Message, frozen=True, kw_only=True, tag="open_task"):
 
 
 class TaskOpened(Message, frozen=True, kw_only=True, tag="task_opened"):
-    """Parent: pages and pieces may be asked for. `complete`: it has all pieces, no `Have` comes."""
+    """Parent: pages and pieces may be asked for. `complete`: it has all pieces, no `Have` comes.
+
+    A parent that has all of them may keep that to itself and offer them by and by, so that
+    several children get different ones and have something to swap.
+    """
 
     complete: bool
 
@@ -67,7 +71,8 @@ class Have(Message, frozen=True, kw_only=True, tag="have"):
     """Parent: pieces it has, as a slice of its bitmap. Only ever adds to what was said before.
 
     In the bit order of BEP 3: the highest bit of the first byte is piece `first`. Sent after
-    `TaskOpened`, and again, with what is new, while the parent is downloading itself.
+    `TaskOpened`, and again, with what is new, while the parent is downloading itself, or offers
+    its pieces by and by.
     """
 
     first: Annotated[int, Meta(ge=0, le=MAX_PIECES - 8, multiple_of=8)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import trio
@@ -12,7 +12,7 @@ import trio
 from gossipcache.config import TransferConfig
 from gossipcache.env import DiskFile, Env, Workers
 from gossipcache.errors import IntegrityError, NodeUnreachable, ProtocolError, TaskNotFound
-from gossipcache.ids import TaskId
+from gossipcache.ids import NodeId, TaskId
 from gossipcache.link.interface import PieceArrived, PieceChannel
 from gossipcache.manifest import Manifest
 from gossipcache.messages.pieces import (
@@ -31,6 +31,7 @@ from gossipcache.messages.pieces import (
 )
 from gossipcache.metrics import Metrics
 from gossipcache.transfer.digest_tree import DigestTree, page_count
+from gossipcache.transfer.offering import Offering
 from gossipcache.transfer.store.arrivals import Arrivals, to_bitmap, to_bits
 from gossipcache.transfer.store.index import StoredTask
 from gossipcache.transfer.store.store import Store
@@ -63,6 +64,8 @@ class PieceServer:
         self._metrics = metrics
         self._arrivals = arrivals
         self._sending = trio.CapacityLimiter(config.max_uploads)
+        self._offers: dict[bytes, _Offers] = {}
+        """By manifest, of complete tasks that somebody follows."""
 
     async def serve(self, channel: PieceChannel) -> None:
         """Serves one channel until it ends; a child outside the protocol is cut off."""
@@ -89,10 +92,40 @@ class PieceServer:
                 await channel.send(TaskRefused(code="not_found"))
                 return
             self._store.touch(task_id, self._env.wall_time())
+            offers = stack.enter_context(self._offered(opened, channel.peer.node_id, request))
             upload = _Upload(
-                channel, opened, self._env.workers, self._config, self._sending, self._metrics
+                channel,
+                opened,
+                offers,
+                self._env.workers,
+                self._config,
+                self._sending,
+                self._metrics,
             )
             await upload.run(follow=request.follow)
+
+    @contextmanager
+    def _offered(
+        self, task: OpenedTask, child: NodeId, request: OpenTask
+    ) -> Iterator[_Offers | None]:
+        """How the pieces of a complete task are offered to a child that follows; None to others."""
+        stored, name = task.stored(), request.manifest_name
+        if stored is None or not stored.have.complete or not task.manifest.piece_count:
+            yield None
+            return
+        if not request.follow:
+            offers = self._offers.get(name)
+            yield offers if offers is not None and offers.core.follows(child) else None
+            return
+        total = task.manifest.piece_count
+        offers = self._offers.setdefault(name, _Offers(total, self._env.rng.randrange(total)))
+        offers.core.join(child)
+        try:
+            yield offers
+        finally:
+            offers.core.leave(child)
+            if offers.core.is_idle:
+                self._offers.pop(name, None)
 
     async def _open(self, request: OpenTask, stack: ExitStack) -> OpenedTask | None:
         task_id = TaskId(request.task_id)
@@ -110,6 +143,27 @@ class PieceServer:
         stack.callback(file.close)
         manifest, name = stored.signed.manifest, stored.manifest_name
         return OpenedTask(self._store, self._arrivals, manifest, name, tree, file)
+
+
+class _Offers:
+    """An `Offering`, and whom it wakes."""
+
+    def __init__(self, piece_count: int, start: int) -> None:
+        self.core = Offering(piece_count, start)
+        self._due: dict[NodeId, trio.Event] = {}
+
+    def asked(self, child: NodeId, index: int) -> None:
+        """A child asks for a piece."""
+        if self.core.asked(child, index) and child in self._due:
+            self._due[child].set()
+
+    async def wait(self, child: NodeId) -> None:
+        """Returns when the child should hear of more."""
+        due = self._due[child] = trio.Event()
+        with trio.move_on_after(HAVE_INTERVAL_S):
+            await due.wait()
+        if self._due.get(child) is due:
+            del self._due[child]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +206,7 @@ class _Upload:
         self,
         channel: PieceChannel,
         task: OpenedTask,
+        offers: _Offers | None,
         workers: Workers,
         config: TransferConfig,
         sending: trio.CapacityLimiter,
@@ -159,6 +214,8 @@ class _Upload:
     ) -> None:
         self._channel = channel
         self._task = task
+        self._offers = offers
+        self._child = channel.peer.node_id
         self._workers = workers
         self._config = config
         self._sending = sending
@@ -177,13 +234,18 @@ class _Upload:
         if stored is None:
             await self._channel.send(TaskRefused(code="not_found"))
             return
-        whole = stored.have.complete
+        whole = stored.have.complete and (self._offers is None or self._offers.core.is_open)
         await self._channel.send(TaskOpened(complete=whole))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._send_all, nursery.cancel_scope)
-            if follow and not whole:
-                nursery.start_soon(self._tell_pieces)
-            await self._read()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._send_all, nursery.cancel_scope)
+                if follow and not whole:
+                    tell = self._tell_pieces if self._offers is None else self._offer_pieces
+                    nursery.start_soon(tell)
+                await self._read()
+        finally:
+            for _ in self._wanted:
+                self._settled()
 
     async def _read(self) -> None:
         while True:
@@ -198,7 +260,8 @@ class _Upload:
             case RequestPiece(request_id=request_id, index=index):
                 self._take_request(request_id, index)
             case Cancel(request_id=request_id):
-                self._wanted.pop(request_id, None)
+                if self._wanted.pop(request_id, None) is not None:
+                    self._settled()
             case GetPages(level=level, first=first, count=count):
                 self._take_pages(level, range(first, first + count))
             case _:
@@ -211,6 +274,12 @@ class _Upload:
         if len(self._wanted) >= MAX_REQUESTS_AT_ONCE:
             raise ProtocolError(f"more than {MAX_REQUESTS_AT_ONCE} requests at once")
         self._wanted[request_id] = index
+        if self._offers is not None:
+            self._offers.asked(self._child, index)
+
+    def _settled(self) -> None:
+        if self._offers is not None:
+            self._offers.core.settled(self._child)
 
     def _take_pages(self, level: int, pages: range) -> None:
         tree = self._task.tree
@@ -247,10 +316,16 @@ class _Upload:
                 return
             request_id, index = next(iter(self._wanted.items()))
             del self._wanted[request_id]
-            if not self._task.has(stored, index) or not await self._is_sound(stored):
-                await self._channel.send(PieceRefused(request_id=request_id, code="not_found"))
-                return
+            try:
+                await self._answer(stored, request_id, index)
+            finally:
+                self._settled()
+
+    async def _answer(self, stored: StoredTask, request_id: int, index: int) -> None:
+        if self._task.has(stored, index) and await self._is_sound(stored):
             await self._send_piece(request_id, index)
+        else:
+            await self._channel.send(PieceRefused(request_id=request_id, code="not_found"))
 
     async def _is_sound(self, stored: StoredTask) -> bool:
         """Whether a file shared with the user by a link is what it was when last verified."""
@@ -286,6 +361,15 @@ class _Upload:
                 await self._channel.send(message)
             self._told |= news
             await trio.sleep(HAVE_INTERVAL_S)
+
+    async def _offer_pieces(self) -> None:
+        """Tells the child of what this node has by and by."""
+        offers, total = self._offers, self._task.manifest.piece_count
+        assert offers is not None
+        while not offers.core.knows_all(self._child) and self._task.stored() is not None:
+            for message in have_messages(offers.core.more(self._child), total):
+                await self._channel.send(message)
+            await offers.wait(self._child)
 
 
 def have_messages(pieces: int, total: int) -> Iterator[Have]:

@@ -23,6 +23,7 @@ from gossipcache.messages.pieces import (
     TaskOpened,
     TaskRefused,
 )
+from gossipcache.transfer.offering import FIRST_OFFERS
 from gossipcache.transfer.server import IDLE_TIMEOUT_S, OPEN_TIMEOUT_S, have_messages
 from gossipcache.transfer.store.arrivals import to_bitmap
 from gossipcache.wire import Message
@@ -41,9 +42,11 @@ def parent(nursery: trio.Nursery) -> SwarmNode:
 
 
 @asynccontextmanager
-async def serving(parent: SwarmNode, wire: Wire | None = None) -> AsyncIterator[FakeChannel]:
+async def serving(
+    parent: SwarmNode, wire: Wire | None = None, *, child: NodeId = CHILD
+) -> AsyncIterator[FakeChannel]:
     """A channel that `parent` serves; the child's end."""
-    child_end, parent_end = channel_pair(CHILD, parent.node_id, wire)
+    child_end, parent_end = channel_pair(child, parent.node_id, wire)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(parent.server.serve, parent_end)
         yield child_end
@@ -297,3 +300,27 @@ def test_a_bitmap_is_told_by_slices_without_the_empty_ends() -> None:
         told |= to_bitmap(message.bits) << message.first
     assert told == pieces
     assert list(have_messages(0, total)) == []
+
+
+async def test_two_children_are_told_of_different_pieces_first(parent: SwarmNode) -> None:
+    parent.shop.keep(CONTENT)
+    other = NodeId(b"d" * 16)
+    async with serving(parent) as first, serving(parent, child=other) as second:
+        await first.send(open_task(follow=True))
+        assert await first.receive() == TaskOpened(complete=True), "it is alone as yet"
+        await second.send(open_task(follow=True))
+        assert await second.receive() == TaskOpened(complete=False)
+        heard = _pieces(await second.receive())
+        assert heard.bit_count() == FIRST_OFFERS
+        asked = [index for index in range(11) if heard >> index & 1]
+        for request_id, index in enumerate(asked, start=1):
+            await second.send(request(request_id, index))
+            second.expect(request_id, memoryview(bytearray(PIECE)))
+        messages = [await second.receive() for _ in range(FIRST_OFFERS + 1)]
+        (news,) = [message for message in messages if isinstance(message, Have)]
+        assert not _pieces(news) & heard
+
+
+def _pieces(message: Message | PieceArrived) -> int:
+    assert isinstance(message, Have)
+    return to_bitmap(message.bits) << message.first
