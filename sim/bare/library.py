@@ -32,7 +32,7 @@ class Library:
         self.tasks: list[TaskId] = []
         for name in world.up():
             self._take_part(name)
-        world.on_start = self._take_part
+        world.on_start.append(self._take_part)
 
     def of(self, name: str) -> BareRecords:
         """The records of the process that runs on a machine, or ran last."""
@@ -41,11 +41,17 @@ class Library:
     def fill(self, count: int) -> None:
         """`count` tasks, each held by its three keepers."""
         for number in range(count):
-            standing = standing_manifest(self._manifest(f"content-{number}"))
-            self._opened[standing.entry] = standing
-            self.tasks.append(standing.task_id)
-            for name in self.keepers(standing.task_id):
-                self._records[name].hold(standing)
+            self.publish(f"content-{number}", size=1000)
+
+    def publish(self, cid: str, *, size: int) -> SignedManifest:
+        """One task, held by its three keepers."""
+        manifest = self._manifest(cid, size)
+        standing = standing_manifest(manifest)
+        self._opened[standing.entry] = standing
+        self.tasks.append(standing.task_id)
+        for name in self.keepers(standing.task_id):
+            self._records[name].hold(standing)
+        return manifest
 
     def keepers(self, task_id: TaskId) -> list[str]:
         """The machines that keep a task in the view of the first scheduler that runs."""
@@ -77,7 +83,7 @@ class Library:
     def _take_part(self, name: str) -> None:
         machine = self._world.machines[name]
         membership = machine.membership
-        self._records[name] = membership.records = BareRecords(
+        self._records[name] = records = BareRecords(
             membership,
             self._world.timeline,
             self._open,
@@ -85,6 +91,7 @@ class Library:
             is_scheduler="scheduler" in machine.roles,
             wall_time=partial(_wall_time, self._world),
         )
+        membership.attach(records)
 
     def _open(self, entry: RecordEntry) -> Standing:
         # Each signature is checked once for all nodes.
@@ -93,7 +100,7 @@ class Library:
             standing = self._opened[entry] = self._opener.open(entry)
         return standing
 
-    def _manifest(self, cid: str) -> SignedManifest:
+    def _manifest(self, cid: str, size: int) -> SignedManifest:
         content = hashlib.sha256(cid.encode())
         return sign_manifest(
             Manifest(
@@ -103,7 +110,7 @@ class Library:
                 tag="",
                 generation=1,
                 kind="file",
-                size=1000,
+                size=size,
                 listing_size=0,
                 piece_size=2**22,
                 root=content.digest(),

@@ -1,4 +1,4 @@
-"""Control connections between bare nodes: dialled on demand, kept while they are used.
+"""Control connections between bare nodes.
 
 What is modelled is what membership and records can tell: round trips and bytes, refusals and
 resets as evidence, half-open connections found by who waits, the limits of time. Frames,
@@ -10,23 +10,21 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from gossipcache.errors import GossipcacheError, NodeUnreachable, TimedOut
+from gossipcache.errors import GossipcacheError, NodeUnreachable
 from gossipcache.ids import Address, NodeId
-from gossipcache.link.connection import HANDSHAKE_TIMEOUT_S
 from gossipcache.link.control import IDLE_S, LOOK_S, PONG_TIMEOUT_S
 from gossipcache.messages.link import Notice, Reply, Request
 from gossipcache.wire import Message, encode
 from sim.bare.network import BareHost, BareNetwork
 from sim.bare.outcome import Outcome
 
-DIAL_ROUND_TRIPS = 4
-"""TCP, the websocket's upgrade, and the two of the signed handshake."""
-_SYN_RETRY_S = (0.0, 1.0, 3.0)
+if TYPE_CHECKING:
+    from sim.bare.links import Links
+
 _FRAME_BYTES = 8
 _ENVELOPE_BYTES: dict[type[Message], int] = {
     kind: _FRAME_BYTES + len(encode(kind(**fields))) - 1
@@ -166,6 +164,8 @@ class Link:
     ) -> None:
         size = _ENVELOPE_BYTES[envelope] + (0 if message is None else sender.length(message))
         sender.host.link_bytes_sent += size
+        if message is not None:
+            self._network.link_bytes[type(message).__name__] += size
         there = self.other(sender).host.number
         self._network.trace.record("link", sender.host.number, there, size, message)
         self._used_at = self._network.timeline.now
@@ -242,178 +242,3 @@ class Link:
         waiting, self._waiting = self._waiting, {}
         for outcome, end in waiting.items():
             end.step(outcome.fail, error or NodeUnreachable("the connection was closed"))
-
-
-class Links:
-    """The links of one process."""
-
-    def __init__(self, network: BareNetwork, end: End) -> None:
-        self._network = network
-        self._end = end
-        self._open: dict[NodeId, Link] = {}
-        self._seeds: dict[Address, Link] = {}
-        self._dials: dict[NodeId | Address, list[Outcome[Link]]] = {}
-
-    def all(self) -> list[Link]:
-        """Those that are open."""
-        return [link for link in self._open.values() if link.is_open]
-
-    def request(self, node: NodeId, message: Message, timeout_s: float) -> Outcome[Any]:
-        """The answer of `node`; fails by its error, `NodeUnreachable` or `TimedOut`."""
-        answered = self._limited(timeout_s)
-        self._with_link(node, node, partial(self._ask, message, answered), answered)
-        return answered
-
-    def request_address(
-        self, address: Address, message: Message, timeout_s: float
-    ) -> Outcome[tuple[NodeId, Any]]:
-        """The same of whoever listens at `address`, with its id."""
-        answered: Outcome[tuple[NodeId, Any]] = self._limited(timeout_s)
-
-        def ask(link: Link) -> None:
-            node = link.other(self._end).node_id
-            inner: Outcome[Any] = Outcome()
-            inner.then(lambda reply: answered.set((node, reply)), answered.fail)
-            self._ask(message, inner, link)
-
-        self._with_link(address, None, ask, answered)
-        return answered
-
-    def notify(self, node: NodeId, message: Message) -> Outcome[None]:
-        """Tells `node`; settled when the message is on its way."""
-        sent: Outcome[None] = Outcome()
-
-        def tell(link: Link) -> None:
-            link.tell(self._end, message)
-            sent.set(None)
-
-        self._with_link(node, node, tell, sent)
-        return sent
-
-    def keep(self, link: Link) -> None:
-        """A connection was opened, by either side."""
-        self._open = {node: held for node, held in self._open.items() if held.is_open}
-        self._open[link.other(self._end).node_id] = link
-
-    def forget(self, link: Link) -> None:
-        """A connection has ended."""
-        node = link.other(self._end).node_id
-        if self._open.get(node) is link:
-            del self._open[node]
-        self._seeds = {at: held for at, held in self._seeds.items() if held is not link}
-
-    def _limited(self, timeout_s: float) -> Outcome[Any]:
-        answered: Outcome[Any] = Outcome()
-        late = TimedOut(f"no answer within {timeout_s:g} s")
-        timeline = self._network.timeline
-        timeline.push(timeline.now + timeout_s, self._end.step, answered.fail, late)
-        return answered
-
-    def _ask(self, message: Message, answered: Outcome[Any], link: Link) -> None:
-        if not answered.is_settled:
-            link.ask(self._end, message, answered)
-
-    def _with_link(
-        self,
-        key: NodeId | Address,
-        expected: NodeId | None,
-        work: Callable[[Link], None],
-        failed: Outcome[Any],
-    ) -> None:
-        link = self._seeds.get(key) if isinstance(key, Address) else self._open.get(key)
-        if link is not None and link.is_open:
-            work(link)
-            return
-        address = key if isinstance(key, Address) else self._end.resolve(key)
-        if address is None:
-            failed.fail(NodeUnreachable("no address of the node is known"))
-            return
-        dialled: Outcome[Link] = Outcome()
-        dialled.then(work, failed.fail)
-        waiting = self._dials.setdefault(key, [])
-        waiting.append(dialled)
-        if len(waiting) == 1:
-            _Dial(self._network, self._end, address, expected, partial(self._dialled, key))
-
-    def _dialled(self, key: NodeId | Address, outcome: Link | GossipcacheError) -> None:
-        if isinstance(outcome, Link) and isinstance(key, Address):
-            self._seeds[key] = outcome
-        for waiting in self._dials.pop(key):
-            if isinstance(outcome, Link):
-                waiting.set(outcome)
-            else:
-                waiting.fail(outcome)
-
-
-class _Dial:
-    """One attempt to connect, over in 5 s."""
-
-    def __init__(
-        self,
-        network: BareNetwork,
-        end: End,
-        address: Address,
-        expected: NodeId | None,
-        done: Callable[[Link | GossipcacheError], None],
-    ) -> None:
-        self._network, self._end = network, end
-        self._address, self._expected = address, expected
-        self._done: Callable[[Link | GossipcacheError], None] | None = done
-        self._answered = False
-        timeline = network.timeline
-        for wait_s in _SYN_RETRY_S:
-            timeline.push(timeline.now + wait_s, self._send_syn)
-        late = NodeUnreachable(f"{address} cannot be reached within 5 s")
-        timeline.push(timeline.now + HANDSHAKE_TIMEOUT_S, end.step, self._finish, late)
-
-    def _send_syn(self) -> None:
-        target = self._network.hosts.get(self._address.host)
-        if target is not None and not self._answered and not self._end.is_dead:
-            self._network.control(self._end.host, target, "stream", self._syn_arrives, target)
-
-    def _syn_arrives(self, target: BareHost) -> None:
-        if target.is_silent:
-            target.missed += 1
-        elif target.process is None or target.address.port != self._address.port:
-            target.missed += 1
-            self._network.control(target, self._end.host, "stream", self._end.step, self._refused)
-        else:
-            self._network.control(
-                target, self._end.host, "stream", self._shake_hands, target.process, 1
-            )
-
-    def _shake_hands(self, peer: Any, trips: int) -> None:
-        """Each further round trip is a step of both processes."""
-        self._answered = True
-        if self._done is None or self._end.is_dead:
-            return
-        if trips == DIAL_ROUND_TRIPS:
-            self._end.step(self._established, peer)
-            return
-        here, there = self._end.host, peer.host
-        back = partial(self._network.reliable, there, here, 256, self._shake_hands, peer, trips + 1)
-        self._network.reliable(here, there, 256, peer.step, back)
-
-    def _established(self, peer: Any) -> None:
-        if self._done is None:
-            return
-        if peer.is_dead:
-            self._refused()
-        elif self._expected is not None and peer.node_id != self._expected:
-            self._finish(NodeUnreachable("another node answered"))
-        else:
-            link = Link(self._network, self._end, peer)
-            self._end.links.keep(link)
-            peer.links.keep(link)
-            self._finish(link)
-
-    def _refused(self) -> None:
-        if self._done is not None:
-            if self._expected is not None:
-                self._end.report_refused(self._expected)
-            self._finish(NodeUnreachable(f"{self._address} cannot be reached"))
-
-    def _finish(self, outcome: Link | GossipcacheError) -> None:
-        done, self._done = self._done, None
-        if done is not None:
-            done(outcome)

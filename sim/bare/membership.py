@@ -7,7 +7,7 @@ same limits. The conformance test holds the two to each other.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from gossipcache.cluster import Cluster
@@ -71,14 +71,17 @@ class Observer(Protocol):
         """A step of `viewer` changed its view, and has ended."""
 
 
-class Records(Protocol):
-    """What a process keeps and reads beside its membership."""
+class Service(Protocol):
+    """What a process does beside its membership."""
 
-    def answer(self, peer: NodeId, message: Message) -> Message:
-        """Answers a request. Raises `GossipcacheError`."""
+    answers: frozenset[type[Message]]
+    """The requests and notices that it handles."""
 
-    def on_ring_change(self) -> None:
-        """The membership has another ring."""
+    def answer(self, peer: NodeId, message: Message) -> Message | None:
+        """Handles one. Raises `GossipcacheError`."""
+
+    def on_view_change(self, changed: Sequence[Member], *, new_ring: bool) -> None:
+        """The node sees these members anew, and perhaps another ring."""
 
 
 class BareMembership:
@@ -122,8 +125,8 @@ class BareMembership:
         self.version = 0
         """Increases with every change of the view."""
         self.is_joined = not seeds
-        self.records: Records | None = None
-        """None where a scenario is about membership alone."""
+        self._services: list[Service] = []
+        self._service_of: dict[type[Message], Service] = {}
         self.core = SwimCore(
             config,
             identity,
@@ -135,6 +138,11 @@ class BareMembership:
             incarnation=boot_incarnation(wall_time_s),
             seeds=seeds,
         )
+
+    def attach(self, service: Service) -> None:
+        """The process does this too."""
+        self._services.append(service)
+        self._service_of.update(dict.fromkeys(service.answers, service))
 
     def start(self) -> None:
         """Takes part from now on; the node serves as soon as it has joined."""
@@ -169,6 +177,11 @@ class BareMembership:
             self._ring = self._ring.with_members(self.owners)
             self._ring_is_stale = False
         return self._ring
+
+    def is_alive(self, node: NodeId) -> bool:
+        """Whether it is alive, or suspect."""
+        member = self.core.table.get(node)
+        return member is not None and member.is_live
 
     def resolve(self, node: NodeId) -> Address | None:
         """Where to dial a member, by its own signed word."""
@@ -211,8 +224,8 @@ class BareMembership:
                 return None
             case LinkPing():
                 return LinkPong()
-            case _ if self.records is not None:
-                return self.records.answer(peer, message)
+            case _ if (service := self._service_of.get(type(message))) is not None:
+                return service.answer(peer, message)
             case _:
                 raise ProtocolError(f"no bare node answers {type(message).__name__}")
 
@@ -226,6 +239,7 @@ class BareMembership:
 
     def _act(self, effects: list[Effect]) -> None:
         version = self.version
+        changed: list[Member] = []
         later: list[Effect] = []
         for effect in effects:
             match effect:
@@ -233,6 +247,7 @@ class BareMembership:
                     self._send(effect)
                 case MemberChanged(member):
                     self._note(member)
+                    changed.append(member)
                 case MemberForgotten(node):
                     self.version += 1
                     self._observer.forgotten(self, node)
@@ -240,8 +255,9 @@ class BareMembership:
                     later.append(effect)
         if self.version != version:
             self._observer.settled(self)
-            if self._ring_is_stale and self.records is not None:
-                self.records.on_ring_change()
+            new_ring = self._ring_is_stale
+            for service in self._services:
+                service.on_view_change(changed, new_ring=new_ring)
         for effect in later:
             self._begin(effect)
         due = self.core.next_timeout()

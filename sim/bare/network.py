@@ -8,6 +8,7 @@ square of the hosts.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -70,6 +71,8 @@ class BareNetwork:
         self.trace = trace
         self.profile = profile or LinkProfile()
         self.hosts: dict[str, BareHost] = {}
+        self.link_bytes: Counter[str] = Counter()
+        """What went over links, by the kind of message."""
         self._impairments: list[Impairment] = []
 
     def add(self, host: BareHost) -> None:

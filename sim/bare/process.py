@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gossipcache.errors import GossipcacheError
 from gossipcache.ids import Address, NodeId
 from gossipcache.wire import Message
-from sim.bare.link import Links
+from sim.bare.links import Links
 from sim.bare.network import BareHost, BareNetwork
+from sim.bare.outcome import Outcome
 
 if TYPE_CHECKING:
     from sim.bare.membership import BareMembership
@@ -37,6 +40,8 @@ class Process:
         self.links = Links(network, self)
         self.is_dead = False
         self.is_paused = False
+        self.on_end: list[Callable[[bool], None]] = []
+        """Called when it is over, with whether the machine fell silent with it."""
         self.step_s = 0.0
         """Processor time that each of its steps takes."""
         self.held_steps = 0
@@ -94,7 +99,7 @@ class Process:
     def end(self) -> None:
         """Ends in order: its connections are closed, its port is too."""
         if not self.is_dead:
-            self._die()
+            self._die(silent=False)
             for link in self.links.all():
                 link.close()
 
@@ -102,13 +107,34 @@ class Process:
         """SIGKILL; with `silent` the machine goes off, so that nothing answers in its place."""
         if self.is_dead:
             return
-        self._die()
+        self._die(silent=silent)
         self.host.is_silent = silent
         for link in self.links.all():
             if silent:
                 link.suspect()
             else:
                 link.reset(self)
+
+    def request(self, node: NodeId, message: Message, timeout_s: float) -> Outcome[Any]:
+        """The answer of a node, this one included; see `Links.request`."""
+        if node != self.node_id:
+            return self.links.request(node, message, timeout_s)
+        answered: Outcome[Any] = Outcome()
+        try:
+            answered.set(self.answer(node, message))
+        except GossipcacheError as error:
+            answered.fail(error)
+        return answered
+
+    def notify(self, node: NodeId, message: Message) -> Outcome[None]:
+        """Tells a node, this one included, without an answer."""
+        if node != self.node_id:
+            return self.links.notify(node, message)
+        told: Outcome[None] = Outcome()
+        with suppress(GossipcacheError):
+            self.answer(node, message)
+        told.set(None)
+        return told
 
     # What its links ask of it.
 
@@ -124,11 +150,13 @@ class Process:
         """Evidence that a node died."""
         self.membership.report_refused(node)
 
-    def _die(self) -> None:
+    def _die(self, *, silent: bool) -> None:
         self.is_dead = True
         self._runs_freely = False
         self._held.clear()
         self.host.process = None
+        for ended in self.on_end:
+            ended(silent)
 
     def _go_on(self) -> None:
         if self._held and not self._is_due and not self.is_paused:

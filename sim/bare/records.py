@@ -7,7 +7,7 @@ writing and X"""
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from gossipcache.charter import Deletion
 from gossipcache.config import RecordConfig
+from gossipcache.dht.membership.member import Member
 from gossipcache.dht.records.client import FIRST_ASKED
 from gossipcache.dht.records.reading import Absent, Accept, Fork, ReadTally, TaskRecord
 from gossipcache.dht.records.replication import Absorbed, ReplicationCore
@@ -62,6 +63,8 @@ class Lookup:
 class BareRecords:
     """The records as one process sees them."""
 
+    answers: frozenset[type[Message]] = frozenset((ReadRecord, CompareShared, PushRecords))
+
     def __init__(
         self,
         membership: BareMembership,
@@ -104,8 +107,12 @@ class BareRecords:
             self.core.set_ring(self._membership.ring, self._timeline.now)
             self.core.settling.give_up()
 
-    def on_ring_change(self) -> None:
-        """The membership has another ring; it is taken once it rests."""
+    def on_view_change(self, changed: Sequence[Member], *, new_ring: bool) -> None:
+        """A ring is taken once it rests."""
+        if new_ring:
+            self._take_ring_later()
+
+    def _take_ring_later(self) -> None:
         if self.core is not None and not self._is_due:
             self._is_due = True
             self._timeline.push(
@@ -162,7 +169,7 @@ class BareRecords:
         if core is not None and not core.settling.settled:
             if self._timeline.now >= core.settling.gives_up_at():
                 core.settling.give_up()
-            self.on_ring_change()
+            self._take_ring_later()
 
     async def _compare(self, core: ReplicationCore, node: NodeId) -> None:
         """Asks `node` for all that it shares with this keeper; it pushes that before the answer
@@ -284,14 +291,7 @@ class BareRecords:
         tally.told(NodeId(keeper) for keeper in answer.keepers)
 
     def _request(self, node: NodeId, message: Message) -> Outcome[Any]:
-        if node == self._process.node_id:
-            answered: Outcome[Any] = Outcome()
-            try:
-                answered.set(self.answer(node, message))
-            except GossipcacheError as error:
-                answered.fail(error)
-            return answered
-        return self._process.links.request(node, message, self._config.request_timeout_s)
+        return self._process.request(node, message, self._config.request_timeout_s)
 
     def _sleep(self, seconds: float) -> Outcome[None]:
         over: Outcome[None] = Outcome()

@@ -15,7 +15,7 @@ import msgspec
 from gossipcache.cluster import SEAL_OVERHEAD_BYTES, Cluster
 from gossipcache.dht.membership.member import Verifier
 from gossipcache.errors import IntegrityError
-from gossipcache.identity import Identity, Signed
+from gossipcache.identity import Identity, Signed, verify
 from gossipcache.ids import node_id_of
 from gossipcache.messages.gossip import Datagram
 from gossipcache.wire import decode, encode
@@ -41,6 +41,9 @@ class Wire(Protocol):
 
     def verifier(self, cluster_id: bytes, remembered: int) -> Verifier:
         """Checks what such keys signed."""
+
+    def check(self, signed: Signed, domain: bytes) -> bytes:
+        """What they signed for a domain. Raises `IntegrityError`."""
 
 
 class RealWire:
@@ -71,6 +74,10 @@ class RealWire:
         """Ed25519."""
         return Verifier(cluster_id, remembered)
 
+    def check(self, signed: Signed, domain: bytes) -> bytes:
+        """Ed25519."""
+        return verify(signed, domain)
+
 
 class StandInWire:
     """Hands messages over as they are; keyed hashes stand for signatures."""
@@ -95,6 +102,11 @@ class StandInWire:
         """See `StandInVerifier`."""
         return StandInVerifier(cluster_id, remembered)
 
+    def check(self, signed: Signed, domain: bytes) -> bytes:
+        """Computes one signature."""
+        _check(signed, domain)
+        return signed.payload
+
 
 class StandInIdentity(Identity):
     """A key whose signature is a hash keyed by its public half: as long as Ed25519's, and void
@@ -114,8 +126,12 @@ class StandInVerifier(Verifier):
 
     def verify(self, signed: Signed, domain: bytes) -> None:
         """Computes one signature. Raises `IntegrityError` unless it holds."""
-        if signed.signature != _signature(signed.key, domain, signed.payload):
-            raise IntegrityError("a signature does not match")
+        _check(signed, domain)
+
+
+def _check(signed: Signed, domain: bytes) -> None:
+    if signed.signature != _signature(signed.key, domain, signed.payload):
+        raise IntegrityError("a signature does not match")
 
 
 def _signature(public_key: bytes, domain: bytes, payload: bytes) -> bytes:

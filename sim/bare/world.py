@@ -66,7 +66,7 @@ class BareWorld:
         self.metrics = Metrics()
         """The counters of all nodes together."""
         self.witness = BareWitness(self.report)
-        self.on_start: Callable[[str], None] = lambda name: None
+        self.on_start: list[Callable[[str], None]] = []
         """Told of each machine whose node starts, before it does anything."""
         self.on_change: list[Callable[[str, str, Member], None]] = []
         """Told of each change of a view: the viewer's and the member's machine, and the member."""
@@ -133,7 +133,8 @@ class BareWorld:
         )
         host.process = machine.process = process
         self.network.add(host)
-        self.on_start(name)
+        for begin in self.on_start:
+            begin(name)
         process.membership.start()
         if self._teller is not None:
             self._teller.started(name)

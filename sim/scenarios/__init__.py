@@ -1,6 +1,7 @@
 """The scenarios, one module a theme; importing this registers them all."""
 
 from sim.scenarios import (
+    broadcast,
     chaos,
     content,
     convergence,
@@ -25,6 +26,7 @@ from sim.scenarios import (
 )
 
 __all__ = [
+    "broadcast",
     "chaos",
     "content",
     "convergence",

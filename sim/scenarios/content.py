@@ -98,8 +98,8 @@ async def delete_last_copies(stage: Stage) -> None:
     check.only_from(world, child, refused)
 
 
-@scenario("broadcast", nodes=10)
-async def broadcast(stage: Stage) -> None:
+@scenario("one-to-many", nodes=10)
+async def one_to_many(stage: Stage) -> None:
     """One seed gives a task to all others at once; they give it to each other."""
     world = stage.world
     size = 64 * PIECE_BYTES + 5

@@ -15,10 +15,12 @@ NAMED_IN_THE_CONTRACT = {
     "mass-restart",
     "delete-partition",
     "broadcast",
+    "one-to-many",
 }
 
 SMALLER = {
-    "broadcast": 5,
+    "broadcast": 10,
+    "one-to-many": 5,
     "memberlist-243-cost-at-scale": 60,
     "lookups-under-differing-views": 60,
     "thousand-churn": 60,
@@ -34,9 +36,10 @@ SMALLER = {
     "stalled-nodes": 16,
 }
 WITHOUT_FAULTS = {
+    "broadcast",
     "foca-25-tireless-accuser",
     "olric-253-common-seed-late",
-    "broadcast",
+    "one-to-many",
     "delete-last-copies",
     "idle-traffic",
     "import-again",
