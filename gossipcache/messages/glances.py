@@ -43,8 +43,9 @@ class AskGlance(Message, frozen=True, kw_only=True, tag="y"):
 
 class Glance(Message, frozen=True, kw_only=True, tag="z"):
     """The answer: one digest over all that both keep on the sender's ring `epoch`, signed as a
-    `GlanceStatement`; `graves` and `recovering_ms` as in `SharedCompared`. It asks the same by
-    `nonce`; the asker answers it if it has the same, with a `Glance` that asks no more."""
+    `GlanceStatement`; `graves` and `recovering_ms` as in `SharedCompared`. If its sender has to
+    compare too, it asks the same by `nonce`; the asker answers that if it has the same, with a
+    `Glance` that asks no more."""
 
     sender: NodeIdBytes = field(name="s")
     echo: Nonce = field(name="o")

@@ -1,4 +1,4 @@
-"""Comparing with another keeper by three datagrams: a question, an answer, a confirmation.
+"""Comparing with another keeper by datagrams: a question, an answer, and if need be a confirmation.
 
 Most comparisons find nothing, and a cluster that starts, or loses a node, makes many of them at
 once. So the first try needs no connection. Each side believes only what the other signed over a
@@ -126,10 +126,13 @@ class Glances:
         node, now = NodeId(message.sender), trio.current_time()
         for old in [key for key, (_, since) in self._open.items() if since < now - OPEN_S][:8]:
             del self._open[old]
-        if len(self._open) < MAX_OPEN and self._whispers.scheduler_key(node) is not None:
+        if len(self._open) >= MAX_OPEN or self._whispers.scheduler_key(node) is None:
+            return
+        nonce: bytes | None = None
+        if self._keeper is not None and self._keeper[0].settling.awaits(node):
             nonce = self._env.entropy(NONCE_BYTES)
             self._open[nonce] = node, now
-            self._show(node, message.nonce, nonce)
+        self._show(node, message.nonce, nonce)
 
     def _shown(self, message: Glance) -> None:
         node = NodeId(message.sender)

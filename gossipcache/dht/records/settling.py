@@ -98,6 +98,11 @@ class Settling:
         """Whom it still has to compare with."""
         return [*self._joined, *(node for node in self._sharing if node not in self._joined)]
 
+    def awaits(self, node: NodeId) -> bool:
+        """Whether a comparison with `node` would count: it waits for that, or `node` may join."""
+        waits = node in self._joined or node in self._sharing
+        return waits or node not in self.ring.members
+
     def set_ring(self, ring: Ring, now: float) -> None:
         """Takes the ring of the ACTIVE schedulers."""
         ring = self._with_me(ring)

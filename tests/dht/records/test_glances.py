@@ -101,6 +101,14 @@ async def test_three_datagrams_settle_both(autojump_clock: MockClock) -> None:
     assert [type(message) for _, message in air.said] == [AskGlance, Glance, Glance]
 
 
+async def test_who_waits_for_nothing_asks_for_no_confirmation(autojump_clock: MockClock) -> None:
+    air, one, other = two()
+    other.core.settling.give_up()
+    assert await one.glances.has_same(other.node_id)
+    assert not one.waits_for(other)
+    assert [type(message) for _, message in air.said] == [AskGlance, Glance]
+
+
 async def test_equal_entries_are_seen_and_different_ones_too(autojump_clock: MockClock) -> None:
     _, one, other = two()
     one.hold("a")
