@@ -59,11 +59,13 @@ class RecordAnswer(Message, frozen=True, kw_only=True, tag="record_answer"):
     """`held` comes with the entry; `settled`: the keeper would know of a newer one.
     `recovering`: nothing held, but that proves nothing yet. `not_keeper`: ask `keepers`, the
     sender's view of who keeps the task. They are also named to who asks by another ring.
-    `introductions` are their own member records, for an asker that has not heard of them."""
+    `introductions` are their own member records, for an asker that has not heard of them.
+    `hearsay`: the sender was told by one keeper alone, and vouches for nothing."""
 
     state: Literal["held", "absent", "recovering", "not_keeper"]
     entry: RecordEntry | None = None
     settled: bool = False
+    hearsay: bool = False
     keepers: Keepers = ()
     introductions: Introductions = ()
 

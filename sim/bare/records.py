@@ -19,9 +19,10 @@ from gossipcache.config import RecordConfig
 from gossipcache.dht.membership.member import Member
 from gossipcache.dht.records.client import FIRST_ASKED
 from gossipcache.dht.records.reading import Absent, Accept, Fork, ReadTally, TaskRecord
-from gossipcache.dht.records.replication import Absorbed, ReplicationCore
+from gossipcache.dht.records.replication import ReplicationCore
 from gossipcache.dht.records.standing import Standing
 from gossipcache.dht.records.upkeep import GATHER_S
+from gossipcache.dht.records.verdicts import Absorbed
 from gossipcache.dht.ring import Ring
 from gossipcache.errors import GossipcacheError, ProtocolError
 from gossipcache.ids import NodeId, TaskId
@@ -133,7 +134,7 @@ class BareRecords:
                     epoch=_with(core.ring, peer).epoch, equal=False, graves=0, recovering_ms=0
                 )
             case PushRecords(entries=entries):
-                return self._take(core, entries)
+                return self._take(core, peer, entries)
             case _:
                 raise ProtocolError(f"no bare keeper answers {type(message).__name__}")
 
@@ -194,12 +195,15 @@ class BareRecords:
                 batch = tuple(shared[start : start + MAX_ENTRIES])
                 await self._process.links.notify(node, PushRecords(entries=batch))
 
-    def _take(self, core: ReplicationCore, entries: tuple[RecordEntry, ...]) -> RecordsTaken:
+    def _take(
+        self, core: ReplicationCore, peer: NodeId, entries: tuple[RecordEntry, ...]
+    ) -> RecordsTaken:
         taken = 0
         for entry in entries:
             standing = self._open(entry)
             self._tasks[standing.task_id] = None
-            taken += isinstance(core.absorb(standing, self._wall_time()), Absorbed)
+            absorbed = core.absorb(standing, self._wall_time(), teller=peer)
+            taken += isinstance(absorbed, Absorbed)
         return RecordsTaken(count=taken)
 
     # Reading.

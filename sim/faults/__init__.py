@@ -48,6 +48,7 @@ from sim.faults.liars import (
     RivalManifest,
     SubstitutingKeeper,
     TruncatedPiece,
+    UsurpingKeeper,
     WrongLength,
 )
 from sim.faults.network import (
@@ -183,6 +184,7 @@ __all__ = [
     "TimeFault",
     "TornWrite",
     "TruncatedPiece",
+    "UsurpingKeeper",
     "VanishedFile",
     "WriteError",
     "WrongLength",

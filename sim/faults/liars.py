@@ -128,6 +128,15 @@ class SubstitutingKeeper(Fault, frozen=True, kw_only=True, tag="substituting-kee
     for_s: float
 
 
+class UsurpingKeeper(Fault, frozen=True, kw_only=True, tag="usurping-keeper"):
+    """A record keeper holds, and tells `victim`, a later generation of another's task `cid` that it
+    made up."""
+
+    node: str
+    victim: str
+    cid: str
+
+
 class FalseWitnesses(Fault, frozen=True, kw_only=True, tag="false-witnesses"):
     """A node calls two others as witnesses that `victim` is dead: it signs for them itself, and
     then repeats what they truly said of an earlier incarnation."""
@@ -184,6 +193,7 @@ LiarFault = (
     | ForgedIncarnation
     | LyingKeeper
     | SubstitutingKeeper
+    | UsurpingKeeper
     | FalseWitnesses
     | MintedKeys
     | RivalManifest

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
+import trio
 from msgspec.structs import replace
 
 from gossipcache.charter import first_charter, sign_charter
 from gossipcache.dht.membership.member import Profile, accuse
+from gossipcache.dht.records.standing import standing_manifest
 from gossipcache.errors import GossipcacheError
 from gossipcache.identity import SEED_BYTES, Identity
 from gossipcache.ids import NodeId, task_id_of
@@ -24,12 +27,15 @@ from gossipcache.messages.records import (
 )
 from gossipcache.node.node import Node
 from gossipcache.wire import Message
-from sim.faults import ForgedCharter, ForgedDeletion, MintedKeys, RivalManifest
+from sim.faults import ForgedCharter, ForgedDeletion, MintedKeys, RivalManifest, UsurpingKeeper
 from sim.injection import gossiping
 from sim.injection.applying import Bites, Strike, applies, nothing
+from sim.kernel.entropy import WALL_EPOCH_S
 from sim.whole.machine import Machine
 
 ANSWER_TIMEOUT_S = 5.0
+_AHEAD = 4
+_ATTEMPTS, _AGAIN_S = 250, 0.02
 FAR_NUMBER = 1 << 40
 """Of a charter that nobody has."""
 
@@ -78,6 +84,27 @@ async def _rival(strike: Strike, fault: RivalManifest) -> Bites:
         entries.append(RecordEntry(manifests=(sign_manifest(other, liar.identity).signed,)))
     requests = [each for entry in entries for each in _writings(entry)]
     return await _request_all(strike, liar, requests)
+
+
+@applies(UsurpingKeeper)
+async def _usurp(strike: Strike, fault: UsurpingKeeper) -> Bites:
+    genuine = await _record(strike, fault.node, fault.cid)
+    life = strike.life(fault.node)
+    if genuine is None or life is None or fault.victim not in strike.world.machines:
+        return nothing
+    generation = genuine.manifest.generation + _AHEAD
+    other = replace(genuine.manifest, generation=generation, digest="blake3:" + "0" * 64)
+    signed = sign_manifest(other, strike.world.machines[fault.node].identity)
+    lie = standing_manifest(signed)
+    keeper: Any = life.node.services.records._keeper
+    keeper._core.absorb(lie, WALL_EPOCH_S, vouched=True)
+    target = strike.world.machines[fault.victim].identity.node_id
+    push = PushRecords(entries=(lie.entry,))
+    for _ in range(_ATTEMPTS):
+        if await strike.world.on(fault.node, partial(_ask, target, push, RecordsTaken)):
+            return lambda: 1
+        await trio.sleep(_AGAIN_S)
+    return nothing
 
 
 @applies(ForgedDeletion)

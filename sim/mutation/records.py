@@ -100,6 +100,14 @@ RECORDS = (
         scenarios=("old-view",),
     ),
     Mutant(
+        name="hearsay-vouches",
+        breaks="a lying keeper replaces a task as soon as an empty keeper joins",
+        module=f"{_DHT}.exchange",
+        old="                    if not answer.hearsay:\n",
+        new="                    if True:\n",
+        scenarios=("liar-beside-empty-keeper",),
+    ),
+    Mutant(
         name="one-denial-believed",
         breaks="a task is not found because one keeper lies, or has lost it",
         module=f"{_DHT}.reading",

@@ -8,7 +8,7 @@ import trio
 
 from gossipcache.config import Role
 from gossipcache.errors import Conflict, TimedOut
-from gossipcache.ids import NodeId
+from gossipcache.ids import NodeId, task_id_of
 from gossipcache.requests import TaskQuery
 from sim.faults import (
     AnyFault,
@@ -18,11 +18,13 @@ from sim.faults import (
     ForgedCharter,
     ForgedDeletion,
     ForgedSuspicion,
+    Kill,
     LyingKeeper,
     LyingParent,
     MintedKeys,
     RivalManifest,
     SubstitutingKeeper,
+    UsurpingKeeper,
 )
 from sim.scenarios.seeing import never_dead
 from sim.whole import check
@@ -129,6 +131,47 @@ async def malicious_member(stage: Stage) -> None:
     if world.name_of(found.publisher) != names[0]:
         world.report(f"the task's publisher is {found.publisher} now")
     await world.export(names[-1], CID)
+
+
+@scenario("liar-beside-empty-keeper", nodes=4)
+async def liar_beside_empty_keeper(stage: Stage) -> None:
+    """A keeper with a ticket tells a later generation of its own to one that takes the place of a
+    dead keeper, before the honest one does: the task is neither replaced nor deleted."""
+    world = stage.world
+    operator = Operator(world, "ticket")
+    machines = await operator.start_cluster(stage.nodes, roles=("peer", "scheduler"))
+    await operator.decree(machines[0], delete_policy="publisher")
+    await world.wait_until("all keep records", lambda: _rings_are(world, stage.nodes), 30.0)
+    owner, (liar, gone) = await world.owner_of("n0", CID)
+    empty = next(one for one in world.up() if one not in (owner, liar, gone))
+    imported = await world.import_content(owner, CID, SIZE)
+    await stage.faults.inject(UsurpingKeeper(node=liar, victim=empty, cid=CID))
+    await stage.faults.inject(Kill(node=gone))
+    await world.wait_until("the ring is closed", lambda: _rings_are(world, stage.nodes - 1), 30.0)
+    await trio.sleep(30.0)
+    task_id = task_id_of(CID, "")
+    held = world.node(owner).services.records.local(task_id)
+    if held is None or held.manifest is None or held.generation != 1:
+        world.report("the honest keeper lost the task to the liar")
+    for name in (owner, empty):
+        with suppress(TimedOut):  # better no answer than a wrong one
+            found = await world.on(
+                name, lambda node: node.services.records.read(task_id, timeout_s=5.0)
+            )
+            if found is None or found.generation != 1:
+                world.report(f"{name} believes the liar")
+    # Of three that differ nobody can tell who lies, until the user says what is meant.
+    world.witness.deleting((CID, ""))
+    query = TaskQuery(CID, digest=imported.digest)
+    pinned = await world.on(empty, lambda node: node.stat(query, timeout_s=10.0))
+    if pinned.publisher != imported.publisher:
+        world.report(f"{empty} is given another manifest than the one it named")
+
+
+def _rings_are(world: World, count: int) -> bool:
+    """Whether all nodes see one ring, of so many."""
+    rings = _rings(world)
+    return len(rings) == 1 and len(rings[0]) == count
 
 
 def _rings(world: World) -> list[set[NodeId]]:

@@ -10,9 +10,10 @@ import trio
 
 from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.quorum import gather
-from gossipcache.dht.records.replication import NotYet, Ready, Refused, ReplicationCore
+from gossipcache.dht.records.replication import ReplicationCore
 from gossipcache.dht.records.standing import Standing
 from gossipcache.dht.records.surroundings import Means
+from gossipcache.dht.records.verdicts import NotYet, Ready, Refused
 from gossipcache.errors import Conflict, NotReady
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.messages.records import (

@@ -19,9 +19,10 @@ from gossipcache.dht.records.glances import Glances
 from gossipcache.dht.records.graves import Graves
 from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.recall import Recall
-from gossipcache.dht.records.replication import Absorbed, Contested, Full, ReplicationCore
+from gossipcache.dht.records.replication import ReplicationCore
 from gossipcache.dht.records.standing import Standing, merge
 from gossipcache.dht.records.surroundings import Means, Surroundings
+from gossipcache.dht.records.verdicts import Absorbed, Contested, Full
 from gossipcache.dht.ring import Ring
 from gossipcache.errors import GossipcacheError
 from gossipcache.ids import NodeId, TaskId
@@ -87,6 +88,8 @@ class Exchange:
             had_same = await self._glance(node)
             if had_same is None:
                 return None
+            if had_same:
+                await self._agree(node, await self.view(self._core.ring))
             if not had_same:
                 compared = await self._compare(node)
                 had_same = compared.equal
@@ -115,9 +118,17 @@ class Exchange:
         compared = await self._request(node, opening, SharedCompared)
         self._core.settling.inherit(trio.current_time() + compared.recovering_ms / 1000)
         await self._recall.ask_once(node, compared.graves)
+        if compared.equal:
+            await self._agree(node, view)
         if compared.equal or compared.epoch == seen_on:
             self._core.settling.compared(node, compared.epoch, trio.current_time())
         return compared
+
+    async def _agree(self, node: NodeId, view: SharedView) -> None:
+        """What one keeper alone had told of, `node` may confirm."""
+        for changes in self._core.agreed(node, view):
+            await self._log.write(changes)
+            await trio.lowlevel.checkpoint()
 
     async def _exchange_buckets(self, node: NodeId) -> None:
         view = await self.view(self._core.ring)
@@ -175,18 +186,21 @@ class Exchange:
     async def _catch_up(self, task_id: TaskId) -> dict[NodeId, Standing | None]:
         """Takes over what the task's other keepers hold; returns their answers.
 
-        What would replace something that lives here counts if two others hold it, or if nobody
-        who answered holds anything else. A rival of the same generation replaces nothing: it
+        What would replace something that lives here counts if two others hold it, or if there is
+        but one other on the ring. A rival of the same generation replaces nothing: it
         makes a fork, at which readers stop.
         """
         others = [node for node in self._core.keepers(task_id) if node != self._core.me]
         answers: dict[NodeId, Standing | None] = {}
+        witnesses: set[NodeId] = set()
 
         async def ask(node: NodeId) -> None:
             try:
                 answer = await self._request(node, ReadRecord(task_id=task_id), RecordAnswer)
                 if answer.entry is not None:
                     answers[node] = self._opener.open(answer.entry, task_id)
+                    if not answer.hearsay:
+                        witnesses.add(node)
                 elif answer.state == "absent":
                     answers[node] = None
             except GossipcacheError:
@@ -195,31 +209,45 @@ class Exchange:
         async with trio.open_nursery() as nursery:
             for node in others:
                 nursery.start_soon(ask, node)
-        await self._adopt(task_id, answers)
+        await self._adopt(task_id, answers, witnesses)
         return answers
 
-    async def _adopt(self, task_id: TaskId, answers: dict[NodeId, Standing | None]) -> None:
-        held = [standing for standing in answers.values() if standing is not None]
+    async def _adopt(
+        self,
+        task_id: TaskId,
+        answers: dict[NodeId, Standing | None],
+        witnesses: set[NodeId],
+    ) -> None:
+        """Of the `answers` only those of `witnesses` vouch: the others have theirs by hearsay."""
+        held = {node: standing for node, standing in answers.items() if standing is not None}
         if not held:
             return
-        await self.reach_charters(held)
-        newest = reduce(merge, held)
-        supporters = sum(standing.version == newest.version for standing in held)
-        vouched = supporters >= 2 or supporters == len(answers)
+        await self.reach_charters(held.values())
+        for node, standing in held.items():
+            if node in witnesses:
+                await self._log.write(self._core.heard(node, standing))
+        newest = reduce(merge, held.values())
+        is_new = self._core.standing(task_id) is None
+        tellers = [node for node, one in held.items() if one.version == newest.version]
+        supporters = [node for node in tellers if node in witnesses]
+        others = len(self._core.keepers(task_id)) - 1
+        alone = len(supporters) == others and not self._core.is_hearsay(task_id)
+        vouched = len(supporters) >= 2 or alone
         absorbed = self._core.absorb(
             newest,
             self._env.wall_time(),
             vouched=vouched or _are_rivals(newest, self._core.standing(task_id)),
+            teller=tellers[0] if is_new and len(tellers) == 1 else None,
         )
         if isinstance(absorbed, Contested):
             self._metrics.count("records_contested")
-        elif isinstance(absorbed, Absorbed):
+        if not isinstance(absorbed, Full):
             await self._log.write(absorbed.changes)
 
     async def reach_charters(self, candidates: Iterable[Standing]) -> None:
         """Before deletions are judged: looks for the charters that they name. One that nobody
         has leaves its deletion without effect."""
-        lacking = [one.tombstone for one in candidates if self._core.lacks_charter(one)]
+        lacking = [one.tombstone for one in candidates if self._core.rights.lacks_charter(one)]
         numbers = [one.tombstone.policy_number for one in lacking if one is not None]
         if numbers:
             with suppress(GossipcacheError):
@@ -238,11 +266,12 @@ class Exchange:
         contested: list[Standing] = []
         taken = 0
         for standing in opened:
-            match self._core.absorb(standing, self._env.wall_time()):
+            match self._core.absorb(standing, self._env.wall_time(), teller=node):
                 case Absorbed(found):
                     changes += found
                     taken += 1
-                case Contested():
+                case Contested(found):
+                    changes += found
                     contested.append(standing)
                 case Full():
                     self._metrics.count("record_entries_without_room")
@@ -260,6 +289,8 @@ class Exchange:
         equal = message.digest == view.digest(peer)
         now = trio.current_time()
         # What the peer remembers of deletions this side has to ask for itself.
+        if equal:
+            await self._agree(peer, view)
         if equal and self._recall.has_asked(peer, message.graves):
             self._core.settling.compared(peer, message.epoch, now)
         return SharedCompared(
@@ -333,6 +364,7 @@ def _are_rivals(one: Standing, other: Standing | None) -> bool:
     return (
         other is not None
         and one.generation == other.generation
+        and one.version != other.version
         and bool(one.manifests and other.manifests)
     )
 

@@ -11,10 +11,11 @@ from gossipcache.dht.records.glances import Glances
 from gossipcache.dht.records.graves import Graves
 from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.recall import Recall
-from gossipcache.dht.records.replication import NotYet, Ready, ReplicationCore
+from gossipcache.dht.records.replication import ReplicationCore
 from gossipcache.dht.records.standing import Standing
 from gossipcache.dht.records.surroundings import Means, Surroundings
 from gossipcache.dht.records.upkeep import Upkeep
+from gossipcache.dht.records.verdicts import NotYet, Ready
 from gossipcache.dht.ring import Ring
 from gossipcache.errors import NotPermitted
 from gossipcache.ids import NodeId, TaskId
@@ -136,7 +137,10 @@ class Keeper:
             asker == self._core.me or self._around.is_alive(asker)
         )
         if standing is not None:
-            return RecordAnswer(state="held", entry=standing.entry, settled=settled)
+            hearsay = self._core.is_hearsay(task_id)
+            return RecordAnswer(
+                state="held", entry=standing.entry, settled=settled, hearsay=hearsay
+            )
         return RecordAnswer(state="absent" if settled else "recovering")
 
     def _naming(self, keepers: tuple[NodeId, ...], answer: RecordAnswer) -> RecordAnswer:

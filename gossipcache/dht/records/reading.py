@@ -43,7 +43,8 @@ class ReadTally:
 
     A manifest whose bytes prove it (content-addressed, or `accept` takes it) counts if one settled
     keeper holds it and `needed` have answered, so that a deletion that one of them missed is not
-    missed here; fewer suffice when nobody is left to answer. All else, absence too, needs `needed`
+    missed here; fewer suffice when nobody is left to answer, also against a later manifest that too
+    few hold. All else, absence too, needs `needed`
     settled keepers that agree, so that one lying keeper cannot substitute its own, nor by way of a
     new keeper that has heard from nobody else yet. Differing answers never decide.
     """
@@ -99,8 +100,16 @@ class ReadTally:
         if proven is not None and holders & self._settled and (last or heard >= self._needed):
             return TaskRecord(proven, None, newest.generation, len(holders))
         if len(holders & self._settled) < self._needed:
-            return None
+            return self._named(newest) if last else None
         return self._agreed(newest, proven, len(holders))
+
+    def _named(self, newest: Standing) -> TaskRecord | None:
+        """What the caller knows, if a settled keeper holds it, and too few hold a later one."""
+        for node, standing in self._held.items():
+            known = self._proven(standing) if node in self._settled else None
+            if known is not None and newest.tombstone is None:
+                return TaskRecord(known, None, standing.generation, 1)
+        return None
 
     def _proven(self, newest: Standing) -> SignedManifest | None:
         for one in newest.unexpired(self._wall_s):

@@ -9,9 +9,10 @@ import trio
 
 from gossipcache.dht.records.graves import Graves
 from gossipcache.dht.records.log import RecordLog
-from gossipcache.dht.records.replication import Absorbed, ReplicationCore
+from gossipcache.dht.records.replication import ReplicationCore
 from gossipcache.dht.records.standing import Standing, standing_tombstone
 from gossipcache.dht.records.surroundings import Means, Surroundings
+from gossipcache.dht.records.verdicts import Absorbed
 from gossipcache.errors import GossipcacheError
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.journal import Change

@@ -17,9 +17,20 @@ from dataclasses import dataclass, replace
 from gossipcache.charter import Deletion
 from gossipcache.config import RecordConfig
 from gossipcache.dht.records.antientropy import SharedView
+from gossipcache.dht.records.burial import BurialRights, is_of_same_publisher
+from gossipcache.dht.records.hearsay import HEARSAY, Hearsay
 from gossipcache.dht.records.settling import Settling
 from gossipcache.dht.records.standing import Standing, merge, trusted_entry
 from gossipcache.dht.records.unproven import Unproven
+from gossipcache.dht.records.verdicts import (
+    Absorbed,
+    Contested,
+    Full,
+    NotYet,
+    Ready,
+    Refused,
+    Verdict,
+)
 from gossipcache.dht.ring import Ring
 from gossipcache.errors import Busy, NotPermitted, UsageError
 from gossipcache.ids import NodeId, TaskId
@@ -42,53 +53,13 @@ _MAX_VIEWS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """The candidate is provisional here, once `changes` are durable."""
-
-    changes: tuple[Change, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """`standing` is against it; None: nothing stands, but its generation is too high."""
-
-    standing: Standing | None
-
-
-@dataclass(frozen=True, slots=True)
-class NotYet:
-    """The keeper cannot judge now. `behind`: it should compare with the others."""
-
-    reason: str
-    behind: bool = False
-
-
-Verdict = Ready | Refused | NotYet
-
-
-@dataclass(frozen=True, slots=True)
-class Absorbed:
-    """A committed entry of another keeper was merged; nothing changed if `changes` is empty."""
-
-    changes: tuple[Change, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Contested:
-    """The entry would replace what lives here: another keeper must vouch for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Full:
-    """This keeper holds as many entries as it may, and none of this task."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Provisional:
     standing: Standing
     coordinators: tuple[NodeId, ...]
     """Who brought it: several if the first was slow. Each may commit; all must withdraw."""
     expires_at: float
+    teller: NodeId | None = None
+    """Who may say alone that this was committed before, as nothing was held here."""
 
 
 def committed_task(change: Change) -> TaskId | None:
@@ -111,11 +82,12 @@ class ReplicationCore:
         """`deletion` gives what is known now of who may delete."""
         self.me = me
         self._config = config
-        self._deletion = deletion
+        self.rights = BurialRights(deletion)
         self._standing: dict[TaskId, Standing] = {}
         self._provisional: dict[TaskId, _Provisional] = {}
         self._views: dict[bytes, SharedView] = {}
         self._unproven = Unproven()
+        self._hearsay = Hearsay()
         self.settling = Settling(me, ring, config, now)
 
     # What is held
@@ -129,6 +101,9 @@ class ReplicationCore:
 
     def load(self, key: bytes, value: bytes, now: float) -> None:
         """Takes one entry of the own journal. Raises `ProtocolError`."""
+        if key[:1] == HEARSAY:
+            self._hearsay.load(TaskId(key[1:]), value)
+            return
         standing = trusted_entry(decode(value, RecordEntry))
         if key[:1] == _COMMITTED:
             self._standing[standing.task_id] = standing
@@ -152,7 +127,11 @@ class ReplicationCore:
 
     def knows_absence(self, task_id: TaskId, now: float) -> bool:
         """Whether holding nothing of the task proves something."""
-        return self.settling.is_settled(task_id, now)
+        return self.settling.is_settled(task_id, now) and not self._hearsay.is_disputed(task_id)
+
+    def is_hearsay(self, task_id: TaskId) -> bool:
+        """Whether one keeper alone told this one of the task."""
+        return task_id in self._hearsay
 
     # Writing
 
@@ -167,6 +146,8 @@ class ReplicationCore:
     ) -> Verdict:
         """Judges a write. Raises `NotPermitted`, `UsageError` (clock, expiry), `Busy` (full)."""
         task_id = candidate.task_id
+        if self._hearsay.is_disputed(task_id):
+            return NotYet("those who told this keeper of the task differ", behind=True)
         if candidate.tombstone is not None:
             against = self._against_tombstone(candidate)
         else:
@@ -183,7 +164,10 @@ class ReplicationCore:
         expires_at = now + self._config.provisional_ttl_s
         earlier = other.coordinators if other and other.expires_at > now else ()
         coordinators = tuple(dict.fromkeys((*earlier, coordinator)))
-        self._provisional[task_id] = _Provisional(candidate, coordinators, expires_at)
+        is_told = restore and task_id not in self._standing
+        self._provisional[task_id] = _Provisional(
+            candidate, coordinators, expires_at, coordinator if is_told else None
+        )
         return Ready(((_PROVISIONAL + task_id, encode(candidate.entry)),))
 
     def _against_manifest(
@@ -204,9 +188,10 @@ class ReplicationCore:
 
     def _against_tombstone(self, candidate: Standing) -> Verdict | None:
         own = self._standing.get(candidate.task_id)
-        if self.lacks_charter(candidate):
+        if self.rights.lacks_charter(candidate):
             return NotYet("this keeper has not got the charter that the deletion names")
-        self._check_right(candidate, own)
+        if not self.rights.may_bury(candidate, own, vouched=False):
+            raise NotPermitted("only its publisher may delete this task (delete_policy)")
         if own is None or own.generation < candidate.generation:
             return NotYet("this keeper has not got the manifest", behind=True)
         if own.generation > candidate.generation or own.tombstone is not None:
@@ -214,35 +199,8 @@ class ReplicationCore:
         return None
 
     def _check_right(self, candidate: Standing, own: Standing | None) -> None:
-        if not self._may_bury(candidate, own, vouched=False):
+        if not self.rights.may_bury(candidate, own, vouched=False):
             raise NotPermitted("only its publisher may delete this task (delete_policy)")
-
-    def lacks_charter(self, candidate: Standing) -> bool:
-        """Whether this is a deletion under a charter that is not known here: it is not judged."""
-        tombstone = candidate.tombstone
-        return tombstone is not None and (
-            tombstone.tombstone.policy_number > self._deletion().number
-        )
-
-    def _may_bury(self, candidate: Standing, own: Standing | None, *, vouched: bool) -> bool:
-        """Whether a deletion's signer may delete: by the policy it names, and, unless other
-        keepers vouch that it is an old one, also by the present policy: who deletes now cannot
-        choose an earlier charter."""
-        tombstone = candidate.tombstone
-        if tombstone is None:
-            return True
-        deletion = self._deletion()
-        policies = {deletion.policy_at(tombstone.tombstone.policy_number)}
-        if not vouched:
-            policies.add(deletion.policy)
-        if "publisher" not in policies:
-            return True
-        if tombstone.signer != tombstone.manifest.publisher:
-            return False
-        if own is None or own.generation != candidate.generation or not own.manifests:
-            return True
-        # Of a fork all sides must be its own: a rival that it made up gives it no right.
-        return all(one.publisher == tombstone.signer for one in own.manifests)
 
     def commit(self, candidate: Standing, coordinator: NodeId) -> tuple[Change, ...] | None:
         """Makes a prepared candidate stand; None if it is not prepared here by `coordinator`."""
@@ -255,7 +213,7 @@ class ReplicationCore:
         ):
             return None
         del self._provisional[task_id]
-        return (*self._merge(candidate), (_PROVISIONAL + task_id, None))
+        return (*self._take_over(candidate, prepared.teller), (_PROVISIONAL + task_id, None))
 
     def withdraw(self, task_id: TaskId, version: bytes, coordinator: NodeId) -> tuple[Change, ...]:
         """Forgets a prepared candidate."""
@@ -276,9 +234,14 @@ class ReplicationCore:
     # Spreading
 
     def absorb(
-        self, candidate: Standing, wall_s: float, *, vouched: bool = False
+        self,
+        candidate: Standing,
+        wall_s: float,
+        *,
+        vouched: bool = False,
+        teller: NodeId | None = None,
     ) -> Absorbed | Contested | Full:
-        """Merges an entry that another keeper says is committed.
+        """Merges an entry of which another keeper, `teller`, says that it is committed.
 
         Without `vouched` nothing that lives here is replaced, except by a tombstone of it that
         its signer may sign: so a single lying keeper cannot put its own in the place of others'.
@@ -286,16 +249,44 @@ class ReplicationCore:
         own = self._standing.get(candidate.task_id)
         if _is_spent(candidate, wall_s):
             return Absorbed()
-        if self.lacks_charter(candidate) or not self._may_bury(candidate, own, vouched=True):
+        if self.rights.lacks_charter(candidate) or not self.rights.may_bury(
+            candidate, own, vouched=True
+        ):
             return Contested()
         if own is None:
             full = len(self._standing) >= self._config.max_records
-            return Full() if full else Absorbed(self._merge(candidate))
-        if merge(own, candidate).version == own.version:
-            return Absorbed()
+            return Full() if full else Absorbed(self._take_over(candidate, teller))
         if vouched or self._follows(candidate, own, wall_s):
-            return Absorbed(self._merge(candidate))
-        return Contested()
+            return Absorbed(self._take_over(candidate, teller, vouched=vouched))
+        said = self.heard(teller, candidate)
+        own = self._standing[candidate.task_id]
+        is_outdone = merge(own, candidate).version == own.version
+        if is_outdone and not self._hearsay.is_disputed(candidate.task_id):
+            return Absorbed(said)
+        return Contested(said)
+
+    def heard(self, teller: NodeId | None, standing: Standing) -> tuple[Change, ...]:
+        """`teller` holds `standing`, and is not known to have it by hearsay."""
+        task_id, version = standing.task_id, standing.version
+        if teller is None or task_id not in self._hearsay:
+            return ()
+        changes = self._hearsay.note(task_id, teller, version)
+        if not self._hearsay.is_agreed(task_id, version):
+            return changes
+        own = self._standing.get(task_id)
+        if own is None or own.version != version:
+            # Who told of the other stands alone, be it the later one.
+            changes = self._set(standing)
+        return (*changes, *self._hearsay.end(task_id))
+
+    def agreed(self, node: NodeId, view: SharedView) -> Iterator[tuple[Change, ...]]:
+        """`node` has the same of all that both keep: in steps between which other work may run."""
+        for number, task_id in enumerate(self._hearsay.tasks()):
+            own = self._standing.get(task_id)
+            if own is not None and node in view.keepers(task_id):
+                yield self.heard(node, own)
+            elif number % _FILL_STEP == _FILL_STEP - 1:
+                yield ()
 
     def lacks_deletion(self, task_id: TaskId, generation: int) -> bool:
         """Whether this keeper of the task has not heard that `generation` of it is deleted."""
@@ -318,9 +309,11 @@ class ReplicationCore:
         who that is, another's memory waits for one.
         """
         own = self._standing.get(candidate.task_id)
-        if self.lacks_charter(candidate) or not self._may_bury(candidate, own, vouched=False):
+        if self.rights.lacks_charter(candidate) or not self.rights.may_bury(
+            candidate, own, vouched=False
+        ):
             return Contested()
-        strict = self._deletion().policy == "publisher"
+        strict = self.rights.is_strict
         if own is None and strict and not own_memory:
             self._unproven.keep(candidate)
             return Contested()
@@ -328,7 +321,7 @@ class ReplicationCore:
             return self.absorb(candidate, wall_s)
         if merge(own, candidate).version == own.version:
             return Absorbed()
-        if strict and not _same_publisher(candidate, own):
+        if strict and not is_of_same_publisher(candidate, own):
             return Contested()
         return Absorbed(self._merge(candidate))
 
@@ -336,8 +329,23 @@ class ReplicationCore:
         if candidate.tombstone is not None and candidate.generation == own.generation:
             named = candidate.tombstone.manifest.name
             known = own.tombstone is not None or named in [one.name for one in own.manifests]
-            return known and self._may_bury(candidate, own, vouched=False)
+            return known and self.rights.may_bury(candidate, own, vouched=False)
         return not own.is_live(wall_s) and candidate.generation == own.generation + 1
+
+    def _take_over(
+        self, candidate: Standing, teller: NodeId | None, *, vouched: bool = False
+    ) -> tuple[Change, ...]:
+        """Merges, and minds from whom this keeper has it."""
+        task_id = candidate.task_id
+        is_told = task_id not in self._standing and teller is not None
+        changes = self._merge(candidate)
+        if vouched:
+            return (*changes, *self._hearsay.end(task_id))
+        if changes and (is_told or task_id in self._hearsay):
+            source = None if teller == self.me else teller
+            version = self._standing[task_id].version
+            return (*changes, *self._hearsay.begin(task_id, source, version))
+        return changes
 
     def _merge(self, candidate: Standing) -> tuple[Change, ...]:
         task_id = candidate.task_id
@@ -347,22 +355,25 @@ class ReplicationCore:
             if (
                 merged.tombstone is None
                 and deletion.generation >= merged.generation
-                and _same_publisher(deletion, merged)
-                and self._may_bury(deletion, merged, vouched=False)
+                and is_of_same_publisher(deletion, merged)
+                and self.rights.may_bury(deletion, merged, vouched=False)
             ):
                 merged = merge(merged, deletion)
         if own is not None and merged.version == own.version:
             return ()
-        self._standing[task_id] = merged
-        self._note(task_id, merged.version)
-        return ((_COMMITTED + task_id, encode(merged.entry)),)
+        return self._set(merged)
+
+    def _set(self, standing: Standing) -> tuple[Change, ...]:
+        self._standing[standing.task_id] = standing
+        self._note(standing.task_id, standing.version)
+        return ((_COMMITTED + standing.task_id, encode(standing.entry)),)
 
     def drop(self, task_id: TaskId) -> tuple[Change, ...]:
         """Forgets an entry that others keep now, or that is spent."""
         if self._standing.pop(task_id, None) is None:
             return ()
         self._note(task_id, None)
-        return ((_COMMITTED + task_id, None),)
+        return ((_COMMITTED + task_id, None), *self._hearsay.end(task_id))
 
     def _note(self, task_id: TaskId, version: bytes | None) -> None:
         for view in self._views.values():
@@ -419,13 +430,6 @@ def _check_times(candidate: Standing, wall_s: float) -> None:
                 "the manifest was signed in the future",
                 "set the clocks of the nodes, `gossipcache doctor` compares them",
             )
-
-
-def _same_publisher(tombstone: Standing, own: Standing) -> bool:
-    dead = tombstone.tombstone
-    return dead is not None and (
-        not own.manifests or dead.manifest.publisher in [one.publisher for one in own.manifests]
-    )
 
 
 def _is_spent(standing: Standing, wall_s: float) -> bool:

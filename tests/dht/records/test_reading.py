@@ -65,6 +65,14 @@ def test_one_keeper_is_enough_for_what_the_caller_knows() -> None:
     assert answers.decision() == TaskRecord(TWO, None, 1, 1)
 
 
+def test_what_the_caller_knows_counts_against_a_later_one_of_a_single_keeper() -> None:
+    answers = tally(accept=lambda one: one.name == ONE.name)
+    answers.held(A, standing_manifest(ONE), settled=True)
+    answers.held(B, standing_manifest(manifest("a task", 5, "five")), settled=True)
+    assert answers.decision() is None
+    assert answers.decision(last=True) == TaskRecord(ONE, None, 1, 1)
+
+
 def test_a_tombstone_overrules_an_older_manifest_once_agreed() -> None:
     answers = tally()
     dead = tombstone(PROVEN)

@@ -10,18 +10,17 @@ from hypothesis import strategies as st
 
 from gossipcache.charter import Deletion, PolicyChange
 from gossipcache.config import DeletePolicy, RecordConfig
-from gossipcache.dht.records.replication import (
-    MAX_PROVISIONAL,
+from gossipcache.dht.records.replication import MAX_PROVISIONAL, ReplicationCore
+from gossipcache.dht.records.standing import Standing, standing_manifest, standing_tombstone
+from gossipcache.dht.records.verdicts import (
     Absorbed,
     Contested,
     Full,
     NotYet,
     Ready,
     Refused,
-    ReplicationCore,
     Verdict,
 )
-from gossipcache.dht.records.standing import Standing, standing_manifest, standing_tombstone
 from gossipcache.dht.ring import Ring
 from gossipcache.errors import Busy, NotPermitted, UsageError
 from gossipcache.ids import NodeId
@@ -251,7 +250,7 @@ def test_a_deletion_stands_before_the_charter_that_it_names_and_a_new_one_before
 
 def test_a_deletion_under_a_charter_that_is_not_known_waits() -> None:
     core = committed(keeper(policy="publisher"), ONE)
-    assert core.lacks_charter(deletion_under(1))
+    assert core.rights.lacks_charter(deletion_under(1))
     assert isinstance(prepare(core, deletion_under(1)), NotYet)
     assert core.absorb(deletion_under(1), EPOCH_S, vouched=True) == Contested()
 
