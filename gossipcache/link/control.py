@@ -99,6 +99,8 @@ class ControlLink:
         self._used_at = trio.current_time()
         self._unheard = False
         """Whether nothing came since something was last asked or told."""
+        self._rest = trio.CancelScope()
+        """In which its keeper sleeps until there may be something to do."""
         self._ended = False
         self._failure: GossipcacheError | None = None
         self._name = f"{self.peer.node_id.hex()} at {self.peer.remote}"
@@ -161,6 +163,7 @@ class ControlLink:
         if not self.is_open:
             raise NodeUnreachable(f"the connection to {self._name} has ended")
         self._unheard = True
+        self._rest.deadline = min(self._rest.deadline, trio.current_time() + LOOK_S)
 
     async def _post(self, data: bytes) -> None:
         self._used_at = trio.current_time()
@@ -280,15 +283,19 @@ class ControlLink:
         """Closes a connection that nobody uses, and finds out whether one is half-open on which
         nothing came since it was used. One that rests carries nothing: membership watches the
         nodes."""
+        # Both sides close idle ones, the acceptor later: the dialler's part may be lost.
+        limit_s = IDLE_S * (1 if self._connection.dialled else 2)
         heard_bytes = -1
         while True:
-            await trio.sleep(LOOK_S)
-            idle_s = trio.current_time() - self._used_at
+            used = self._core.busy or self._unheard
+            self._rest.deadline = trio.current_time() + LOOK_S if used else self._used_at + limit_s
+            with self._rest:
+                await trio.sleep_forever()
+            self._rest = trio.CancelScope()
             if self._core.busy or self._unheard:
                 if heard_bytes == self._connection.stream.received_bytes:
                     await self._check_alive()
-            # Both sides close idle ones, the acceptor later: the dialler's part may be lost.
-            elif idle_s >= IDLE_S * (1 if self._connection.dialled else 2):
+            elif trio.current_time() >= self._used_at + limit_s:
                 self._ended = True
                 return
             heard_bytes = self._connection.stream.received_bytes

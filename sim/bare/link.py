@@ -7,7 +7,6 @@ handshakes and windows are not.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -70,7 +69,7 @@ class Link:
     def __init__(self, network: BareNetwork, dialler: End, acceptor: End) -> None:
         self._network = network
         self._ends = (dialler, acceptor)
-        self._opened_at = self._used_at = network.timeline.now
+        self._used_at = network.timeline.now
         self._sent: tuple[deque[_Sent], deque[_Sent]] = (deque(), deque())
         self._stalled: list[tuple[End, int, Callable[..., None], tuple[Any, ...]]] = []
         self._waiting: dict[Outcome[Any], End] = {}
@@ -81,8 +80,7 @@ class Link:
     @property
     def is_open(self) -> bool:
         """Whether it can be used; an idle one was closed in order."""
-        idle_at = self._used_at + IDLE_S
-        return not self._broken and self._network.timeline.now < self._tick_after(idle_at)
+        return not self._broken and self._network.timeline.now < self._used_at + IDLE_S
 
     def other(self, end: End) -> End:
         """The process at the other end."""
@@ -128,8 +126,7 @@ class Link:
 
     def _look_later(self, end: End) -> None:
         if self.is_open and not end.is_dead:
-            tick = self._tick_after(self._network.timeline.now)
-            self._network.timeline.push(tick, self._check_alive, end)
+            self._network.timeline.push(self._network.timeline.now + LOOK_S, self._check_alive, end)
 
     def _asked(self, end: End, message: Message, answered: Outcome[Any]) -> None:
         peer = self.other(end)
@@ -231,9 +228,6 @@ class Link:
             or self._network.is_cut(there, here)
             or self._network.is_cut(here, there)
         )
-
-    def _tick_after(self, when: float) -> float:
-        return self._opened_at + LOOK_S * math.ceil((when - self._opened_at) / LOOK_S)
 
     def _end(self, error: GossipcacheError | None) -> None:
         self._broken = True
