@@ -64,6 +64,9 @@ class Observer(Protocol):
     def changed(self, viewer: BareMembership, member: Member) -> None:
         """`viewer` sees `member` anew."""
 
+    def met(self, viewer: BareMembership, members: Sequence[Member]) -> None:
+        """`viewer` sees all these members for the first time."""
+
     def forgotten(self, viewer: BareMembership, node: NodeId) -> None:
         """`viewer` does not list the member any more."""
 
@@ -155,13 +158,20 @@ class BareMembership:
         """This node joins, becomes active, or leaves."""
         self._act(self.core.enter(phase, self._timeline.now))
 
-    def meet(self, records: Iterable[Signed]) -> None:
+    def meet(self, members: Sequence[Member]) -> None:
         """Knows all these members, as after push/pulls and gossip that are long over."""
         self.is_joined = True
-        now, view = self._timeline.now, self.core.view
-        for record in records:
-            view.learn(record, now, spread=False)
+        view = self.core.view
+        view.table.fill(members)
         view.queue.drop(self.core.me.node_id)
+        self.owners = {member.node_id for member in members if member.owns_keys}
+        self.owners_mark = 0
+        for node in self.owners:
+            self.owners_mark ^= int.from_bytes(node, "big")
+        self._ring_is_stale = True
+        self.version += len(members)
+        self._observer.met(self, members)
+        self._settled(members)
         self.absorb((), ())
 
     def leave(self) -> None:
@@ -254,10 +264,7 @@ class BareMembership:
                 case _:
                     later.append(effect)
         if self.version != version:
-            self._observer.settled(self)
-            new_ring = self._ring_is_stale
-            for service in self._services:
-                service.on_view_change(changed, new_ring=new_ring)
+            self._settled(changed)
         for effect in later:
             self._begin(effect)
         due = self.core.next_timeout()
@@ -266,6 +273,12 @@ class BareMembership:
             self._waking_at = due
             if due is not None:
                 self._timeline.push(due, self._wake, due)
+
+    def _settled(self, changed: Sequence[Member]) -> None:
+        self._observer.settled(self)
+        new_ring = self._ring_is_stale
+        for service in self._services:
+            service.on_view_change(changed, new_ring=new_ring)
 
     def _begin(self, effect: Effect) -> None:
         match effect:

@@ -6,7 +6,7 @@ Memory of a view is two numbers a member (incarnation, state), in arrays: there 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gossipcache.dht.membership.member import Member
 from gossipcache.ids import NodeId, task_id_of
@@ -78,6 +78,13 @@ class BareWitness:
             self._tell(viewer, number, "went back in (incarnation, state)")
         seen.incarnations[number] = member.incarnation
         seen.states[number] = worse
+
+    def met(self, viewer: BareMembership, members: Sequence[Member]) -> None:
+        """A view of members at incarnations that they claimed came about at once."""
+        seen = self._seen.setdefault(viewer, _Seen())
+        seen.grow(len(self._machines))
+        for member in members:
+            seen.incarnations[self._numbers[member.node_id]] = member.incarnation
 
     def forgotten(self, viewer: BareMembership, node: NodeId) -> None:
         """What a view forgot, it may learn anew."""

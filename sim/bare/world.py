@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -151,9 +151,10 @@ class BareWorld:
         for name in added:
             self.start(name)
             self.machines[name].membership.enter("active")
-        records = [self.machines[name].membership.core.me.record for name in added]
-        for name in added:
-            self.machines[name].membership.meet(records)
+        views = [self.machines[name].membership for name in added]
+        members = [self._verifier.member(view.core.me.record) for view in views]
+        for view in views:
+            view.meet(members)
 
     def kill(self, name: str, *, power_loss: bool = False) -> None:
         """SIGKILL, or the machine's power."""
@@ -235,6 +236,15 @@ class BareWorld:
         self.witness.changed(viewer, member)
         for listener in self.on_change:
             listener(self._names[here], self.name_of(member.node_id), member)
+
+    def met(self, viewer: BareMembership, members: Sequence[Member]) -> None:
+        """A node's view came about all at once."""
+        here = viewer.process.host.number
+        self.trace.record("met", here, 0, 0, viewer.core.table.digest())
+        self.witness.met(viewer, members)
+        for listener in self.on_change:
+            for member in members:
+                listener(self._names[here], self.name_of(member.node_id), member)
 
     def forgotten(self, viewer: BareMembership, node: NodeId) -> None:
         """A member is not listed any more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from gossipcache.dht.membership.member import DIGEST_BYTES, Member
 from gossipcache.ids import Address, NodeId
@@ -78,6 +78,19 @@ class MemberTable:
             was_live, was_dead = (False, False) if old is None else (old.is_live, old.is_dead)
             _place(self._live, node, was_live, member.is_live)
             _place(self._down, node, was_dead, member.is_dead)
+
+    def fill(self, members: Sequence[Member]) -> None:
+        """Adds live members, none of which is known yet (but this node, which is passed over):
+        the same as `put` and `probe_soon` for each of them, in a tenth of the time."""
+        others = {member.node_id: member for member in members if member.node_id != self._me}
+        self._members.update(others)
+        self._sorted = sorted(self._members)
+        self._live = sorted([*self._live, *others])
+        self._by_address.update((member.address, node) for node, member in others.items())
+        self._rotation += others
+        self._rng.shuffle(self._rotation)
+        self._digest += sum(member.mark for member in others.values())
+        self._short_digest = None
 
     def forget(self, node: NodeId) -> None:
         """Removes a member that is not live."""

@@ -129,3 +129,18 @@ def test_a_lossy_network_loses() -> None:
     made.run(20)
     assert made.faults.counts()["loss"].bit == 1
     assert made.world.wrong == []
+
+
+def test_a_cluster_that_has_long_been_there_is_one_whose_nodes_met_one_by_one() -> None:
+    grown, joined = BareWorld(1), BareWorld(1)
+    grown.grow(9)
+    BareStage(joined, BareInjector(joined), 9).start_cluster(9)
+    assert grown.views_agree()
+    for name in grown.machines:
+        assert grown.alive_on(name) == joined.alive_on(name)
+        assert grown.machines[name].membership.owners == joined.machines[name].membership.owners
+        assert grown.machines[name].membership.ring.epoch == (
+            joined.machines[name].membership.ring.epoch
+        )
+    grown.witness.at_the_end()
+    assert grown.wrong == []
