@@ -9,6 +9,7 @@ import struct
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import trio
 
@@ -135,6 +136,7 @@ def address_of(name: tuple[str, int] | tuple[str, int, int, int]) -> Address:
     return Address(name[0], name[1])
 
 
+@lru_cache(maxsize=4096)
 def _target(address: Address, family: int) -> tuple[str, int]:
     # A name is not looked up here: all other datagrams would wait for the answer.
     if not is_numeric(address.host):
