@@ -204,6 +204,8 @@ class Coordinator:
         for node in _others(keepers, self._core.me):
             if node not in agreed:
                 self._hint(node, standing.task_id)
+        for node in self._core.joining_keepers(standing.task_id, trio.current_time()):
+            self._hint(node, standing.task_id)
         if len(agreed) < needed:
             raise NotReady(f"{len(agreed)} of {needed} record keepers confirmed the write")
         return RecordWritten(outcome="written", copies=len(agreed), generation=standing.generation)

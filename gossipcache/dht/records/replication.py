@@ -115,6 +115,15 @@ class ReplicationCore:
         """Who keeps the task on the present ring, owner first."""
         return self.ring.keepers(task_id, self._config.replicas)
 
+    def joining_keepers(self, task_id: TaskId, now: float) -> list[NodeId]:
+        """Who will keep the task too, and has been given all that was there before."""
+        count = self._config.replicas
+        return [
+            node
+            for node in self.settling.expects(now)
+            if node in self.ring_with(node).keepers(task_id, count)
+        ]
+
     @property
     def ring(self) -> Ring:
         """The present ring."""

@@ -147,6 +147,10 @@ class Settling:
         """Does ahead what the next leave would have to wait for, while nobody waits."""
         self._base.place()
 
+    def expects(self, now: float) -> list[NodeId]:
+        """The nodes that were compared with and are about to join."""
+        return [node for node, until in self._expected.items() if until > now]
+
     def give_up(self) -> None:
         """Settles though some scheduler could not be compared with."""
         self._joined, self._sharing = {}, {}

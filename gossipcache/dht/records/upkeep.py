@@ -218,7 +218,8 @@ class Upkeep:
             await trio.sleep(_HINT_INTERVAL_S * self._env.rng.uniform(0.5, 1.5))
 
     async def _deliver_hints(self, node: NodeId) -> None:
-        if node not in self._core.ring.members:
+        settling = self._core.settling
+        if node not in settling.ring.members and node not in settling.expects(trio.current_time()):
             # It went for good, or it will compare everything when it comes back.
             del self._hints[node]
             return

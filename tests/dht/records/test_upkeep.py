@@ -148,3 +148,19 @@ async def test_many_records_move_in_bounded_messages(autojump_clock: MockClock) 
         newcomer = await cluster.add()
         await newcomer.service.synced.wait()
         assert newcomer.service.record_count == 700
+
+
+async def test_what_is_written_while_a_node_joins_is_hinted_to_it(
+    autojump_clock: MockClock,
+) -> None:
+    async with record_cluster(2) as cluster:
+        joining = await cluster.add()
+        await joining.service.synced.wait()
+        cids = [f"shard {number}" for number in range(8)]
+        for cid in cids:
+            await cluster.nodes[0].publish(cid)
+        cluster.see(*cluster.nodes)
+        await trio.sleep(2.0)
+        kept = [cid for cid in cids if joining in cluster.keepers(cid)]
+        assert kept
+        assert all(joining.service.local(task(cid)) is not None for cid in kept)
