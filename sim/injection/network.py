@@ -8,30 +8,7 @@ from functools import partial
 
 import trio
 
-from sim.faults import (
-    AddressChange,
-    BandwidthCap,
-    Bufferbloat,
-    BurstyLoss,
-    Corruption,
-    DatagramsBlocked,
-    Delay,
-    Duplication,
-    FlappingPartition,
-    FullBacklog,
-    HalfOpen,
-    Isolation,
-    Jitter,
-    Loss,
-    MtuBlackHole,
-    PartialPartition,
-    Partition,
-    Reordering,
-    Replay,
-    Reset,
-    SlowLoris,
-    StreamsBlocked,
-)
+from sim.faults import network as faults
 from sim.injection.applying import Bites, Strike, applies, nothing
 from sim.injection.nodes import kill
 from sim.network.fabric import SimHost
@@ -63,21 +40,21 @@ def _cut(strike: Strike, island: tuple[str, ...]) -> tuple[Impairment, Impairmen
     return Impairment(inner, outer, loss=1.0), Impairment(outer, inner, loss=1.0)
 
 
-@applies(Partition)
-async def _partition(strike: Strike, fault: Partition) -> Bites:
+@applies(faults.Partition)
+async def _partition(strike: Strike, fault: faults.Partition) -> Bites:
     out, back = _cut(strike, fault.island)
     return _impair(strike, fault.for_s, out, *(() if fault.one_way else (back,)))
 
 
-@applies(PartialPartition)
-async def _partition_partly(strike: Strike, fault: PartialPartition) -> Bites:
+@applies(faults.PartialPartition)
+async def _partition_partly(strike: Strike, fault: faults.PartialPartition) -> Bites:
     one, other = strike.ips(fault.one), strike.ips(fault.other)
     cuts = Impairment(one, other, loss=1.0), Impairment(other, one, loss=1.0)
     return _impair(strike, fault.for_s, *cuts)
 
 
-@applies(FlappingPartition)
-async def _flap(strike: Strike, fault: FlappingPartition) -> Bites:
+@applies(faults.FlappingPartition)
+async def _flap(strike: Strike, fault: faults.FlappingPartition) -> Bites:
     cuts = _cut(strike, fault.island)[: 1 if fault.one_way else 2]
 
     def set_cut(is_cut: bool) -> None:
@@ -91,25 +68,25 @@ async def _flap(strike: Strike, fault: FlappingPartition) -> Bites:
     return _impair(strike, fault.for_s, *cuts)
 
 
-@applies(Isolation)
-async def _isolate(strike: Strike, fault: Isolation) -> Bites:
+@applies(faults.Isolation)
+async def _isolate(strike: Strike, fault: faults.Isolation) -> Bites:
     return _impair(strike, fault.for_s, *_cut(strike, (fault.node,)))
 
 
-@applies(DatagramsBlocked)
-async def _block_datagrams(strike: Strike, fault: DatagramsBlocked) -> Bites:
+@applies(faults.DatagramsBlocked)
+async def _block_datagrams(strike: Strike, fault: faults.DatagramsBlocked) -> Bites:
     wall = Impairment(loss=1.0, carrier="datagram")
     return _impair(strike, fault.for_s, *_both_ways(strike, fault.node, wall))
 
 
-@applies(StreamsBlocked)
-async def _block_streams(strike: Strike, fault: StreamsBlocked) -> Bites:
+@applies(faults.StreamsBlocked)
+async def _block_streams(strike: Strike, fault: faults.StreamsBlocked) -> Bites:
     wall = Impairment(loss=1.0, carrier="stream")
     return _impair(strike, fault.for_s, *_both_ways(strike, fault.node, wall))
 
 
-@applies(Loss)
-async def _lose(strike: Strike, fault: Loss) -> Bites:
+@applies(faults.Loss)
+async def _lose(strike: Strike, fault: faults.Loss) -> Bites:
     everywhere = Impairment(loss=fault.probability, carrier=fault.carrier)
     if not fault.nodes:
         return _impair(strike, fault.for_s, everywhere)
@@ -118,77 +95,77 @@ async def _lose(strike: Strike, fault: Loss) -> Bites:
     return _impair(strike, fault.for_s, out, back)
 
 
-@applies(BurstyLoss)
-async def _lose_in_bursts(strike: Strike, fault: BurstyLoss) -> Bites:
+@applies(faults.BurstyLoss)
+async def _lose_in_bursts(strike: Strike, fault: faults.BurstyLoss) -> Bites:
     burst = Burst(fault.enter, fault.exit, fault.loss)
     return _impair(strike, fault.for_s, Impairment(burst=burst))
 
 
-@applies(Duplication)
-async def _duplicate(strike: Strike, fault: Duplication) -> Bites:
+@applies(faults.Duplication)
+async def _duplicate(strike: Strike, fault: faults.Duplication) -> Bites:
     return _impair(strike, fault.for_s, Impairment(duplication=fault.probability))
 
 
-@applies(Reordering)
-async def _reorder(strike: Strike, fault: Reordering) -> Bites:
+@applies(faults.Reordering)
+async def _reorder(strike: Strike, fault: faults.Reordering) -> Bites:
     held = Impairment(carrier="datagram", reordering=fault.probability, jitter_s=fault.seconds)
     return _impair(strike, fault.for_s, held)
 
 
-@applies(Replay)
-async def _replay(strike: Strike, fault: Replay) -> Bites:
+@applies(faults.Replay)
+async def _replay(strike: Strike, fault: faults.Replay) -> Bites:
     caught = Impairment(
         sources=strike.ips(fault.node), duplication=fault.probability, echo_s=fault.after_s
     )
     return _impair(strike, fault.for_s, caught)
 
 
-@applies(Corruption)
-async def _corrupt(strike: Strike, fault: Corruption) -> Bites:
+@applies(faults.Corruption)
+async def _corrupt(strike: Strike, fault: faults.Corruption) -> Bites:
     return _impair(strike, fault.for_s, Impairment(corruption=fault.probability))
 
 
-@applies(Delay)
-async def _delay(strike: Strike, fault: Delay) -> Bites:
+@applies(faults.Delay)
+async def _delay(strike: Strike, fault: faults.Delay) -> Bites:
     slow = Impairment(delay_s=fault.seconds)
     return _impair(strike, fault.for_s, *_both_ways(strike, fault.node, slow))
 
 
-@applies(Jitter)
-async def _jitter(strike: Strike, fault: Jitter) -> Bites:
+@applies(faults.Jitter)
+async def _jitter(strike: Strike, fault: faults.Jitter) -> Bites:
     uneven = Impairment(jitter_s=fault.seconds)
     return _impair(strike, fault.for_s, *_both_ways(strike, fault.node, uneven))
 
 
-@applies(BandwidthCap)
-async def _cap(strike: Strike, fault: BandwidthCap) -> Bites:
+@applies(faults.BandwidthCap)
+async def _cap(strike: Strike, fault: faults.BandwidthCap) -> Bites:
     shaped = Impairment(
         sources=strike.ips(fault.node), bytes_per_s=fault.bytes_per_s, queue_s=_SHORT_QUEUE_S
     )
     return _impair(strike, fault.for_s, shaped)
 
 
-@applies(Bufferbloat)
-async def _bloat(strike: Strike, fault: Bufferbloat) -> Bites:
+@applies(faults.Bufferbloat)
+async def _bloat(strike: Strike, fault: faults.Bufferbloat) -> Bites:
     shaped = Impairment(sources=strike.ips(fault.node), bytes_per_s=fault.bytes_per_s)
     return _impair(strike, fault.for_s, shaped)
 
 
-@applies(MtuBlackHole)
-async def _swallow_large(strike: Strike, fault: MtuBlackHole) -> Bites:
+@applies(faults.MtuBlackHole)
+async def _swallow_large(strike: Strike, fault: faults.MtuBlackHole) -> Bites:
     hole = Impairment(mtu_bytes=fault.mtu_bytes)
     return _impair(strike, fault.for_s, *_both_ways(strike, fault.node, hole))
 
 
-@applies(HalfOpen)
-async def _forget_connections(strike: Strike, fault: HalfOpen) -> Bites:
+@applies(faults.HalfOpen)
+async def _forget_connections(strike: Strike, fault: faults.HalfOpen) -> Bites:
     life = strike.life(fault.node)
     swallowed = [stream.forget() for stream in (life.host.streams if life is not None else ())]
     return lambda: sum(each() for each in swallowed)
 
 
-@applies(Reset)
-async def _reset(strike: Strike, fault: Reset) -> Bites:
+@applies(faults.Reset)
+async def _reset(strike: Strike, fault: faults.Reset) -> Bites:
     life = strike.life(fault.node)
     if life is None:
         return nothing
@@ -202,8 +179,8 @@ async def _reset(strike: Strike, fault: Reset) -> Bites:
     return lambda: host.resets_done - before
 
 
-@applies(SlowLoris)
-async def _trickle(strike: Strike, fault: SlowLoris) -> Bites:
+@applies(faults.SlowLoris)
+async def _trickle(strike: Strike, fault: faults.SlowLoris) -> Bites:
     world = strike.world
     if fault.node not in world.machines:
         return nothing
@@ -215,7 +192,7 @@ async def _trickle(strike: Strike, fault: SlowLoris) -> Bites:
 
 
 async def _trickle_once(
-    strike: Strike, fault: SlowLoris, stranger: SimHost, ended: list[int]
+    strike: Strike, fault: faults.SlowLoris, stranger: SimHost, ended: list[int]
 ) -> None:
     """One connection of a stranger; `ended` grows when the node has had enough of it."""
     address = strike.world.machines[fault.node].config.listen
@@ -230,8 +207,8 @@ async def _trickle_once(
                 ended.append(1)
 
 
-@applies(FullBacklog)
-async def _fill_backlog(strike: Strike, fault: FullBacklog) -> Bites:
+@applies(faults.FullBacklog)
+async def _fill_backlog(strike: Strike, fault: faults.FullBacklog) -> Bites:
     life = strike.life(fault.node)
     if life is None:
         return nothing
@@ -245,8 +222,8 @@ async def _fill_backlog(strike: Strike, fault: FullBacklog) -> Bites:
     return lambda: host.dials_dropped - before
 
 
-@applies(AddressChange)
-async def _move(strike: Strike, fault: AddressChange) -> Bites:
+@applies(faults.AddressChange)
+async def _move(strike: Strike, fault: faults.AddressChange) -> Bites:
     if strike.life(fault.node) is None:
         return nothing
     bites = await kill(strike.world, fault.node)
