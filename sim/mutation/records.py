@@ -100,6 +100,14 @@ RECORDS = (
         scenarios=("old-view",),
     ),
     Mutant(
+        name="recall-removed",
+        breaks="a deleted task returns from a disk that keepers got back from a backup",
+        module=f"{_DHT}.recall",
+        old="        for standing in tombstones:\n            if standing.tombstone is None:",
+        new="        for standing in tombstones[:0]:\n            if standing.tombstone is None:",
+        scenarios=("delete-storm",),
+    ),
+    Mutant(
         name="hearsay-vouches",
         breaks="a lying keeper replaces a task as soon as an empty keeper joins",
         module=f"{_DHT}.exchange",
