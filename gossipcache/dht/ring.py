@@ -16,7 +16,7 @@ import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain, islice
 
 from gossipcache.ids import NodeId, TaskId
@@ -118,8 +118,9 @@ class _Points:
         self.slots, self.hashes, self.owners = slots, hashes, owners
 
     @classmethod
+    @lru_cache(maxsize=2)
     def of(cls, members: tuple[NodeId, ...]) -> _Points:
-        """The points of `members`, which are sorted."""
+        """The points of `members`, which are sorted. Nodes of one process share them."""
         # Slots in the order of ids, so that points of equal hash are sorted by node id.
         points = sorted(
             point << _SLOT_BITS | slot
