@@ -41,9 +41,7 @@ FEATURES = {"dht", "schedule", "transfer", "link"}
 # All other modules of the features are cores, plain values or synchronous work.
 SHELLS = {
     "dht.membership.charters", "dht.membership.service", "dht.membership.transport",
-    "dht.records.client", "dht.records.coordinator", "dht.records.exchange", "dht.records.glances",
-    "dht.records.graves", "dht.records.keeper", "dht.records.log", "dht.records.quorum",
-    "dht.records.recall", "dht.records.service", "dht.records.upkeep",
+    "dht.records.glances", "dht.records.log", "dht.records.performing", "dht.records.service",
     "schedule.alarm", "schedule.scheduling", "schedule.service", "schedule.session",
     "transfer.download.client", "transfer.download.connection", "transfer.download.downloads",
     "transfer.server", "transfer.store.arrivals",

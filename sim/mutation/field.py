@@ -75,7 +75,7 @@ FIELD = (
         name="slow-keeper-waited-for",
         breaks="one keeper that hangs stalls every import that it is to coordinate",
         module="gossipcache.dht.records.quorum",
-        old="            is_late = budget.cancelled_caught",
+        old="            is_late = not in_time",
         new="            is_late = False",
         scenarios=("olric-258-hung-member", "temporal-11108-alive-but-unable-to-serve"),
     ),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TypeVar
-
-import trio
 
 from gossipcache.dht.records.quorum import ask_in_turn
 from gossipcache.dht.records.reading import Absent, Accept, Fork, ReadTally, TaskRecord
 from gossipcache.dht.records.standing import Standing
+from gossipcache.dht.records.steps import Steps, ask, clock, sleep, within
 from gossipcache.dht.records.surroundings import Means, Surroundings
 from gossipcache.errors import (
     Busy,
@@ -26,7 +25,7 @@ from gossipcache.messages.records import ReadRecord, RecordAnswer, RecordWritten
 from gossipcache.wire import Message
 
 Reply = TypeVar("Reply", bound=Message)
-Local = Callable[[ReadRecord | WriteRecord], Awaitable[Message]]
+Local = Callable[[ReadRecord | WriteRecord], Steps[Message]]
 
 MAX_REDIRECTS = 2
 FIRST_ASKED = 2
@@ -46,10 +45,9 @@ class RecordClient:
         local: Local,
     ) -> None:
         """`local` answers for this node itself."""
-        self._env = means.env
+        self._rng = means.rng
         self._config = means.config
         self._me = means.me
-        self._links = means.links
         self._metrics = means.metrics
         self._opener = means.opener
         self._around = around
@@ -57,60 +55,67 @@ class RecordClient:
 
     # Reading
 
-    async def read(
+    def read(
         self, task_id: TaskId, accept: Accept | None, deadline: float
-    ) -> TaskRecord | None:
+    ) -> Steps[TaskRecord | None]:
         """The record, or None if there certainly is none. Raises `TimedOut`, `Conflict`."""
+        ended = yield from within(self._read(task_id, accept), deadline)
+        if ended is None:
+            raise TimedOut("the task's record keepers did not answer, or did not agree, in time")
+        return ended.value
+
+    def _read(self, task_id: TaskId, accept: Accept | None) -> Steps[TaskRecord | None]:
         told: tuple[NodeId, ...] = ()
         redirecting: set[NodeId] = set()
         reconcile = False
         backoff_s = _FIRST_BACKOFF_S
-        with trio.move_on_at(deadline):
-            while True:
-                keepers = self._keepers(task_id)
-                # Who knows of no keeper yet knows nothing: one is needed at least.
-                needed = max(1, min(self._config.write_quorum, len(keepers)))
-                tally = ReadTally(needed, accept, self._env.wall_time())
-                epoch = self._around.ring().epoch
-                question = ReadRecord(task_id=task_id, reconcile=reconcile, epoch=epoch)
-                asked = dict.fromkeys((*told, *keepers))
-                nodes = tuple(node for node in asked if node not in redirecting) or keepers
-                decision = await self._read_round(nodes, question, tally)
-                if isinstance(decision, Fork):
-                    raise _fork_error(decision)
-                if decision is not None:
-                    return decision if isinstance(decision, TaskRecord) else None
-                told, reconcile = tally.redirects or told, tally.disagrees
-                redirecting = tally.redirecting | (redirecting - set(nodes))
-                backoff_s = await self._back_off(backoff_s)
-        raise TimedOut("the task's record keepers did not answer, or did not agree, in time")
+        while True:
+            keepers = self._keepers(task_id)
+            # Who knows of no keeper yet knows nothing: one is needed at least.
+            needed = max(1, min(self._config.write_quorum, len(keepers)))
+            moment = yield from clock()
+            tally = ReadTally(needed, accept, moment.wall_s)
+            epoch = self._around.ring().epoch
+            question = ReadRecord(task_id=task_id, reconcile=reconcile, epoch=epoch)
+            asked = dict.fromkeys((*told, *keepers))
+            nodes = tuple(node for node in asked if node not in redirecting) or keepers
+            decision = yield from self._read_round(nodes, question, tally)
+            if isinstance(decision, Fork):
+                raise _fork_error(decision)
+            if decision is not None:
+                return decision if isinstance(decision, TaskRecord) else None
+            told, reconcile = tally.redirects or told, tally.disagrees
+            redirecting = tally.redirecting | (redirecting - set(nodes))
+            backoff_s = yield from self._back_off(backoff_s)
 
-    async def _read_round(
+    def _read_round(
         self, nodes: tuple[NodeId, ...], question: ReadRecord, tally: ReadTally
-    ) -> TaskRecord | Absent | Fork | None:
+    ) -> Steps[TaskRecord | Absent | Fork | None]:
         """Asks the first nodes at once, each further one when an answer fails or is slow; last
         those to whom some node redirects."""
         known = list(nodes)
 
-        async def ask(node: NodeId) -> None:
-            await self._read_one(node, question, tally)
+        def ask_one(node: NodeId) -> Steps[None]:
+            yield from self._read_one(node, question, tally)
             news = [one for one in tally.redirects if one not in known]
             if news:
                 self._metrics.count("record_redirects")
                 known.extend(news)
 
-        await ask_in_turn(
+        yield from ask_in_turn(
             known,
-            ask,
+            ask_one,
             at_once=FIRST_ASKED,
             budget_s=self._config.read_budget_s,
             is_done=lambda: tally.decision() is not None,
         )
         return tally.decision(last=True)
 
-    async def _read_one(self, node: NodeId, question: ReadRecord, tally: ReadTally) -> None:
+    def _read_one(self, node: NodeId, question: ReadRecord, tally: ReadTally) -> Steps[None]:
         try:
-            answer = await self._ask(node, question, RecordAnswer, self._config.request_timeout_s)
+            answer = yield from self._ask(
+                node, question, RecordAnswer, self._config.request_timeout_s
+            )
             if answer.entry is not None:
                 standing = self._opener.open(answer.entry, TaskId(question.task_id))
                 tally.held(node, standing, settled=answer.settled)
@@ -126,25 +131,32 @@ class RecordClient:
 
     # Writing
 
-    async def write(self, candidate: Standing, *, restore: bool, deadline: float) -> RecordWritten:
+    def write(self, candidate: Standing, *, restore: bool, deadline: float) -> Steps[RecordWritten]:
         """What the first keeper that could coordinate answered.
 
         Raises `TimedOut`, and what forbids the write: `Conflict`, `NotPermitted`, `NoSpace`,
         `UsageError`.
         """
         message = WriteRecord(entry=candidate.entry, restore=restore)
-        backoff_s = _FIRST_BACKOFF_S
-        reason = "its keepers did not answer"
-        with trio.move_on_at(deadline):
-            while True:
-                answer = await self._write_round(candidate.task_id, message)
-                if isinstance(answer, RecordWritten):
-                    return answer
-                reason = answer or "no scheduler is known to keep it"
-                backoff_s = await self._back_off(backoff_s)
-        raise TimedOut(f"the task's record could not be written in time ({reason})")
+        reasons = ["its keepers did not answer"]
+        ended = yield from within(self._write(candidate.task_id, message, reasons), deadline)
+        if ended is None:
+            raise TimedOut(f"the task's record could not be written in time ({reasons[-1]})")
+        return ended.value
 
-    async def _write_round(self, task_id: TaskId, message: WriteRecord) -> RecordWritten | str:
+    def _write(
+        self, task_id: TaskId, message: WriteRecord, reasons: list[str]
+    ) -> Steps[RecordWritten]:
+        """`reasons`: takes why it does not come to an end."""
+        backoff_s = _FIRST_BACKOFF_S
+        while True:
+            answer = yield from self._write_round(task_id, message)
+            if isinstance(answer, RecordWritten):
+                return answer
+            reasons.append(answer or "no scheduler is known to keep it")
+            backoff_s = yield from self._back_off(backoff_s)
+
+    def _write_round(self, task_id: TaskId, message: WriteRecord) -> Steps[RecordWritten | str]:
         """The answer of the first keeper that gives one, or why none does.
 
         The next keeper is asked when one fails or is slow. Two that coordinate the same candidate
@@ -156,11 +168,11 @@ class RecordClient:
         reason = ""
         redirects = 0
 
-        async def ask(node: NodeId) -> None:
+        def ask_one(node: NodeId) -> Steps[None]:
             nonlocal reason, redirects
             timeout_s = self._config.request_timeout_s * _COORDINATION_FACTOR
             try:
-                answer = await self._ask(node, message, RecordWritten, timeout_s)
+                answer = yield from self._ask(node, message, RecordWritten, timeout_s)
             except (NodeUnreachable, TimedOut, NotReady, Busy, ProtocolError) as error:
                 reason = error.message
             except GossipcacheError as error:
@@ -173,9 +185,9 @@ class RecordClient:
                     told = self._told_of(node, answer)
                     nodes.extend(one for one in told if one not in nodes)
 
-        await ask_in_turn(
+        yield from ask_in_turn(
             nodes,
-            ask,
+            ask_one,
             at_once=1,
             budget_s=self._config.write_budget_s,
             is_done=lambda: bool(answers or refusals),
@@ -197,26 +209,26 @@ class RecordClient:
             self._around.meet(node, met)
         return [one for one in named if self._around.may_keep(one)]
 
-    async def _back_off(self, backoff_s: float) -> float:
-        await trio.sleep(backoff_s * self._env.rng.uniform(0.5, 1.5))
+    def _back_off(self, backoff_s: float) -> Steps[float]:
+        yield from sleep(backoff_s * self._rng.uniform(0.5, 1.5))
         return min(2 * backoff_s, _MAX_BACKOFF_S)
 
-    async def _ask(
+    def _ask(
         self,
         node: NodeId,
         message: ReadRecord | WriteRecord,
         reply: type[Reply],
         timeout_s: float,
-    ) -> Reply:
+    ) -> Steps[Reply]:
         if node != self._me:
-            return await self._links.request(node, message, reply, timeout_s)
-        with trio.move_on_after(timeout_s):
-            try:
-                answer = await self._local(message)
-            except OSError as error:
-                raise NotReady(f"this node's own keeper cannot write ({error})") from error
-            if isinstance(answer, reply):
-                return answer
+            return (yield from ask(node, message, reply, timeout_s))
+        moment = yield from clock()
+        try:
+            ended = yield from within(self._local(message), moment.now + timeout_s)
+        except OSError as error:
+            raise NotReady(f"this node's own keeper cannot write ({error})") from error
+        if ended is not None and isinstance(ended.value, reply):
+            return ended.value
         raise TimedOut("this node's own keeper did not answer in time")
 
 

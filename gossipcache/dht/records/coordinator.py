@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
-import trio
-
-from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.quorum import gather
 from gossipcache.dht.records.replication import ReplicationCore
 from gossipcache.dht.records.standing import Standing
+from gossipcache.dht.records.steps import (
+    Moment,
+    Notify,
+    Steps,
+    Turn,
+    ask,
+    clock,
+    persist,
+    within,
+)
 from gossipcache.dht.records.surroundings import Means
 from gossipcache.dht.records.verdicts import NotYet, Ready, Refused
 from gossipcache.errors import Conflict, NotReady
@@ -37,81 +44,85 @@ class Coordinator:
         self,
         means: Means,
         core: ReplicationCore,
-        log: RecordLog,
         *,
         hint: Callable[[NodeId, TaskId], None],
-        reconcile: Callable[[TaskId], Awaitable[None]],
+        reconcile: Callable[[TaskId], Steps[None]],
     ) -> None:
         """`hint(node, task)` remembers a copy that is missing; `reconcile` compares the keepers."""
         self._config = means.config
-        self._links = means.links
-        self._wall_time = means.env.wall_time
         self._core = core
-        self._log = log
         self._hint = hint
         self._reconcile = reconcile
-        self._locks: WeakValueDictionary[TaskId, trio.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[TaskId, Turn] = WeakValueDictionary()
 
-    async def write(self, candidate: Standing, *, restore: bool) -> RecordWritten:
+    def write(self, candidate: Standing, *, restore: bool) -> Steps[RecordWritten]:
         """Publishes, buries or restores.
 
         Raises `Conflict`, `NotPermitted`, `UsageError`, `Busy`, `NoSpace`, and `NotReady` if too
         few keepers took part (the write is then withdrawn, and the same may be tried again).
         """
-        lock = self._locks.setdefault(candidate.task_id, trio.Lock())
-        async with lock:
-            verdict = await self._judged(candidate, restore)
-            if isinstance(verdict, Refused):
-                return await self._refusal(candidate, verdict.standing)
-            return await self._replicate(candidate, verdict, restore)
+        turn = self._turns.setdefault(candidate.task_id, Turn())
+        return (yield from turn.take(self._write(candidate, restore)))
 
-    async def _judged(self, candidate: Standing, restore: bool) -> Ready | Refused:
-        if not self._core.knows_absence(candidate.task_id, trio.current_time()):
-            await self._reconcile(candidate.task_id)
-        verdict = self._prepare(candidate, restore)
+    def _write(self, candidate: Standing, restore: bool) -> Steps[RecordWritten]:
+        verdict = yield from self._judged(candidate, restore)
+        if isinstance(verdict, Refused):
+            return (yield from self._refusal(candidate, verdict.standing))
+        return (yield from self._replicate(candidate, verdict, restore))
+
+    def _judged(self, candidate: Standing, restore: bool) -> Steps[Ready | Refused]:
+        moment = yield from clock()
+        if not self._core.knows_absence(candidate.task_id, moment.now):
+            yield from self._reconcile(candidate.task_id)
+            moment = yield from clock()
+        verdict = self._prepare(candidate, restore, moment)
         if isinstance(verdict, NotYet) and verdict.behind:
-            await self._reconcile(candidate.task_id)
-            verdict = self._prepare(candidate, restore)
+            yield from self._reconcile(candidate.task_id)
+            verdict = self._prepare(candidate, restore, (yield from clock()))
         if isinstance(verdict, NotYet):
             raise NotReady(verdict.reason)
         return verdict
 
-    def _prepare(self, candidate: Standing, restore: bool) -> Ready | Refused | NotYet:
+    def _prepare(
+        self, candidate: Standing, restore: bool, moment: Moment
+    ) -> Ready | Refused | NotYet:
         return self._core.prepare(
             candidate,
             self._core.me,
             restore=restore,
-            now=trio.current_time(),
-            wall_s=self._wall_time(),
+            now=moment.now,
+            wall_s=moment.wall_s,
         )
 
-    async def _replicate(self, candidate: Standing, verdict: Ready, restore: bool) -> RecordWritten:
+    def _replicate(
+        self, candidate: Standing, verdict: Ready, restore: bool
+    ) -> Steps[RecordWritten]:
         task_id, me = candidate.task_id, self._core.me
         keepers = self._core.keepers(task_id)
         needed = min(self._config.write_quorum, len(keepers))
         refused: list[NodeId] = []
 
-        async def prepare(node: NodeId) -> bool:
+        def prepare(node: NodeId) -> Steps[bool]:
             if node == me:
-                await self._log.write(verdict.changes)
+                yield from persist(verdict.changes)
                 return True
-            answer = await self._request(
+            answer = yield from self._request(
                 node, PrepareRecord(entry=candidate.entry, restore=restore), RecordPrepared
             )
             if answer.verdict == "refused":
                 refused.append(node)
             return answer.verdict == "ready"
 
-        prepared = await self._gather((me, *_others(keepers, me)), prepare, needed)
+        prepared = yield from self._gather((me, *_others(keepers, me)), prepare, needed)
         if len(prepared) < needed or me not in prepared:
-            await self._withdraw(candidate, keepers)
-            return await self._missed(candidate, len(prepared), needed, bool(refused))
-        committed = await self._commit(candidate, prepared, needed)
-        return self._counted(candidate, keepers, committed, needed)
+            yield from self._withdraw(candidate, keepers)
+            return (yield from self._missed(candidate, len(prepared), needed, bool(refused)))
+        committed = yield from self._commit(candidate, prepared, needed)
+        return (yield from self._counted(candidate, keepers, committed, needed))
 
-    async def _commit(
+    def _commit(
         self, candidate: Standing, prepared: tuple[NodeId, ...], needed: int
-    ) -> tuple[NodeId, ...]:
+    ) -> Steps[tuple[NodeId, ...]]:
         me = self._core.me
         changes = self._core.commit(candidate, me)
         if changes is None:
@@ -120,53 +131,59 @@ class Coordinator:
                 raise NotReady("the write took too long")
             changes = ()  # Another coordinator of the same candidate was faster.
 
-        async def commit(node: NodeId) -> bool:
+        def commit(node: NodeId) -> Steps[bool]:
             if node == me:
-                await self._log.write(changes)
+                yield from persist(changes)
                 return True
-            answer = await self._request(node, CommitRecord(entry=candidate.entry), RecordsTaken)
+            answer = yield from self._request(
+                node, CommitRecord(entry=candidate.entry), RecordsTaken
+            )
             return answer.count == 1
 
-        return await self._gather(prepared, commit, needed)
+        return (yield from self._gather(prepared, commit, needed))
 
-    async def _withdraw(self, candidate: Standing, keepers: tuple[NodeId, ...]) -> None:
+    def _withdraw(self, candidate: Standing, keepers: tuple[NodeId, ...]) -> Steps[None]:
         """Also from those who were not waited for: their answer may still be on its way."""
         me, version = self._core.me, candidate.version
-        await self._log.write(self._core.withdraw(candidate.task_id, version, me))
+        yield from persist(self._core.withdraw(candidate.task_id, version, me))
 
-        async def withdraw(node: NodeId) -> bool:
+        def withdraw(node: NodeId) -> Steps[bool]:
             # One that is not reached forgets by itself when its provisional entry expires.
-            with trio.move_on_after(self._config.request_timeout_s):
-                await self._links.notify(
-                    node, WithdrawRecord(task_id=candidate.task_id, version=version)
-                )
+            moment = yield from clock()
+            until = moment.now + self._config.request_timeout_s
+            yield from within(self._tell_withdrawn(node, candidate.task_id, version), until)
             return True
 
         others = _others(keepers, me)
-        await self._gather(others, withdraw, len(others))
+        yield from self._gather(others, withdraw, len(others))
 
-    async def _missed(
+    def _tell_withdrawn(self, node: NodeId, task_id: TaskId, version: bytes) -> Steps[None]:
+        yield Notify(node, WithdrawRecord(task_id=task_id, version=version))
+
+    def _missed(
         self, candidate: Standing, copies: int, needed: int, refused: bool
-    ) -> RecordWritten:
+    ) -> Steps[RecordWritten]:
         if refused:
             # Somebody knows more than this keeper did.
-            await self._reconcile(candidate.task_id)
+            yield from self._reconcile(candidate.task_id)
             own = self._core.standing(candidate.task_id)
+            moment = yield from clock()
             if own is not None and (
-                own.is_live(self._wall_time()) or own.generation >= candidate.generation
+                own.is_live(moment.wall_s) or own.generation >= candidate.generation
             ):
-                return await self._refusal(candidate, own)
+                return (yield from self._refusal(candidate, own))
         raise NotReady(f"{copies} of {needed} record keepers took the write")
 
-    async def _refusal(self, candidate: Standing, own: Standing | None) -> RecordWritten:
+    def _refusal(self, candidate: Standing, own: Standing | None) -> Steps[RecordWritten]:
         """What a writer is told whose candidate something stands against."""
         if own is None:
             return RecordWritten(outcome="generation", generation=1)
         if candidate.tombstone is not None:
             if own.tombstone is None or own.generation > candidate.generation:
                 raise Conflict("the task was imported anew after the deleted generation")
-            return await self._confirm(own)
-        if not own.is_live(self._wall_time()):
+            return (yield from self._confirm(own))
+        moment = yield from clock()
+        if not own.is_live(moment.wall_s):
             if candidate.generation == own.generation + 1:
                 raise NotReady("the keepers of the record do not agree yet")
             return RecordWritten(
@@ -174,24 +191,24 @@ class Coordinator:
             )
         digest = candidate.manifests[0].manifest.digest
         if any(one.manifest.digest == digest for one in own.manifests):
-            return await self._confirm(own)
+            return (yield from self._confirm(own))
         publishers = ", ".join(one.publisher.hex() for one in own.manifests)
         raise Conflict(f"other content stands under this cid and tag, published by {publishers}")
 
-    async def _confirm(self, own: Standing) -> RecordWritten:
+    def _confirm(self, own: Standing) -> Steps[RecordWritten]:
         """What stands already is made as durable as if it had just been written."""
         keepers = self._core.keepers(own.task_id)
         needed = min(self._config.write_quorum, len(keepers))
         me = self._core.me
 
-        async def push(node: NodeId) -> bool:
+        def push(node: NodeId) -> Steps[bool]:
             if node == me:
                 return True
-            answer = await self._request(node, PushRecords(entries=(own.entry,)), RecordsTaken)
+            answer = yield from self._request(node, PushRecords(entries=(own.entry,)), RecordsTaken)
             return answer.count == 1
 
-        agreed = await self._gather((me, *_others(keepers, me)), push, needed)
-        written = self._counted(own, keepers, agreed, needed)
+        agreed = yield from self._gather((me, *_others(keepers, me)), push, needed)
+        written = yield from self._counted(own, keepers, agreed, needed)
         return RecordWritten(outcome="stands", copies=written.copies, entry=own.entry)
 
     def _counted(
@@ -200,28 +217,24 @@ class Coordinator:
         keepers: tuple[NodeId, ...],
         agreed: tuple[NodeId, ...],
         needed: int,
-    ) -> RecordWritten:
+    ) -> Steps[RecordWritten]:
         for node in _others(keepers, self._core.me):
             if node not in agreed:
                 self._hint(node, standing.task_id)
-        for node in self._core.joining_keepers(standing.task_id, trio.current_time()):
+        moment = yield from clock()
+        for node in self._core.joining_keepers(standing.task_id, moment.now):
             self._hint(node, standing.task_id)
         if len(agreed) < needed:
             raise NotReady(f"{len(agreed)} of {needed} record keepers confirmed the write")
         return RecordWritten(outcome="written", copies=len(agreed), generation=standing.generation)
 
-    async def _gather(
-        self,
-        nodes: tuple[NodeId, ...],
-        ask: Callable[[NodeId], Awaitable[bool]],
-        needed: int,
-    ) -> tuple[NodeId, ...]:
-        return await gather(
-            nodes, ask, needed=needed, straggler_wait_s=self._config.straggler_wait_s
-        )
+    def _gather(
+        self, nodes: tuple[NodeId, ...], asked: Callable[[NodeId], Steps[bool]], needed: int
+    ) -> Steps[tuple[NodeId, ...]]:
+        return gather(nodes, asked, needed=needed, straggler_wait_s=self._config.straggler_wait_s)
 
-    async def _request(self, node: NodeId, message: Message, reply: type[Reply]) -> Reply:
-        return await self._links.request(node, message, reply, self._config.request_timeout_s)
+    def _request(self, node: NodeId, message: Message, reply: type[Reply]) -> Steps[Reply]:
+        return ask(node, message, reply, self._config.request_timeout_s)
 
 
 def _others(keepers: tuple[NodeId, ...], me: NodeId) -> tuple[NodeId, ...]:

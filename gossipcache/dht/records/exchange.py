@@ -12,15 +12,23 @@ from contextlib import suppress
 from functools import reduce
 from typing import TypeVar
 
-import trio
-
 from gossipcache.dht.records.antientropy import SharedView, differing
-from gossipcache.dht.records.glances import Glances
 from gossipcache.dht.records.graves import Graves
-from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.recall import Recall
 from gossipcache.dht.records.replication import ReplicationCore
 from gossipcache.dht.records.standing import Standing, merge
+from gossipcache.dht.records.steps import (
+    Breathe,
+    Look,
+    ReachCharter,
+    Steps,
+    Turn,
+    ask,
+    clock,
+    persist,
+    together,
+    work,
+)
 from gossipcache.dht.records.surroundings import Means, Surroundings
 from gossipcache.dht.records.verdicts import Absorbed, Contested, Full
 from gossipcache.dht.ring import Ring
@@ -63,86 +71,83 @@ class Exchange:
         means: Means,
         around: Surroundings,
         core: ReplicationCore,
-        log: RecordLog,
         graves: Graves,
         recall: Recall,
-        glances: Glances | None,
     ) -> None:
-        self._env = means.env
         self._config = means.config
-        self._links = means.links
         self._metrics = means.metrics
         self._opener = means.opener
         self._around = around
         self._core = core
-        self._log = log
-        self._glances = glances
         self._graves = graves
         self._recall = recall
-        self._filling = trio.Lock()
+        self._filling = Turn()
 
-    async def exchange(self, node: NodeId) -> bool | None:
+    def exchange(self, node: NodeId) -> Steps[bool | None]:
         """Makes both have the same of what they share. True if they had, None if it failed, or is
         to be tried again."""
         try:
-            had_same = await self._glance(node)
+            had_same = yield from self._glance(node)
             if had_same is None:
                 return None
             if had_same:
-                await self._agree(node, await self.view(self._core.ring))
+                yield from self._agree(node, (yield from self.view(self._core.ring)))
             if not had_same:
-                compared = await self._compare(node)
+                compared = yield from self._compare(node)
                 had_same = compared.equal
             if not had_same:
-                await self._exchange_buckets(node)
+                yield from self._exchange_buckets(node)
                 # Once more, so that the other learns that both have the same now. Where they do
                 # not, some entry is contested; this side has still seen all that the other has,
                 # if the other had the same ring all the time.
-                await self._compare(node, seen_on=compared.epoch)
+                yield from self._compare(node, seen_on=compared.epoch)
         except GossipcacheError:
             self._metrics.count("record_exchanges_failed")
             return None
         self._metrics.count("record_exchanges")
         return had_same
 
-    async def _glance(self, node: NodeId) -> bool | None:
-        await self.view(self._core.ring)
-        return False if self._glances is None else await self._glances.has_same(node)
+    def _glance(self, node: NodeId) -> Steps[bool | None]:
+        yield from self.view(self._core.ring)
+        has_same: bool | None = yield Look(node)
+        return has_same
 
-    async def _compare(self, node: NodeId, *, seen_on: bytes | None = None) -> SharedCompared:
+    def _compare(self, node: NodeId, *, seen_on: bytes | None = None) -> Steps[SharedCompared]:
         """`seen_on`: the ring by which `node` has just shown all that this keeper shares."""
-        view = await self.view(self._core.ring)
+        view = yield from self.view(self._core.ring)
         opening = CompareShared(
             epoch=view.ring.epoch, digest=view.digest(node), graves=self._graves.sum
         )
-        compared = await self._request(node, opening, SharedCompared)
-        self._core.settling.inherit(trio.current_time() + compared.recovering_ms / 1000)
-        await self._recall.ask_once(node, compared.graves)
+        compared = yield from self._request(node, opening, SharedCompared)
+        moment = yield from clock()
+        self._core.settling.inherit(moment.now + compared.recovering_ms / 1000)
+        yield from self._recall.ask_once(node, compared.graves)
         if compared.equal:
-            await self._agree(node, view)
+            yield from self._agree(node, view)
         if compared.equal or compared.epoch == seen_on:
-            self._core.settling.compared(node, compared.epoch, trio.current_time())
+            moment = yield from clock()
+            self._core.settling.compared(node, compared.epoch, moment.now)
         return compared
 
-    async def _agree(self, node: NodeId, view: SharedView) -> None:
+    def _agree(self, node: NodeId, view: SharedView) -> Steps[None]:
         """What one keeper alone had told of, `node` may confirm."""
         for changes in self._core.agreed(node, view):
-            await self._log.write(changes)
-            await trio.lowlevel.checkpoint()
+            yield from persist(changes)
+            yield Breathe()
 
-    async def _exchange_buckets(self, node: NodeId) -> None:
-        view = await self.view(self._core.ring)
+    def _exchange_buckets(self, node: NodeId) -> Steps[None]:
+        view = yield from self.view(self._core.ring)
         digests = CompareBuckets(digests=view.digests(node))
-        answer = await self._request(node, digests, BucketsDiffer)
+        answer = yield from self._request(node, digests, BucketsDiffer)
         for bucket in answer.buckets:
-            await self._exchange_bucket(node, view, bucket)
+            yield from self._exchange_bucket(node, view, bucket)
 
-    async def _exchange_bucket(self, node: NodeId, view: SharedView, bucket: int) -> None:
-        theirs = await self._listed(node, bucket)
+    def _exchange_bucket(self, node: NodeId, view: SharedView, bucket: int) -> Steps[None]:
+        theirs = yield from self._listed(node, bucket)
         mine = view.rows(node, bucket)
         different = [key for key in theirs if mine.get(key) != theirs[key]]
         lacking = {key for key in mine if mine[key] != theirs.get(key)}
-        await self._fetch(node, different)
+        yield from self._fetch(node, different)
         # What was fetched may have changed; what is newer here goes back.
         back = [
             standing
@@ -150,40 +155,42 @@ class Exchange:
             if standing.version != theirs.get(standing.task_id)
         ]
         for batch in batches(back):
-            await self.push(node, batch)
+            yield from self.push(node, batch)
 
-    async def _listed(self, node: NodeId, bucket: int) -> dict[TaskId, bytes]:
+    def _listed(self, node: NodeId, bucket: int) -> Steps[dict[TaskId, bytes]]:
         rows: dict[TaskId, bytes] = {}
         after = b""
         for _ in range(_MAX_PAGES):
-            page = await self._request(node, ListBucket(bucket=bucket, after=after), BucketPage)
+            page = yield from self._request(
+                node, ListBucket(bucket=bucket, after=after), BucketPage
+            )
             rows.update((TaskId(row.task_id), row.version) for row in page.rows)
             if not page.more or not page.rows or page.rows[-1].task_id <= after:
                 break
             after = page.rows[-1].task_id
         return rows
 
-    async def _fetch(self, node: NodeId, task_ids: list[TaskId]) -> None:
+    def _fetch(self, node: NodeId, task_ids: list[TaskId]) -> Steps[None]:
         start = 0
         while start < len(task_ids):
             wanted = tuple(task_ids[start : start + MAX_ROWS])
-            page = await self._request(node, FetchRecords(task_ids=wanted), RecordPage)
-            await self.take(node, page.entries)
+            page = yield from self._request(node, FetchRecords(task_ids=wanted), RecordPage)
+            yield from self.take(node, page.entries)
             if page.done == 0:
                 return
             start += page.done
 
     # Single tasks
 
-    async def reconcile(self, task_id: TaskId) -> None:
+    def reconcile(self, task_id: TaskId) -> Steps[None]:
         """Compares one task with its other keepers and brings those who are behind up to date."""
-        answers = await self._catch_up(task_id)
+        answers = yield from self._catch_up(task_id)
         own = self._core.standing(task_id)
         for node, held in answers.items():
             if own is not None and (held is None or held.version != own.version):
-                await self.push(node, [own])
+                yield from self.push(node, [own])
 
-    async def _catch_up(self, task_id: TaskId) -> dict[NodeId, Standing | None]:
+    def _catch_up(self, task_id: TaskId) -> Steps[dict[NodeId, Standing | None]]:
         """Takes over what the task's other keepers hold; returns their answers.
 
         What would replace something that lives here counts if two others hold it, or if there is
@@ -194,9 +201,9 @@ class Exchange:
         answers: dict[NodeId, Standing | None] = {}
         witnesses: set[NodeId] = set()
 
-        async def ask(node: NodeId) -> None:
+        def ask_one(node: NodeId) -> Steps[None]:
             try:
-                answer = await self._request(node, ReadRecord(task_id=task_id), RecordAnswer)
+                answer = yield from self._request(node, ReadRecord(task_id=task_id), RecordAnswer)
                 if answer.entry is not None:
                     answers[node] = self._opener.open(answer.entry, task_id)
                     if not answer.hearsay:
@@ -206,26 +213,24 @@ class Exchange:
             except GossipcacheError:
                 return
 
-        async with trio.open_nursery() as nursery:
-            for node in others:
-                nursery.start_soon(ask, node)
-        await self._adopt(task_id, answers, witnesses)
+        yield from together([ask_one(node) for node in others])
+        yield from self._adopt(task_id, answers, witnesses)
         return answers
 
-    async def _adopt(
+    def _adopt(
         self,
         task_id: TaskId,
         answers: dict[NodeId, Standing | None],
         witnesses: set[NodeId],
-    ) -> None:
+    ) -> Steps[None]:
         """Of the `answers` only those of `witnesses` vouch: the others have theirs by hearsay."""
         held = {node: standing for node, standing in answers.items() if standing is not None}
         if not held:
             return
-        await self.reach_charters(held.values())
+        yield from self.reach_charters(held.values())
         for node, standing in held.items():
             if node in witnesses:
-                await self._log.write(self._core.heard(node, standing))
+                yield from persist(self._core.heard(node, standing))
         newest = reduce(merge, held.values())
         is_new = self._core.standing(task_id) is None
         tellers = [node for node, one in held.items() if one.version == newest.version]
@@ -233,40 +238,42 @@ class Exchange:
         others = len(self._core.keepers(task_id)) - 1
         alone = len(supporters) == others and not self._core.is_hearsay(task_id)
         vouched = len(supporters) >= 2 or alone
+        moment = yield from clock()
         absorbed = self._core.absorb(
             newest,
-            self._env.wall_time(),
+            moment.wall_s,
             vouched=vouched or _are_rivals(newest, self._core.standing(task_id)),
             teller=tellers[0] if is_new and len(tellers) == 1 else None,
         )
         if isinstance(absorbed, Contested):
             self._metrics.count("records_contested")
         if not isinstance(absorbed, Full):
-            await self._log.write(absorbed.changes)
+            yield from persist(absorbed.changes)
 
-    async def reach_charters(self, candidates: Iterable[Standing]) -> None:
+    def reach_charters(self, candidates: Iterable[Standing]) -> Steps[None]:
         """Before deletions are judged: looks for the charters that they name. One that nobody
         has leaves its deletion without effect."""
         lacking = [one.tombstone for one in candidates if self._core.rights.lacks_charter(one)]
         numbers = [one.tombstone.policy_number for one in lacking if one is not None]
         if numbers:
             with suppress(GossipcacheError):
-                await self._around.reach_charter(max(numbers))
+                yield ReachCharter(max(numbers))
 
     # What others ask
 
-    async def take(self, node: NodeId, entries: tuple[RecordEntry, ...]) -> int:
+    def take(self, node: NodeId, entries: tuple[RecordEntry, ...]) -> Steps[int]:
         """Absorbs entries of the keeper `node`; how many of them now stand or are outdone."""
-        opened = await self._env.workers.run(lambda: self._opener.open_all(entries))
+        opened = yield from work(lambda: self._opener.open_all(entries))
         self._metrics.count("record_entries_invalid", len(entries) - len(opened))
         if len(opened) < len(entries):
             self._around.on_void(node, len(entries) - len(opened))
-        await self.reach_charters(opened)
+        yield from self.reach_charters(opened)
+        moment = yield from clock()
         changes: list[Change] = []
         contested: list[Standing] = []
         taken = 0
         for standing in opened:
-            match self._core.absorb(standing, self._env.wall_time(), teller=node):
+            match self._core.absorb(standing, moment.wall_s, teller=node):
                 case Absorbed(found):
                     changes += found
                     taken += 1
@@ -275,22 +282,23 @@ class Exchange:
                     contested.append(standing)
                 case Full():
                     self._metrics.count("record_entries_without_room")
-        await self._log.write(changes)
+        yield from persist(changes)
         for standing in contested[:_MAX_RECONCILED]:
             # Without pushing back, so that two keepers cannot contest in circles.
-            await self._catch_up(standing.task_id)
-            absorbed = self._core.absorb(standing, self._env.wall_time())
+            yield from self._catch_up(standing.task_id)
+            absorbed = self._core.absorb(standing, moment.wall_s)
             taken += absorbed == Absorbed()
         return taken
 
-    async def compare(self, peer: NodeId, message: CompareShared) -> SharedCompared:
+    def compare(self, peer: NodeId, message: CompareShared) -> Steps[SharedCompared]:
         """Answers `CompareShared`."""
-        view = await self.view(self._core.ring_with(peer))
+        view = yield from self.view(self._core.ring_with(peer))
         equal = message.digest == view.digest(peer)
-        now = trio.current_time()
+        moment = yield from clock()
+        now = moment.now
         # What the peer remembers of deletions this side has to ask for itself.
         if equal:
-            await self._agree(peer, view)
+            yield from self._agree(peer, view)
         if equal and self._recall.has_asked(peer, message.graves):
             self._core.settling.compared(peer, message.epoch, now)
         return SharedCompared(
@@ -300,14 +308,14 @@ class Exchange:
             recovering_ms=max(0, int(1000 * (self._core.settling.recovering_until() - now))),
         )
 
-    async def compare_buckets(self, peer: NodeId, message: CompareBuckets) -> BucketsDiffer:
+    def compare_buckets(self, peer: NodeId, message: CompareBuckets) -> Steps[BucketsDiffer]:
         """Answers `CompareBuckets`."""
-        view = await self.view(self._core.ring_with(peer))
+        view = yield from self.view(self._core.ring_with(peer))
         return BucketsDiffer(buckets=differing(message.digests, view.digests(peer)))
 
-    async def list_bucket(self, peer: NodeId, message: ListBucket) -> BucketPage:
+    def list_bucket(self, peer: NodeId, message: ListBucket) -> Steps[BucketPage]:
         """Answers `ListBucket`."""
-        view = await self.view(self._core.ring_with(peer))
+        view = yield from self.view(self._core.ring_with(peer))
         rows = [
             BucketRow(task_id, version)
             for task_id, version in view.rows(peer, message.bucket).items()
@@ -329,15 +337,18 @@ class Exchange:
             done += 1
         return RecordPage(entries=tuple(entries), done=done)
 
-    async def view(self, ring: Ring) -> SharedView:
+    def view(self, ring: Ring) -> Steps[SharedView]:
         """The view on `ring`, with all entries in it."""
         view = self._core.view(ring)
-        async with self._filling:
-            if not view.filled:
-                for _ in self._core.fill(view):
-                    await trio.lowlevel.checkpoint()
-                view.filled = True
+        if not view.filled:
+            yield from self._filling.take(self._fill(view))
         return view
+
+    def _fill(self, view: SharedView) -> Steps[None]:
+        if not view.filled:
+            for _ in self._core.fill(view):
+                yield Breathe()
+            view.filled = True
 
     # Sending
 
@@ -346,17 +357,17 @@ class Exchange:
         found = (self._core.standing(task_id) for task_id in task_ids)
         return [standing for standing in found if standing is not None]
 
-    async def push(self, node: NodeId, batch: list[Standing]) -> bool:
+    def push(self, node: NodeId, batch: list[Standing]) -> Steps[bool]:
         """Whether `node` took the whole batch."""
         entries = tuple(standing.entry for standing in batch)
         try:
-            answer = await self._request(node, PushRecords(entries=entries), RecordsTaken)
+            answer = yield from self._request(node, PushRecords(entries=entries), RecordsTaken)
         except GossipcacheError:
             return False
         return answer.count == len(entries)
 
-    async def _request(self, node: NodeId, message: Message, reply: type[Reply]) -> Reply:
-        return await self._links.request(node, message, reply, self._config.request_timeout_s)
+    def _request(self, node: NodeId, message: Message, reply: type[Reply]) -> Steps[Reply]:
+        return ask(node, message, reply, self._config.request_timeout_s)
 
 
 def _are_rivals(one: Standing, other: Standing | None) -> bool:

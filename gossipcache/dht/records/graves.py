@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-import trio
-
 from gossipcache.dht.records.standing import standing_tombstone
+from gossipcache.dht.records.steps import Breathe, Steps, work
 from gossipcache.dht.ring import Ring
-from gossipcache.env import Env
 from gossipcache.ids import NodeId, TaskId
-from gossipcache.link.interface import Links, Peer
 from gossipcache.manifest import SignedTombstone
 from gossipcache.messages.graves import (
     MAX_GRAVES,
@@ -53,29 +50,24 @@ class Graves:
 
     def __init__(
         self,
-        env: Env,
         memory: Memory,
-        links: Links,
         cluster_id: bytes,
         ring: Callable[[], Ring],
         replicas: int,
     ) -> None:
-        self._env = env
         self._memory = memory
         self._cluster_id = cluster_id
         self._ring = ring
         self._replicas = replicas
-        links.handle(AskGraves, self._on_ask_graves)
-        links.handle(AskProofs, self._on_ask_proofs)
 
     @property
     def sum(self) -> int:
         """Another number after each deletion that is newly remembered."""
         return self._memory.dead_sum % _SUM_MODULUS
 
-    async def of(
+    def of(
         self, keeper: NodeId, after: bytes = b"", count: int | None = None
-    ) -> list[tuple[TaskId, int]]:
+    ) -> Steps[list[tuple[TaskId, int]]]:
         """Task and generation of the first `count` deletions that concern `keeper`, by task id."""
         ring = self._ring()
         if keeper not in ring.members:
@@ -87,28 +79,30 @@ class Graves:
             if grave[0] > after and keeper in ring.keepers(grave[0], self._replicas):
                 found.append(grave)
             if number % _LOOKUPS_AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
+                yield Breathe()
         return found
 
-    async def proofs(self, task_ids: list[TaskId]) -> list[SignedTombstone]:
+    def proofs(self, task_ids: list[TaskId]) -> Steps[list[SignedTombstone]]:
         """The proofs that are left of these, in their order."""
 
         def read() -> list[SignedTombstone]:
             found = (self._memory.tombstone(task_id, self._cluster_id) for task_id in task_ids)
             return [tombstone for tombstone in found if tombstone is not None]
 
-        return await self._env.workers.run(read)
+        return (yield from work(read))
 
-    async def _on_ask_graves(self, peer: Peer, message: AskGraves) -> GravesPage:
-        found = await self.of(peer.node_id, message.after, MAX_GRAVES + 1)
+    def tell(self, peer: NodeId, message: AskGraves) -> Steps[GravesPage]:
+        """Answers `AskGraves`."""
+        found = yield from self.of(peer, message.after, MAX_GRAVES + 1)
         rows = tuple(GraveRow(*grave) for grave in found[:MAX_GRAVES])
         return GravesPage(graves=rows, more=len(found) > MAX_GRAVES)
 
-    async def _on_ask_proofs(self, _peer: Peer, message: AskProofs) -> ProofsPage:
+    def prove(self, message: AskProofs) -> Steps[ProofsPage]:
+        """Answers `AskProofs`."""
         entries: list[RecordEntry] = []
         size = done = 0
         for task_id in message.task_ids:
-            for tombstone in await self.proofs([TaskId(task_id)]):
+            for tombstone in (yield from self.proofs([TaskId(task_id)])):
                 entry = standing_tombstone(tombstone).entry
                 size += len(encode(entry))
                 if entries and (size > _PAGE_BYTES or len(entries) == MAX_ENTRIES):

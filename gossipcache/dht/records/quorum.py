@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-import trio
-
+from gossipcache.dht.records.steps import Group, Signal, Steps, clock, lead, wait
 from gossipcache.errors import GossipcacheError
 from gossipcache.ids import NodeId
 
 
-async def gather(
+def gather(
     nodes: Iterable[NodeId],
-    ask: Callable[[NodeId], Awaitable[bool]],
+    ask: Callable[[NodeId], Steps[bool]],
     *,
     needed: int,
     straggler_wait_s: float,
-) -> tuple[NodeId, ...]:
+) -> Steps[tuple[NodeId, ...]]:
     """The nodes that said yes.
 
     Returns when all have answered or failed, or `straggler_wait_s` after `needed` said yes; the
@@ -24,66 +23,69 @@ async def gather(
     """
     waiting = dict.fromkeys(nodes)
     agreed: list[NodeId] = []
-    changed = trio.Event()
+    group, changed = Group(), Signal()
 
-    async def one(node: NodeId) -> None:
-        nonlocal changed
+    def one(node: NodeId) -> Steps[None]:
         try:
-            yes = await ask(node)
+            yes = yield from ask(node)
         except (GossipcacheError, OSError):
             yes = False
         del waiting[node]
         if yes:
             agreed.append(node)
         changed.set()
-        changed = trio.Event()
 
-    async with trio.open_nursery() as nursery:
+    def run() -> Steps[tuple[NodeId, ...]]:
         for node in tuple(waiting):
-            nursery.start_soon(one, node)
+            group.begin(one(node))
         while waiting and len(agreed) < needed:
-            await changed.wait()
-        with trio.move_on_after(straggler_wait_s):
-            while waiting:
-                await changed.wait()
-        nursery.cancel_scope.cancel()
-    return tuple(agreed)
+            yield from wait(changed)
+            changed.clear()
+        moment = yield from clock()
+        until, in_time = moment.now + straggler_wait_s, True
+        while waiting and in_time:
+            in_time = yield from wait(changed, until)
+            changed.clear()
+        return tuple(agreed)
+
+    return lead(group, run())
 
 
-async def ask_in_turn(
+def ask_in_turn(
     nodes: Sequence[NodeId],
-    ask: Callable[[NodeId], Awaitable[None]],
+    ask: Callable[[NodeId], Steps[None]],
     *,
     at_once: int,
     budget_s: float,
     is_done: Callable[[], bool],
-) -> None:
+) -> Steps[None]:
     """Asks the first `at_once` nodes, and the next one when one has answered or after `budget_s`.
 
     Returns when `is_done()`, the rest is then no longer waited for, or when all have answered.
     `nodes` may grow meanwhile; `ask` must not raise.
     """
     begun = running = 0
-    answered = trio.Event()
+    group, answered = Group(), Signal()
 
-    async def one(node: NodeId) -> None:
-        nonlocal running, answered
-        await ask(node)
+    def one(node: NodeId) -> Steps[None]:
+        nonlocal running
+        yield from ask(node)
         running -= 1
         answered.set()
-        answered = trio.Event()
 
-    async with trio.open_nursery() as nursery:
+    def run() -> Steps[None]:
+        nonlocal begun, running
         is_late = False
         while begun < len(nodes) or running:
             while begun < len(nodes) and (running < at_once or is_late):
-                nursery.start_soon(one, nodes[begun])
-                begun += 1
-                running += 1
+                begun, running = begun + 1, running + 1
+                group.begin(one(nodes[begun - 1]))
                 is_late = False
-            with trio.move_on_after(budget_s) as budget:
-                await answered.wait()
+            moment = yield from clock()
+            in_time = yield from wait(answered, moment.now + budget_s)
+            answered.clear()
             if is_done():
-                nursery.cancel_scope.cancel()
                 return
-            is_late = budget.cancelled_caught
+            is_late = not in_time
+
+    return lead(group, run())

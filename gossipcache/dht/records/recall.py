@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-import trio
-
 from gossipcache.dht.records.graves import Graves
-from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.replication import ReplicationCore
 from gossipcache.dht.records.standing import Standing, standing_tombstone
+from gossipcache.dht.records.steps import Steps, Turn, ask, clock, persist, work
 from gossipcache.dht.records.surroundings import Means, Surroundings
 from gossipcache.dht.records.verdicts import Absorbed
 from gossipcache.errors import GossipcacheError
@@ -36,58 +34,53 @@ class Recall:
         means: Means,
         around: Surroundings,
         core: ReplicationCore,
-        log: RecordLog,
         graves: Graves,
     ) -> None:
-        self._env = means.env
         self._config = means.config
-        self._links = means.links
         self._metrics = means.metrics
         self._opener = means.opener
         self._around = around
         self._core = core
-        self._log = log
         self._graves = graves
-        self._limit = trio.CapacityLimiter(_AT_ONCE)
+        self._turn = Turn(_AT_ONCE)
         self._asked: dict[NodeId, tuple[bytes, int]] = {}
         """On which ring, and at what sum of its graves, a node was last asked."""
 
-    async def own(self) -> None:
+    def own(self) -> Steps[None]:
         """Takes in what this node itself remembers, as a former holder."""
-        lacking = self._lacking(await self._graves.of(self._core.me))
-        proofs = await self._graves.proofs(lacking)
-        await self._take([standing_tombstone(proof) for proof in proofs], own_memory=True)
+        lacking = self._lacking((yield from self._graves.of(self._core.me)))
+        proofs = yield from self._graves.proofs(lacking)
+        yield from self._take([standing_tombstone(proof) for proof in proofs], own_memory=True)
 
-    async def ask_once(self, node: NodeId, graves: int) -> None:
+    def ask_once(self, node: NodeId, graves: int) -> Steps[None]:
         """Asks `node`, whose graves have this sum, unless it was asked then, on this ring."""
         epoch = self._core.ring.epoch
         if not self.has_asked(node, graves):
-            await self.ask(node)
+            yield from self.ask(node)
             self._asked[node] = (epoch, graves)
 
     def has_asked(self, node: NodeId, graves: int) -> bool:
         """Whether there is nothing left to ask `node` for."""
         return not graves or self._asked.get(node) == (self._core.ring.epoch, graves)
 
-    async def ask(self, node: NodeId) -> None:
+    def ask(self, node: NodeId) -> Steps[None]:
         """Takes in what `node` remembers. Raises `GossipcacheError` if it does not answer."""
         after = b""
         for _ in range(_MAX_PAGES):
-            page = await self._links.request(
+            page = yield from ask(
                 node, AskGraves(after=after), GravesPage, self._config.request_timeout_s
             )
-            await self._fetch(
+            yield from self._fetch(
                 node, self._lacking((TaskId(row.task_id), row.generation) for row in page.graves)
             )
             if not page.more or not page.graves or page.graves[-1].task_id <= after:
                 return
             after = page.graves[-1].task_id
 
-    async def try_ask(self, node: NodeId) -> bool:
+    def try_ask(self, node: NodeId) -> Steps[bool]:
         """The same, a few at a time; whether it answered."""
         try:
-            async with self._limit:
-                await self.ask(node)
+            yield from self._turn.take(self.ask(node))
         except GossipcacheError:
             self._metrics.count("record_recalls_failed")
             return False
@@ -96,16 +89,16 @@ class Recall:
     def _lacking(self, graves: Iterable[tuple[TaskId, int]]) -> list[TaskId]:
         return [task_id for task_id, dead in graves if self._core.lacks_deletion(task_id, dead)]
 
-    async def _fetch(self, node: NodeId, task_ids: list[TaskId]) -> None:
+    def _fetch(self, node: NodeId, task_ids: list[TaskId]) -> Steps[None]:
         start = 0
         while start < len(task_ids):
             wanted = tuple(task_ids[start : start + MAX_PROOFS_ASKED])
-            page = await self._links.request(
+            page = yield from ask(
                 node, AskProofs(task_ids=wanted), ProofsPage, self._config.request_timeout_s
             )
-            opened = await self._env.workers.run(partial(self._opener.open_all, page.entries))
+            opened = yield from work(partial(self._opener.open_all, page.entries))
             self._count_void(node, len(page.entries) - len(opened))
-            await self._take(opened)
+            yield from self._take(opened)
             if page.done == 0:
                 return
             start += page.done
@@ -115,13 +108,14 @@ class Recall:
             self._metrics.count("record_entries_invalid", count)
             self._around.on_void(node, count)
 
-    async def _take(self, tombstones: list[Standing], *, own_memory: bool = False) -> None:
+    def _take(self, tombstones: list[Standing], *, own_memory: bool = False) -> Steps[None]:
+        moment = yield from clock()
         changes: list[Change] = []
         for standing in tombstones:
             if standing.tombstone is None:
                 continue
-            recalled = self._core.recall(standing, self._env.wall_time(), own_memory=own_memory)
+            recalled = self._core.recall(standing, moment.wall_s, own_memory=own_memory)
             if isinstance(recalled, Absorbed) and recalled.changes:
                 self._metrics.count("record_deletions_recalled")
                 changes += recalled.changes
-        await self._log.write(changes)
+        yield from persist(changes)

@@ -7,10 +7,10 @@ until their deadline, while the ring learns who is gone.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from pathlib import PurePath
-from typing import TypeVar
+from typing import Any
 
 import trio
 
@@ -19,52 +19,30 @@ from gossipcache.config import RecordConfig
 from gossipcache.dht.records.client import RecordClient
 from gossipcache.dht.records.glances import Glances, Whispers
 from gossipcache.dht.records.graves import Graves, Memory
-from gossipcache.dht.records.keeper import Keeper
+from gossipcache.dht.records.keeper import ANSWERS, Keeper
 from gossipcache.dht.records.log import RecordLog
+from gossipcache.dht.records.performing import Performer
+from gossipcache.dht.records.publishing import Published, Publisher
 from gossipcache.dht.records.reading import Accept, TaskRecord
-from gossipcache.dht.records.replication import committed_task
-from gossipcache.dht.records.standing import Opener, standing_manifest, standing_tombstone
+from gossipcache.dht.records.replication import ReplicationCore, committed_task
+from gossipcache.dht.records.standing import Opener
+from gossipcache.dht.records.steps import Steps, Wait
 from gossipcache.dht.records.surroundings import Means, Surroundings
 from gossipcache.env import Env
-from gossipcache.errors import Conflict, NotReady
+from gossipcache.errors import NotReady
 from gossipcache.identity import Identity
 from gossipcache.ids import TaskId
 from gossipcache.journal import Change
-from gossipcache.link.interface import Handler, Links, Peer
+from gossipcache.link.interface import Links, Peer
 from gossipcache.manifest import SignedManifest, SignedTombstone
-from gossipcache.messages.graves import GravesHere
-from gossipcache.messages.records import (
-    CommitRecord,
-    CompareBuckets,
-    CompareShared,
-    FetchRecords,
-    ListBucket,
-    PrepareRecord,
-    PushRecords,
-    ReadRecord,
-    RecordWritten,
-    WithdrawRecord,
-    WriteRecord,
-)
+from gossipcache.messages.graves import AskGraves, AskProofs
+from gossipcache.messages.records import ReadRecord, WriteRecord
 from gossipcache.metrics import Metrics
 from gossipcache.wire import Message
 
 __all__ = ["Published", "RecordService", "TaskRecord"]
 
-M = TypeVar("M", bound=Message)
 RESTORE_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True)
-class Published:
-    """The manifest that stands after `publish`, durable on `copies` keepers.
-
-    `adopted`: it is another's, with the same content.
-    """
-
-    manifest: SignedManifest
-    copies: int
-    adopted: bool
 
 
 class RecordService:
@@ -96,18 +74,18 @@ class RecordService:
         self._around = around
         self._journal_path = journal_path
         self._is_scheduler = is_scheduler
-        self._opener = Opener(cluster.cluster_id)
-        self._means = Means(env, config, self._me, links, metrics, self._opener)
+        opener = Opener(cluster.cluster_id)
+        self._means = Means(config, self._me, metrics, opener, env.rng)
+        self._performer = Performer(env, links, around.reach_charter)
         self._keeper: Keeper | None = None
-        self.graves = Graves(env, memory, links, cluster.cluster_id, around.ring, config.replicas)
+        self._graves = Graves(memory, cluster.cluster_id, around.ring, config.replicas)
         self._client = RecordClient(self._means, around, self._answer)
+        self._publisher = Publisher(self._client, opener)
         self.synced = trio.Event()
         """Set when this node, as a keeper, first has all that it should have."""
-        self._glances: Glances | None = None
-        if is_scheduler:
-            self._name_handlers()
-            if whispers is not None:
-                self._glances = Glances(env, identity, cluster, whispers)
+        self._name_handlers()
+        if is_scheduler and whispers is not None:
+            self._performer.glances = Glances(env, identity, cluster, whispers)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keeps records until cancelled; started when it answers others.
@@ -120,17 +98,33 @@ class RecordService:
             await trio.sleep_forever()
         log = RecordLog(self._env, self._journal_path, self._metrics, self._note_written)
         try:
-            self._keeper = keeper = await Keeper.open(
-                self._means, self._around, log, self.graves, self._glances
-            )
-            keeper.set_ring(self._around.ring())
+            keeper = await self._open(log)
             task_status.started()
-            await keeper.run(self.synced)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._performer.perform, self._note_synced(keeper))
+                for loop in keeper.upkeep.loops():
+                    nursery.start_soon(self._performer.perform, loop)
         finally:
-            self._keeper = None
-            if self._glances is not None:
-                self._glances.look_away()
+            self._keeper = self._performer.log = None
+            if self._performer.glances is not None:
+                self._performer.glances.look_away()
             await log.close()
+
+    async def _open(self, log: RecordLog) -> Keeper:
+        """A keeper with what its journal holds."""
+        now, around = trio.current_time(), self._around
+        core = ReplicationCore(self._me, around.ring(), self._means.config, around.deletion, now)
+        await log.open(lambda key, value: core.load(key, value, now))
+        self._performer.log = log
+        self._keeper = keeper = Keeper(self._means, around, core, self._graves)
+        if self._performer.glances is not None:
+            self._performer.glances.look_at(core, self._graves, keeper.recall)
+        keeper.set_ring(around.ring(), trio.current_time())
+        return keeper
+
+    def _note_synced(self, keeper: Keeper) -> Steps[None]:
+        yield Wait(keeper.upkeep.synced)
+        self.synced.set()
 
     def _note_written(self, change: Change) -> None:
         task_id = committed_task(change)
@@ -142,12 +136,12 @@ class RecordService:
     def on_ring_change(self) -> None:
         """Says that `ring()` gives another ring now."""
         if self._keeper is not None:
-            self._keeper.set_ring(self._around.ring())
+            self._keeper.set_ring(self._around.ring(), trio.current_time())
 
     def was_away(self) -> None:
         """Says that others took this node for dead, and that it has just told them better."""
         if self._keeper is not None:
-            self._keeper.was_away()
+            self._keeper.was_away(trio.current_time())
 
     def local(self, task_id: TaskId) -> TaskRecord | None:
         """What this node holds as a keeper, without asking anyone; expired manifests included."""
@@ -169,7 +163,8 @@ class RecordService:
         `accept` says of a manifest that it is the one meant, whoever tells it. Raises `TimedOut`
         if the keepers could not answer or agree in time, `Conflict` for a fork.
         """
-        return await self._client.read(task_id, accept, trio.current_time() + timeout_s)
+        deadline = trio.current_time() + timeout_s
+        return await self._performer.perform(self._client.read(task_id, accept, deadline))
 
     async def publish(
         self,
@@ -178,61 +173,20 @@ class RecordService:
         task_id: TaskId,
         timeout_s: float,
     ) -> Published:
-        """Makes a manifest stand for `task_id`; `candidate` signs it for a generation.
-
-        The same content under another header is adopted. Raises `Conflict` (other content
-        stands), `TimedOut` (too few keepers), and what `candidate` raises.
-        """
+        """See `Publisher.publish`."""
         deadline = trio.current_time() + timeout_s
-        mine = candidate(1)
-        while True:
-            written = await self._client.write(
-                standing_manifest(mine), restore=False, deadline=deadline
-            )
-            if written.outcome != "generation":
-                break
-            mine = candidate(written.generation)
-        if written.outcome == "written":
-            return Published(mine, written.copies, adopted=False)
-        standing = self._standing_manifest(written, task_id, mine)
-        return Published(standing, written.copies, adopted=standing.name != mine.name)
-
-    def _standing_manifest(
-        self, written: RecordWritten, task_id: TaskId, mine: SignedManifest
-    ) -> SignedManifest:
-        if written.entry is not None:
-            for one in self._opener.open(written.entry, task_id).manifests:
-                if one.manifest.digest == mine.manifest.digest:
-                    return one
-        raise Conflict("other content stands under this cid and tag")
+        publish = self._publisher.publish(candidate, task_id, deadline)
+        return await self._performer.perform(publish)
 
     async def bury(self, tombstone: SignedTombstone, timeout_s: float) -> int:
-        """Makes a deletion stand; returns the number of durable copies.
-
-        Raises `NotPermitted`, `Conflict` (imported anew since), `TimedOut` (too few keepers).
-        """
+        """See `Publisher.bury`."""
         deadline = trio.current_time() + timeout_s
-        written = await self._client.write(
-            standing_tombstone(tombstone), restore=False, deadline=deadline
-        )
-        return written.copies
+        return await self._performer.perform(self._publisher.bury(tombstone, deadline))
 
     async def restore(self, manifest: SignedManifest, timeout_s: float = RESTORE_TIMEOUT_S) -> bool:
-        """Gives a record back that its keepers may have lost; whether this manifest stands now.
-
-        Raises `TimedOut`. A deletion, or other content, that stands is left alone.
-        """
+        """See `Publisher.restore`."""
         deadline = trio.current_time() + timeout_s
-        try:
-            written = await self._client.write(
-                standing_manifest(manifest), restore=True, deadline=deadline
-            )
-        except Conflict:
-            return False
-        if written.outcome == "stands" and written.entry is not None:
-            stands = self._opener.open(written.entry, manifest.task_id)
-            return manifest.name in [one.name for one in stands.manifests]
-        return written.outcome == "written"
+        return await self._performer.perform(self._publisher.restore(manifest, deadline))
 
     # Serving
 
@@ -241,33 +195,34 @@ class RecordService:
             raise NotReady("this keeper is starting or stopping")
         return self._keeper
 
-    async def _answer(self, message: ReadRecord | WriteRecord) -> Message:
+    def _answer(self, message: ReadRecord | WriteRecord) -> Steps[Message]:
+        """Answers for this node itself."""
         keeper = self._serving()
         if isinstance(message, ReadRecord):
-            return await keeper.read(self._me, message)
-        return await keeper.write(message)
+            return (yield from keeper.read(self._me, message))
+        return (yield from keeper.write(message))
 
     def _name_handlers(self) -> None:
-        async def read(peer: Peer, message: ReadRecord) -> Message:
-            return await self._serving().read(peer.node_id, message)
+        graves = self._graves
+        self._handle(AskGraves, lambda peer, message: graves.tell(peer.node_id, message))
+        self._handle(AskProofs, lambda _peer, message: graves.prove(message))
+        if not self._is_scheduler:
+            return
+        serving = self._serving
+        self._handle(ReadRecord, lambda peer, message: serving().read(peer.node_id, message))
+        self._handle(WriteRecord, lambda _peer, message: serving().write(message))
+        for kind, answer in ANSWERS.items():
+            self._handle(kind, partial(self._kept, answer))
 
-        async def write(_peer: Peer, message: WriteRecord) -> Message:
-            return await self._serving().write(message)
+    def _kept(
+        self, answer: Callable[[Keeper, Peer, Any], Steps[Message | None]], peer: Peer, message: Any
+    ) -> Steps[Message | None]:
+        return answer(self._serving(), peer, message)
 
-        self._links.handle(ReadRecord, read)
-        self._links.handle(WriteRecord, write)
-        self._links.handle(PrepareRecord, self._served(Keeper.prepare))
-        self._links.handle(CommitRecord, self._served(Keeper.commit))
-        self._links.handle(WithdrawRecord, self._served(Keeper.withdraw))
-        self._links.handle(PushRecords, self._served(Keeper.push))
-        self._links.handle(CompareShared, self._served(Keeper.compare))
-        self._links.handle(CompareBuckets, self._served(Keeper.compare_buckets))
-        self._links.handle(ListBucket, self._served(Keeper.list_bucket))
-        self._links.handle(FetchRecords, self._served(Keeper.fetch))
-        self._links.handle(GravesHere, self._served(Keeper.hear_of_graves))
+    def _handle(
+        self, kind: type[Message], answer: Callable[[Peer, Any], Steps[Message | None]]
+    ) -> None:
+        async def handler(peer: Peer, message: Message) -> Message | None:
+            return await self._performer.perform(answer(peer, message))
 
-    def _served(self, answer: Callable[[Keeper, Peer, M], Awaitable[Message | None]]) -> Handler[M]:
-        async def handler(peer: Peer, message: M) -> Message | None:
-            return await answer(self._serving(), peer, message)
-
-        return handler
+        self._links.handle(kind, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
@@ -9,23 +10,23 @@ from gossipcache.charter import Deletion
 from gossipcache.config import RecordConfig
 from gossipcache.dht.records.standing import Opener
 from gossipcache.dht.ring import Ring
-from gossipcache.env import Env
 from gossipcache.identity import Signed
 from gossipcache.ids import NodeId, TaskId
-from gossipcache.link.interface import Links
 from gossipcache.metrics import Metrics
+
+ReachCharters = Callable[[int], Awaitable[None]]
+"""Fetches the charter of that number. Raises `GossipcacheError` if nobody has it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
     """What the parts of one node's records work with."""
 
-    env: Env
     config: RecordConfig
     me: NodeId
-    links: Links
     metrics: Metrics
     opener: Opener
+    rng: random.Random
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,7 @@ class Surroundings:
     ring: Callable[[], Ring]
     """Of the ACTIVE schedulers."""
     is_alive: Callable[[NodeId], bool]
-    reach_charter: Callable[[int], Awaitable[None]]
-    """Fetches the charter of that number. Raises `GossipcacheError` if nobody has it."""
+    reach_charter: ReachCharters
     may_keep: Callable[[NodeId], bool] = lambda _node: True
     """Whether a node is known as a scheduler, alive or not: the word of others is no record."""
     bystanders: Callable[[], list[NodeId]] = list

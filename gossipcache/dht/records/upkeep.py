@@ -8,13 +8,23 @@ RFC 6206): who lacks an entry is asked by those who have it.
 
 from __future__ import annotations
 
-import trio
+from collections.abc import Iterator
 
 from gossipcache.dht.records.exchange import Exchange, batches
-from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.recall import Recall
 from gossipcache.dht.records.replication import ReplicationCore
 from gossipcache.dht.records.standing import Standing
+from gossipcache.dht.records.steps import (
+    Signal,
+    Steps,
+    clock,
+    persist,
+    sleep,
+    sleep_until,
+    together,
+    wait,
+    within,
+)
 from gossipcache.dht.records.surroundings import Means, Surroundings
 from gossipcache.ids import NodeId, TaskId
 
@@ -43,29 +53,25 @@ class Upkeep:
         means: Means,
         around: Surroundings,
         core: ReplicationCore,
-        log: RecordLog,
         exchange: Exchange,
         recall: Recall,
     ) -> None:
-        self._env = means.env
+        self._rng = means.rng
         self._config = means.config
         self._around = around
         self._core = core
-        self._log = log
         self._exchange = exchange
         self._recall = recall
         self._hints: dict[NodeId, dict[TaskId, None]] = {}
-        self._hinted = trio.Event()
-        self._ring_changed = trio.Event()
-        self._stirred = trio.Event()
+        self._hinted = Signal()
+        self._ring_changed = Signal()
+        self._stirred = Signal()
+        self.synced = Signal()
+        """Set when the keeper first has all that it should."""
 
-    async def run(self, synced: trio.Event) -> None:
-        """Works until cancelled; sets `synced` when the keeper first has all that it should."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._settle_loop, synced)
-            nursery.start_soon(self._hint_loop)
-            nursery.start_soon(self._exchange_loop)
-            nursery.start_soon(self._tidy_loop)
+    def loops(self) -> list[Steps[None]]:
+        """What is to run for as long as the keeper does."""
+        return [self._settle_loop(), self._hint_loop(), self._exchange_loop(), self._tidy_loop()]
 
     def on_ring_change(self) -> None:
         """Says that the core has a new ring."""
@@ -74,130 +80,128 @@ class Upkeep:
 
     # After a ring change
 
-    async def _settle_loop(self, synced: trio.Event) -> None:
+    def _settle_loop(self) -> Steps[None]:
         settling = self._core.settling
         if not settling.settled:
-            await self._ask_bystanders()
+            yield from self._ask_bystanders()
         while True:
-            self._ring_changed = trio.Event()
-            await self._recall.own()
+            self._ring_changed.clear()
+            yield from self._recall.own()
             if not settling.settled:
-                await self._settle()
+                yield from self._settle()
             if settling.settled:
-                synced.set()
-                await self._hand_off()
-                await self._rest()
+                self.synced.set()
+                yield from self._hand_off()
+                yield from self._rest()
                 if not settling.settled:
-                    await self._gather()
+                    yield from self._gather()
 
-    async def _rest(self) -> None:
+    def _rest(self) -> Steps[None]:
         """Until the ring changes."""
-        with trio.move_on_after(REST_S * self._env.rng.uniform(1, 2)):
-            await self._ring_changed.wait()
-            return
-        self._core.settling.foresee()
-        await self._ring_changed.wait()
+        moment = yield from clock()
+        until = moment.now + REST_S * self._rng.uniform(1, 2)
+        if not (yield from wait(self._ring_changed, until)):
+            self._core.settling.foresee()
+            yield from wait(self._ring_changed)
 
-    async def _ask_bystanders(self) -> None:
+    def _ask_bystanders(self) -> Steps[None]:
         """At the start, for the deletions that those remember who keep no records. Who hangs is
         not waited for: it speaks up itself when it sees this node on its ring."""
         waiting = iter(self._around.bystanders())
+        asking = together([self._ask_each(waiting) for _ in range(MAX_EXCHANGES)])
+        moment = yield from clock()
+        yield from within(asking, moment.now + BYSTANDERS_S)
 
-        async def work() -> None:
-            for node in waiting:
-                await self._recall.try_ask(node)
+    def _ask_each(self, waiting: Iterator[NodeId]) -> Steps[None]:
+        for node in waiting:
+            yield from self._recall.try_ask(node)
 
-        with trio.move_on_after(BYSTANDERS_S):
-            async with trio.open_nursery() as nursery:
-                for _ in range(MAX_EXCHANGES):
-                    nursery.start_soon(work)
+    def _gather(self) -> Steps[None]:
+        moment = yield from clock()
+        over_at, changed = moment.now + MAX_GATHER_S, True
+        while changed and moment.now < over_at:
+            self._ring_changed.clear()
+            changed = yield from wait(self._ring_changed, min(over_at, moment.now + GATHER_S))
+            moment = yield from clock()
 
-    async def _gather(self) -> None:
-        with trio.move_on_after(MAX_GATHER_S):
-            rests = False
-            while not rests:
-                self._ring_changed = trio.Event()
-                with trio.move_on_after(GATHER_S) as rest:
-                    await self._ring_changed.wait()
-                rests = rest.cancelled_caught
-
-    async def _settle(self) -> None:
+    def _settle(self) -> Steps[None]:
         """Exchanges until the ring is settled."""
         settling = self._core.settling
         retry_s = _RETRY_S
         while not settling.settled:
-            await self._exchange_with_all(settling.waiting())
-            if trio.current_time() >= settling.gives_up_at():
+            yield from self._exchange_with_all(settling.waiting())
+            moment = yield from clock()
+            if moment.now >= settling.gives_up_at():
                 settling.give_up()
             if not settling.settled:
-                await trio.sleep(retry_s * self._env.rng.uniform(0.5, 1.5))
+                yield from sleep(retry_s * self._rng.uniform(0.5, 1.5))
                 retry_s = min(2 * retry_s, _MAX_RETRY_S)
 
-    async def _exchange_with_all(self, nodes: list[NodeId]) -> None:
+    def _exchange_with_all(self, nodes: list[NodeId]) -> Steps[None]:
         """In random order, so that of a pair seldom both ask at once."""
-        self._env.rng.shuffle(nodes)
-        waiting = iter(nodes)
+        self._rng.shuffle(nodes)
+        waiting, at_once = iter(nodes), min(MAX_EXCHANGES, len(nodes))
+        yield from together([self._exchange_with_each(waiting) for _ in range(at_once)])
 
-        async def work() -> None:
-            for node in waiting:
-                if node in self._core.settling.waiting():
-                    await self._exchange.exchange(node)
+    def _exchange_with_each(self, waiting: Iterator[NodeId]) -> Steps[None]:
+        for node in waiting:
+            if node in self._core.settling.waiting():
+                yield from self._exchange.exchange(node)
 
-        async with trio.open_nursery() as nursery:
-            for _ in range(min(MAX_EXCHANGES, len(nodes))):
-                nursery.start_soon(work)
-
-    async def _hand_off(self) -> None:
+    def _hand_off(self) -> Steps[None]:
         """Entries that this node keeps no more are dropped once all their keepers have them."""
-        view = await self._exchange.view(self._core.ring)
+        view = yield from self._exchange.view(self._core.ring)
         groups: dict[tuple[NodeId, ...], list[TaskId]] = {}
         for task_id in view.strays(self._core.me):
             groups.setdefault(view.keepers(task_id), []).append(task_id)
         for keepers, task_ids in groups.items():
             for batch in batches(self._exchange.entries(task_ids)):
-                await self._hand_over(keepers, batch)
+                yield from self._hand_over(keepers, batch)
 
-    async def _hand_over(self, keepers: tuple[NodeId, ...], batch: list[Standing]) -> None:
+    def _hand_over(self, keepers: tuple[NodeId, ...], batch: list[Standing]) -> Steps[None]:
         for node in keepers:
-            if not await self._exchange.push(node, batch):
+            if not (yield from self._exchange.push(node, batch)):
                 return  # Kept until the next ring change or exchange.
         for standing in batch:
             if self._core.standing(standing.task_id) is standing:
-                await self._log.write(self._core.drop(standing.task_id))
+                yield from persist(self._core.drop(standing.task_id))
 
     # Now and then
 
-    async def _exchange_loop(self) -> None:
+    def _exchange_loop(self) -> Steps[None]:
         calm = 0
         while True:
-            rested_at = trio.current_time()
-            interval_s = self._config.sync_interval_s * self._env.rng.uniform(0.75, 1.25)
-            with trio.move_on_at(rested_at + interval_s * 2**calm):
-                await self._stirred.wait()
+            rested = yield from clock()
+            interval_s = self._config.sync_interval_s * self._rng.uniform(0.75, 1.25)
+            if (yield from wait(self._stirred, rested.now + interval_s * 2**calm)):
                 calm = 0
-                await trio.sleep_until(rested_at + interval_s)
-            self._stirred = trio.Event()
+                yield from sleep_until(rested.now + interval_s)
+            self._stirred.clear()
             if self._core.settling.settled:
-                if await self._exchange_with_one() is not True:
+                if (yield from self._exchange_with_one()) is not True:
                     calm = 0
                 calm = min(calm + 1, MAX_CALM)
-                await self._hand_off()
+                yield from self._hand_off()
 
-    async def _exchange_with_one(self) -> bool | None:
-        view = await self._exchange.view(self._core.ring)
+    def _exchange_with_one(self) -> Steps[bool | None]:
+        view = yield from self._exchange.view(self._core.ring)
         others = [
             node for node in view.sharers() if node != self._core.me and self._around.is_alive(node)
         ]
-        return await self._exchange.exchange(self._env.rng.choice(others)) if others else True
+        if not others:
+            return True
+        return (yield from self._exchange.exchange(self._rng.choice(others)))
 
-    async def _tidy_loop(self) -> None:
+    def _tidy_loop(self) -> Steps[None]:
         while True:
             timeout = self._core.next_timeout()
-            until = trio.current_time() + self._config.sync_interval_s
-            await trio.sleep_until(until if timeout is None else min(until, timeout))
-            await self._log.write(self._core.handle_timeout(trio.current_time()))
-            for task_id in self._core.spent(self._env.wall_time()):
-                await self._log.write(self._core.drop(task_id))
+            moment = yield from clock()
+            until = moment.now + self._config.sync_interval_s
+            yield from sleep_until(until if timeout is None else min(until, timeout))
+            moment = yield from clock()
+            yield from persist(self._core.handle_timeout(moment.now))
+            for task_id in self._core.spent(moment.wall_s):
+                yield from persist(self._core.drop(task_id))
 
     # Hints
 
@@ -207,25 +211,28 @@ class Upkeep:
         self._hinted.set()
         self._stirred.set()
 
-    async def _hint_loop(self) -> None:
+    def _hint_loop(self) -> Steps[None]:
         while True:
-            await self._hinted.wait()
+            yield from wait(self._hinted)
             for node in list(self._hints):
-                await self._deliver_hints(node)
+                yield from self._deliver_hints(node)
             if not self._hints:
-                self._hinted = trio.Event()
+                self._hinted.clear()
                 continue
-            await trio.sleep(_HINT_INTERVAL_S * self._env.rng.uniform(0.5, 1.5))
+            yield from sleep(_HINT_INTERVAL_S * self._rng.uniform(0.5, 1.5))
 
-    async def _deliver_hints(self, node: NodeId) -> None:
+    def _deliver_hints(self, node: NodeId) -> Steps[None]:
         settling = self._core.settling
-        if node not in settling.ring.members and node not in settling.expects(trio.current_time()):
+        moment = yield from clock()
+        if node not in settling.ring.members and node not in settling.expects(moment.now):
             # It went for good, or it will compare everything when it comes back.
             del self._hints[node]
             return
         wanted = list(self._hints[node])
         for batch in batches(self._exchange.entries(wanted)):
-            if not self._around.is_alive(node) or not await self._exchange.push(node, batch):
+            if not self._around.is_alive(node):
+                return
+            if not (yield from self._exchange.push(node, batch)):
                 return
         left = self._hints[node]
         for task_id in wanted:
