@@ -18,6 +18,8 @@ CROWD_HOSTS = 4
 """Processes over which the nodes that stay are spread: two cores bear no hundred interpreters."""
 REST_S = 5.0
 """Before each kill, so that it meets a cluster at rest: after a death the keepers compare."""
+SETTLE_S = 20.0
+"""After all see each other: the keepers of a new ring compare what they have."""
 STORM = 30
 ISLANDERS = 6
 PARTITION_S = 600.0
@@ -37,6 +39,7 @@ def crash_noticed(job: Job) -> Figures:
         names = [name for host in (*hosts, *alone) for name in host.names]
         views.await_agreement(names)
         job.say(f"{len(names)} nodes see each other")
+        time.sleep(SETTLE_S)
         for victim in alone:
             time.sleep(REST_S)
             names = [name for name in names if name not in victim.names]
