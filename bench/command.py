@@ -15,6 +15,7 @@ import click
 from bench.keepers import keepers_killed, owner_killed
 from bench.latency import stat
 from bench.local import import_file, local_export
+from bench.many import four_to_one, one_to_eight, one_to_four
 from bench.membership import crash_noticed, join_storm, long_partition
 from bench.one_to_one import one_to_one
 from bench.report import Findings, Job
@@ -24,6 +25,9 @@ RIVALS = ["libtorrent==2.1.1"]
 
 BENCHMARKS: dict[str, Callable[[Job], Findings]] = {
     "one-to-one": one_to_one,
+    "one-to-four": one_to_four,
+    "one-to-eight": one_to_eight,
+    "four-to-one": four_to_one,
     "import": import_file,
     "local-export": local_export,
     "stat": stat,

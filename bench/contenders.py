@@ -90,7 +90,14 @@ def libtorrent(file: Path, folder: Path, python: str, profile: str) -> Iterator[
     try:
         torrent = giver.read_line().split()[1]
         taker.read_line()
-        yield partial(_copy_by_line, giver, taker, f"{port} {torrent}")
+
+        def run() -> Sample:
+            sample = _copy_by_line(giver, taker, f"{port} {torrent}")
+            taker.write_line("clear")
+            taker.read_line()
+            return sample
+
+        yield run
     finally:
         giver.stop()
         taker.stop()

@@ -64,3 +64,10 @@ def call(home: Path, *arguments: str) -> dict[str, object]:
         raise RuntimeError(f"{' '.join(arguments)}: exit {done.returncode}: {done.stderr}")
     parsed: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
     return parsed
+
+
+def counter(home: Path, name: str) -> int:
+    """A counter of the node of `home` (docs/metrics.md); 0 if it never moved."""
+    metrics = call(home, "node", "status")["metrics"]
+    assert isinstance(metrics, dict)
+    return int(metrics.get(name, 0))

@@ -1,7 +1,7 @@
 """Bare sockets: sendfile on one side, recv_into, BLAKE3 and pwrite on the other.
 
     bare.py send FILE                 prints "ready PORT"
-    bare.py receive FILE CONNECTIONS  prints "ready"; then for each line "PORT SIZE"
+    bare.py receive FILE CONNECTIONS  prints "ready"; then for each line "PORT[,PORT...] SIZE"
                                       prints "done SECONDS"
 
 Each connection asks for its share by one line "OFFSET COUNT". The receiver does the work of a
@@ -43,7 +43,7 @@ def _send_share(connection: socket.socket, file: BinaryIO) -> None:
 def receive(path: str, connections: int) -> None:
     print("ready", flush=True)
     for line in sys.stdin:
-        port, size = map(int, line.split())
+        ports, size = [int(port) for port in line.split()[0].split(",")], int(line.split()[1])
         if os.path.exists(path):
             os.unlink(path)
         started = time.perf_counter()
@@ -53,9 +53,9 @@ def receive(path: str, connections: int) -> None:
         threads = [
             threading.Thread(
                 target=_receive_share,
-                args=(port, descriptor, start, min(share, size - start)),
+                args=(ports[turn % len(ports)], descriptor, start, min(share, size - start)),
             )
-            for start in range(0, size, share)
+            for turn, start in enumerate(range(0, size, share))
         ]
         for thread in threads:
             thread.start()

@@ -2,9 +2,11 @@
 
     torrent.py seed FILE PORT PROFILE        prints "ready TORRENT_HEX"
     torrent.py leech FOLDER PORT PROFILE     prints "ready"; then for each line
-                                             "SEED_PORT TORRENT_HEX" prints "done SECONDS"
+                                             "PORT[,PORT...] TORRENT_HEX" fetches from those peers
+                                             and prints "done SECONDS", and for each line "clear"
+                                             removes what it fetched and prints "cleared"
 
-A download is done when all pieces are verified and flushed to disk.
+A download is done when all pieces are verified and flushed to disk; it is shared until "clear".
 PROFILE is `default` or `best` (aio_threads 2, hashing_threads 1, found by trial on two cores).
 """
 
@@ -66,23 +68,32 @@ def wait_for(ses, kind):
 def leech(folder, port, profile):
     ses = session(port, profile)
     print("ready", flush=True)
+    handle = None
     for line in sys.stdin:
-        seed_port, encoded = line.split()
+        if line == "clear\n":
+            clear(ses, handle, folder)
+            print("cleared", flush=True)
+            continue
+        ports, encoded = line.split()
         params = lt.add_torrent_params()
         params.ti = lt.torrent_info(lt.bdecode(bytes.fromhex(encoded)))
         params.save_path = str(folder)
         params.flags &= ~(lt.torrent_flags.paused | lt.torrent_flags.auto_managed)
         started = time.perf_counter()
         handle = ses.add_torrent(params)
-        handle.connect_peer(("127.0.0.1", int(seed_port)))
+        for peer in ports.split(","):
+            handle.connect_peer(("127.0.0.1", int(peer)))
         wait_for(ses, lt.torrent_finished_alert)
         handle.flush_cache()
         wait_for(ses, lt.cache_flushed_alert)
         print("done", time.perf_counter() - started, flush=True)
-        ses.remove_torrent(handle)
-        wait_for(ses, lt.torrent_removed_alert)
-        for child in folder.iterdir():
-            shutil.rmtree(child) if child.is_dir() else child.unlink()
+
+
+def clear(ses, handle, folder):
+    ses.remove_torrent(handle)
+    wait_for(ses, lt.torrent_removed_alert)
+    for child in folder.iterdir():
+        shutil.rmtree(child) if child.is_dir() else child.unlink()
 
 
 if __name__ == "__main__":
