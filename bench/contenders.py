@@ -60,13 +60,16 @@ def _copy_by_line(giver: Process, taker: Process, order: str) -> Sample:
 
 
 @contextmanager
-def bare_sockets(file: Path, folder: Path, connections: int) -> Iterator[Contender]:
-    """sendfile to recv_into + BLAKE3 + pwrite + fsync, in one thread a connection."""
+def bare_sockets(
+    file: Path, folder: Path, connections: int, *, twice: bool = False
+) -> Iterator[Contender]:
+    """sendfile to recv_into + BLAKE3 + pwrite + fsync, in one thread a connection; `twice`: each
+    piece goes to two files, as into a cache and an output."""
     script = str(HERE / "rivals" / "bare.py")
     giver = Process([sys.executable, script, "send", str(file)])
-    taker = Process(
-        [sys.executable, script, "receive", str(folder / f"bare{connections}"), str(connections)]
-    )
+    target = str(folder / f"bare{connections}{'-twice' if twice else ''}")
+    second = [f"{target}-second"] if twice else []
+    taker = Process([sys.executable, script, "receive", target, str(connections), *second])
     try:
         port = giver.read_line().split()[1]
         taker.read_line()

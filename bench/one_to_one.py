@@ -24,6 +24,9 @@ def one_to_one(job: Job) -> Report:
             "bare sockets x 1": stack.enter_context(bare_sockets(file, folder, 1)),
             "bare sockets x 2": stack.enter_context(bare_sockets(file, folder, 2)),
         }
+        for connections in (1, 2):
+            bare = bare_sockets(file, folder, connections, twice=True)
+            contenders[f"bare sockets x {connections}, two files"] = stack.enter_context(bare)
         if shutil.which("nginx") and shutil.which("curl"):
             contenders["nginx + curl"] = stack.enter_context(nginx_and_curl(file, folder))
         else:
@@ -34,6 +37,8 @@ def one_to_one(job: Job) -> Report:
         "libtorrent_best": "libtorrent best",
         "bare_sockets": "bare sockets x 1",
         "bare_sockets_2": "bare sockets x 2",
+        "bare_two_files": "bare sockets x 1, two files",
+        "bare_two_files_2": "bare sockets x 2, two files",
         "nginx_curl": "nginx + curl",
     }
     link_ratios = ratios(samples, "gossipcache export --link", labels)

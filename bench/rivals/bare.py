@@ -1,11 +1,13 @@
 """Bare sockets: sendfile on one side, recv_into, BLAKE3 and pwrite on the other.
 
     bare.py send FILE                 prints "ready PORT"
-    bare.py receive FILE CONNECTIONS  prints "ready"; then for each line "PORT[,PORT...] SIZE"
+    bare.py receive FILE CONNECTIONS [SECOND]
+                                      prints "ready"; then for each line "PORT[,PORT...] SIZE"
                                       prints "done SECONDS"
 
 Each connection asks for its share by one line "OFFSET COUNT". The receiver does the work of a
-verified download: 4 MiB pieces, a BLAKE3 of each, written to disk, one fsync at the end.
+verified download: 4 MiB pieces, a BLAKE3 of each, written to disk, one fsync at the end. With a
+SECOND file each piece is written to both, as a cache and an output are.
 """
 
 from __future__ import annotations
@@ -40,20 +42,22 @@ def _send_share(connection: socket.socket, file: BinaryIO) -> None:
             offset, count = offset + sent, count - sent
 
 
-def receive(path: str, connections: int) -> None:
+def receive(connections: int, paths: list[str]) -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         ports, size = [int(port) for port in line.split()[0].split(",")], int(line.split()[1])
-        if os.path.exists(path):
-            os.unlink(path)
+        for path in paths:
+            if os.path.exists(path):
+                os.unlink(path)
         started = time.perf_counter()
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-        os.posix_fallocate(descriptor, 0, size)
+        files = [os.open(path, os.O_CREAT | os.O_RDWR, 0o600) for path in paths]
+        for file in files:
+            os.posix_fallocate(file, 0, size)
         share = -(-size // PIECE_BYTES // connections) * PIECE_BYTES
         threads = [
             threading.Thread(
                 target=_receive_share,
-                args=(ports[turn % len(ports)], descriptor, start, min(share, size - start)),
+                args=(ports[turn % len(ports)], files, start, min(share, size - start)),
             )
             for turn, start in enumerate(range(0, size, share))
         ]
@@ -61,12 +65,13 @@ def receive(path: str, connections: int) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        os.fsync(descriptor)
-        os.close(descriptor)
+        for file in files:
+            os.fsync(file)
+            os.close(file)
         print("done", time.perf_counter() - started, flush=True)
 
 
-def _receive_share(port: int, descriptor: int, offset: int, count: int) -> None:
+def _receive_share(port: int, files: list[int], offset: int, count: int) -> None:
     piece = memoryview(bytearray(PIECE_BYTES))
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(f"{offset} {count}\n".encode())
@@ -81,7 +86,8 @@ def _receive_share(port: int, descriptor: int, offset: int, count: int) -> None:
                 state.update(chunk[:received])
                 got += received
             state.digest()
-            os.pwrite(descriptor, piece[:length], offset)
+            for file in files:
+                os.pwrite(file, piece[:length], offset)
             offset, count = offset + length, count - length
 
 
@@ -89,4 +95,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "send":
         send(sys.argv[2])
     else:
-        receive(sys.argv[2], int(sys.argv[3]))
+        receive(int(sys.argv[3]), [sys.argv[2], *sys.argv[4:]])

@@ -137,6 +137,53 @@ async def test_receive_into_can_be_cancelled_without_loss(two: Two) -> None:
 
 
 @on_both
+async def test_much_is_received_without_loss_whenever_it_is_cancelled(two: Two) -> None:
+    one, other = await two.connected()
+    content = bytes(range(256)) * 16_384
+    buffer, done = memoryview(bytearray(len(content))), 0
+
+    async def send() -> None:
+        for start in range(0, len(content), 700_000):
+            await one.send_all(content[start : start + 700_000])
+            await trio.sleep(0.01)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        while done < len(content):
+            with trio.move_on_after(0.005):
+                done += await other.receive_into(buffer[done:])
+    assert buffer == content
+    await one.aclose()
+    await other.aclose()
+
+
+@on_both
+async def test_closing_ends_whoever_moves_much(two: Two) -> None:
+    file = two.disk.open(two.home / "file", "create")
+    file.write_at(0, bytes(8 << 20))
+    one, other = await two.connected()
+
+    ends: list[str] = []
+
+    async def move(step: Callable[[], Awaitable[object]], name: str) -> None:
+        try:
+            while True:
+                await step()
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            ends.append(name)
+
+    buffer = memoryview(bytearray(1 << 20))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(move, lambda: one.send_file(file, 0, 8 << 20), "sender")
+        nursery.start_soon(move, lambda: one.receive_into(buffer), "receiver")
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        await one.aclose()
+    assert sorted(ends) == ["receiver", "sender"]
+    file.close()
+    await other.aclose()
+
+
+@on_both
 async def test_send_file_sends_exactly_the_range(two: Two) -> None:
     content = bytes(range(256)) * 20_000
     file = two.disk.open(two.home / "file", "create")

@@ -1,0 +1,124 @@
+"""What the scanner makes of a connection is what wsproto makes of it, however it is cut."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from itertools import pairwise
+
+import cbor2
+from hypothesis import given
+from hypothesis import strategies as st
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong
+
+from gossipcache.link.frames import Forward, FrameError, FrameLimits, FrameScanner
+from tests.link.test_frames import OPENING, scan
+
+PIECE_BYTES = 70_000
+Step = tuple[str, bytes | list[bytes]]
+parts = st.lists(st.binary(max_size=200), min_size=1, max_size=5)
+small = st.binary(max_size=100)
+step = st.one_of(
+    st.tuples(st.just("message"), parts),
+    st.tuples(st.just("ping"), small),
+    st.tuples(st.just("pong"), small),
+    st.tuples(st.just("piece"), small),
+)
+
+
+def piece_message(number: int, seed: bytes) -> bytes:
+    message: bytes = cbor2.dumps(["piece", number, random.Random(seed).randbytes(PIECE_BYTES)])
+    return message
+
+
+def sent_by_wsproto(steps: Sequence[Step], pings_between: bool) -> bytes:
+    """The server's bytes: messages in fragments, with control frames between the fragments."""
+    server, sent = Connection(ConnectionType.SERVER), bytearray()
+    for number, (kind, content) in enumerate(steps):
+        if isinstance(content, list):
+            for place, part in enumerate(content):
+                last = place == len(content) - 1
+                sent += server.send(BytesMessage(part, message_finished=last))
+                if pings_between:
+                    sent += server.send(Ping(b"between"))
+        elif kind == "piece":
+            sent += server.send(BytesMessage(piece_message(number, content)))
+        else:
+            sent += server.send(Ping(content) if kind == "ping" else Pong(content))
+    return bytes(sent + server.send(CloseConnection(1000, "done")))
+
+
+def read_by_wsproto(data: bytes) -> list[tuple[str, bytes]]:
+    """What a client takes from `data`, whole messages at once."""
+    client, read = Connection(ConnectionType.CLIENT), []
+    client.receive_data(data)
+    message = b""
+    for event in client.events():
+        if isinstance(event, BytesMessage):
+            message += bytes(event.data)
+            if event.message_finished:
+                read.append(("message", message))
+                message = b""
+        else:
+            read.append(described(event))
+    return read
+
+
+def described(event: Event) -> tuple[str, bytes]:
+    if isinstance(event, CloseConnection):
+        return "close", (event.reason or "").encode()
+    assert isinstance(event, Ping | Pong)
+    return type(event).__name__.lower(), bytes(event.payload)
+
+
+def opened(limits: FrameLimits) -> FrameScanner:
+    scanner = FrameScanner(pieces=True, limits=limits)
+    scanner.feed(OPENING)
+    assert scanner.next_event(0.0) == Forward(OPENING)
+    return scanner
+
+
+def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
+    edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
+    return [data[start:end] for start, end in pairwise(edges)]
+
+
+@given(
+    st.lists(step, max_size=6),
+    st.lists(st.integers(0, 2**20), max_size=40),
+    st.booleans(),
+)
+def test_messages_pieces_and_control_frames_are_those_that_wsproto_reads(
+    steps: list[Step], places: list[int], pings_between: bool
+) -> None:
+    data = sent_by_wsproto(steps, pings_between)
+    forwarded, pieces = scan(opened(FrameLimits()), cut(data, places))
+    whole = read_by_wsproto(data)
+    assert read_by_wsproto(forwarded) == [one for one in whole if len(one[1]) < PIECE_BYTES]
+    found = [cbor2.dumps(["piece", number, body]) for number, _, body in pieces]
+    assert found == [content for _, content in whole if len(content) >= PIECE_BYTES]
+
+
+@given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=8))
+def test_noise_is_refused_or_passed_on_unchanged(noise: bytes, places: list[int]) -> None:
+    try:
+        forwarded, pieces = scan(opened(FrameLimits()), cut(noise, places))
+    except FrameError:
+        return
+    assert noise.startswith(forwarded)
+    assert not pieces
+
+
+@given(st.lists(step, min_size=1, max_size=4), st.data())
+def test_a_changed_byte_never_makes_more_of_a_stream(
+    steps: list[Step], data: st.DataObject
+) -> None:
+    sent = bytearray(sent_by_wsproto(steps, pings_between=False))
+    place = data.draw(st.integers(0, len(sent) - 1))
+    sent[place] ^= data.draw(st.integers(1, 255))
+    try:
+        forwarded, pieces = scan(opened(FrameLimits()), [bytes(sent)])
+    except FrameError:
+        return
+    assert len(forwarded) + sum(len(body) for _, _, body in pieces) <= len(sent)
