@@ -28,6 +28,7 @@ FOLDER_MODE = 0o700
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _FICLONE = 0x40049409
+_HUGE_PAGES: int | None = getattr(mmap, "MADV_HUGEPAGE", None)  # on Linux
 _DIRECT_ALIGNMENT_BYTES = 4096
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _NO_CLONE = frozenset(
@@ -154,7 +155,11 @@ class OsDisk:
 
     def buffer(self, size: int) -> memoryview:
         """Zeroed memory of `size` bytes that begins at a page."""
-        return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if _HUGE_PAGES is not None:
+            # Direct I/O pins each page of it for each write: a few large ones cost less.
+            memory.madvise(_HUGE_PAGES)
+        return memoryview(memory)
 
     def open(self, path: PurePath, mode: OpenMode) -> OsFile:
         """Opens a regular file; raises `OSError` for a link or anything else."""
