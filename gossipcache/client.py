@@ -1,16 +1,15 @@
 """The thin client of a running node: HTTP over its Unix socket, standard library only.
 
-Every call has a connection of its own; closing it (also by Ctrl-C) cancels the work in the node.
-Errors of the node are raised as the classes of `gossipcache.errors`.
+A call has a connection to itself while it runs; closing it (also by Ctrl-C) cancels the work in
+the node. Once its answer is read it serves the next call. Errors of the node are raised as the
+classes of `gossipcache.errors`.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -21,8 +20,9 @@ from gossipcache.errors import (
     UsageError,
     from_code,
 )
-from gossipcache.home import Home, socket_name
+from gossipcache.home import Home
 from gossipcache.ids import task_id_of
+from gossipcache.unix_http import Answer, Connection, Connections, NoHttp
 
 Fields = Mapping[str, object]
 R = TypeVar("R")
@@ -33,51 +33,50 @@ OCTETS_TYPE = "application/octet-stream"
 FRAMED_TYPE = "application/vnd.gossipcache.framed"
 SLACK_S = 5.0
 """How much longer than the node's own time limit the client waits for its answer."""
-MAX_LINE_BYTES = 16 * 2**20
 COPY_BYTES = 1024 * 1024
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, home: Home, timeout_s: float | None) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._home = home
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        with socket_name(self._home.control_path) as name:
-            self.sock.connect(name)
 
 
 class ControlClient:
     """Calls the node that runs on `home`. Safe to use from several threads."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, connections: Connections | None = None) -> None:
+        """`connections`: those that are shared with other clients of this home."""
         self.home = home
-        self._open: list[_UnixConnection] = []
+        self._connections = connections if connections is not None else Connections(home)
+        self._busy: list[Connection] = []
         self._aborted = False
 
     def abort(self) -> None:
         """Breaks off the calls that other threads are in; they raise `NodeUnreachable`, as does
         every later call."""
         self._aborted = True
-        for connection in list(self._open):
-            if connection.sock is not None:
-                try:
-                    connection.sock.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
+        for connection in list(self._busy):
+            connection.shut_down()
 
     def is_listening(self) -> bool:
-        """Whether a node listens on the home's socket."""
-        connection = _UnixConnection(self.home, SLACK_S)
+        """Whether a node listens on the home's socket; the next call uses the same connection."""
+        if self.is_connected():
+            return True
+        connection = Connection(self.home)
         try:
-            connection.connect()
+            connection.connect(SLACK_S)
         except OSError:
-            return False
-        finally:
             connection.close()
+            return False
+        self._connections.keep(connection)
         return True
+
+    def is_connected(self) -> bool:
+        """Whether a connection from an earlier call is still good. Never blocks."""
+        connection = self._connections.take()
+        if connection is None:
+            return False
+        self._connections.keep(connection)
+        return True
+
+    def close(self) -> None:
+        """Closes the connections that no call uses."""
+        self._connections.close()
 
     def call(
         self,
@@ -113,7 +112,7 @@ class ControlClient:
         on_progress: OnProgress | None = None,
     ) -> dict[str, Any]:
         """The same with `parts` as the content, sent as they come."""
-        headers = {"Content-Type": OCTETS_TYPE, "Transfer-Encoding": "chunked"}
+        headers = {"Content-Type": OCTETS_TYPE}
         with closing(self._send("POST", path, query, parts, headers, None)) as reply:
             return _last_line(reply, on_progress)
 
@@ -128,6 +127,7 @@ class ControlClient:
                 line = _line(reply)
                 if "bytes" not in line:
                     _result(line)
+                    reply.finish()
                     return
                 for part in _parts(reply, int(line["bytes"])):
                     done += len(part)
@@ -167,18 +167,15 @@ class ControlClient:
         timeout_s: float | None,
     ) -> _Reply:
         wait_s = None if timeout_s is None else timeout_s + SLACK_S
-        connection = _UnixConnection(self.home, wait_s)
-        self._open.append(connection)
-        reply = _Reply(connection, self._open)
+        target = _target(path, query)
+        connection = self._connections.take() or self._connected(wait_s)
+        self._busy.append(connection)
+        reply = _Reply(connection, self._end)
         try:
-            self._connect(connection)
             if self._aborted:
                 raise NodeUnreachable("the call was broken off")
             try:
-                connection.request(
-                    method, _target(path, query), data, dict(headers),
-                    encode_chunked="Transfer-Encoding" in headers,
-                )  # fmt: skip
+                connection.request(method, target, data, headers, wait_s)
             except (BrokenPipeError, ConnectionResetError):
                 pass  # the node answered early and stopped reading: its answer says why
             reply.begin()
@@ -187,9 +184,26 @@ class ControlClient:
             raise
         return reply
 
-    def _connect(self, connection: _UnixConnection) -> None:
+    def _end(self, connection: Connection, reusable: bool) -> None:
+        if connection in self._busy:
+            self._busy.remove(connection)
+        if reusable and not self._aborted:
+            self._connections.keep(connection)
+        else:
+            connection.close()
+
+    def _connected(self, timeout_s: float | None) -> Connection:
+        connection = Connection(self.home)
         try:
-            connection.connect()
+            self._connect(connection, timeout_s)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _connect(self, connection: Connection, timeout_s: float | None) -> None:
+        try:
+            connection.connect(timeout_s)
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
             raise NodeUnreachable(f"no node runs on the home {self.home.path}") from error
         except PermissionError as error:
@@ -209,42 +223,46 @@ class _PastTheEnd(Exception):
 class _Reply:
     """The answer on a connection; its I/O errors come out as typed ones."""
 
-    def __init__(self, connection: _UnixConnection, register: list[_UnixConnection]) -> None:
+    def __init__(self, connection: Connection, end: Callable[[Connection, bool], None]) -> None:
+        """`end` is given the connection, and whether it can be used again."""
         self._connection = connection
-        self._register = register
-        self._response: http.client.HTTPResponse | None = None
+        self._end = end
+        self._answer: Answer | None = None
 
     def begin(self) -> None:
-        self._response = self._guarded(self._connection.getresponse)
-        if self._response.status == 416:
+        self._answer = answer = self._guarded(self._connection.answer)
+        if answer.status == 416:
             raise _PastTheEnd
-        if self._response.status >= 400:
+        if answer.status >= 400:
             _result(_json(self.read()))
-            raise NodeUnreachable(f"the node answered with HTTP status {self._response.status}")
+            raise NodeUnreachable(f"the node answered with HTTP status {answer.status}")
 
     def read(self, count: int | None = None) -> bytes:
-        response = self._response
-        assert response is not None
-        return self._guarded(lambda: response.read(count))
+        answer = self._answer
+        assert answer is not None
+        return self._guarded(lambda: answer.read(count))
 
     def readline(self) -> bytes:
-        response = self._response
-        assert response is not None
-        return self._guarded(lambda: response.readline(MAX_LINE_BYTES))
+        answer = self._answer
+        assert answer is not None
+        return self._guarded(answer.read_line)
+
+    def finish(self) -> None:
+        """Reads the mark behind the last line, so that the connection can be used again."""
+        assert self._answer is not None
+        with suppress(OSError, NoHttp):  # what was asked for is here
+            self._answer.finish()
 
     def close(self) -> None:
-        if self._response is not None:
-            self._response.close()
-        self._connection.close()
-        if self._connection in self._register:
-            self._register.remove(self._connection)
+        whole = self._answer is not None and self._answer.whole
+        self._end(self._connection, whole and self._connection.reusable)
 
     def _guarded(self, io: Callable[[], R]) -> R:
         try:
             return io()
         except TimeoutError as error:
             raise TimedOut("the node did not answer in time") from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, NoHttp, ValueError) as error:
             raise NodeUnreachable(
                 "the connection to the node broke before its answer was whole",
                 "see `gossipcache node status` and the node's log",
@@ -294,7 +312,9 @@ def _last_line(reply: _Reply, on_progress: OnProgress | None) -> dict[str, Any]:
     while True:
         line = _line(reply)
         if "progress" not in line:
-            return _result(line)
+            result = _result(line)
+            reply.finish()
+            return result
         if on_progress is not None:
             on_progress(line["progress"])
 

@@ -131,16 +131,17 @@ def start_background(home: Home, mode: RunMode, flags: dict[str, object]) -> str
 
 
 def find_node(
-    home: Home,
+    client: ControlClient,
     *,
     may_start: Callable[[], bool],
     announce: Callable[[str], None],
 ) -> ControlClient:
-    """The client of the node on `home`; where none runs and `may_start`, a lone one is started.
+    """`client`, once a node runs on its home; where none does and `may_start`, a lone one is
+    started.
 
     `announce` tells the user so. Raises `NodeUnreachable`.
     """
-    client = ControlClient(home)
+    home = client.home
     if client.is_listening():
         return client
     if _comes_up(client):

@@ -28,7 +28,7 @@ LAYERS: list[set[str]] = [
     {"node"},
     {"control"},
     {"datagrams"},
-    {"network", "disk"},
+    {"network", "disk", "unix_http"},
     {"machine", "client"},
     {"launch"},
     {"embed"},
@@ -58,8 +58,8 @@ REAL_WORLD = {
     "trio.socket", "trio.to_thread", "nacl.utils",
 }  # fmt: skip
 REAL_WORLD_MODULES = {
-    "datagrams", "network", "disk", "machine", "home", "keyfiles", "control", "client", "launch",
-    "embed", "daemon", "api", "cli", "demo", "doctor", "log", "__main__",
+    "datagrams", "network", "disk", "unix_http", "machine", "home", "keyfiles", "control", "client",
+    "launch", "embed", "daemon", "api", "cli", "demo", "doctor", "log", "__main__",
 }  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     # OpenSSL reads a key from a file only; the dates of a certificate are constants.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gossipcache.api.asking import AnyPath, absolute, home_of, own_umask
 from gossipcache.api.remote import OnProgress, RemoteNode
+from gossipcache.client import ControlClient
 from gossipcache.launch import find_node, may_start_lone
 from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
 from gossipcache.results import (
@@ -38,6 +39,11 @@ class Cache:
     def __init__(self, home: AnyPath | None = None, *, start: bool = True) -> None:
         self._home = home_of(home)
         self._start = start
+        self._client = ControlClient(self._home)
+
+    def close(self) -> None:
+        """Closes the connections to the node that are kept for later calls."""
+        self._client.close()
 
     def import_file(
         self,
@@ -164,7 +170,7 @@ class Cache:
 
     def _node(self) -> RemoteNode:
         client = find_node(
-            self._home,
+            self._client,
             may_start=lambda: self._start and may_start_lone(self._home),
             announce=lambda text: print(text, file=sys.stderr),
         )

@@ -11,6 +11,7 @@ import trio
 
 from gossipcache.api.asking import AnyPath, absolute, home_of, own_umask
 from gossipcache.api.remote import OnProgress, RemoteNode
+from gossipcache.client import ControlClient
 from gossipcache.embed import only_error, running_node
 from gossipcache.home import Home
 from gossipcache.launch import find_node, may_start_lone, read_settings
@@ -24,6 +25,7 @@ from gossipcache.results import (
     MemberView,
     StatResult,
 )
+from gossipcache.unix_http import Connections
 
 R = TypeVar("R")
 
@@ -221,6 +223,7 @@ class _Beside:
     def __init__(self, home: Home, start: bool) -> None:
         self._home = home
         self._start = start
+        self._connections = Connections(home)
 
     async def import_file(
         self, request: ImportRequest, content: bytes | None, progress: OnProgress | None
@@ -250,13 +253,15 @@ class _Beside:
 
     async def _call(self, work: Callable[[RemoteNode], R]) -> R:
         """Runs `work` in a thread; a cancellation closes its connection, which ends it."""
-        find = partial(
-            find_node,
-            self._home,
-            may_start=lambda: self._start and may_start_lone(self._home),
-            announce=lambda _text: None,
-        )
-        client = await trio.to_thread.run_sync(find)
+        client = ControlClient(self._home, self._connections)
+        if not client.is_connected():
+            find = partial(
+                find_node,
+                client,
+                may_start=lambda: self._start and may_start_lone(self._home),
+                announce=lambda _text: None,
+            )
+            await trio.to_thread.run_sync(find)
         try:
             return await trio.to_thread.run_sync(work, RemoteNode(client), abandon_on_cancel=True)
         except trio.Cancelled:

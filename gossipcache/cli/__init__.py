@@ -4,24 +4,55 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import click
 
 from gossipcache import __version__
-from gossipcache.cli.cluster import cluster_group, members_command, ring_command
-from gossipcache.cli.config import config_group
 from gossipcache.cli.context import shared_options
-from gossipcache.cli.demo import demo_command
-from gossipcache.cli.doctor import doctor_command
 from gossipcache.cli.failures import as_typed, forget_unwritten, leave_quietly, report
-from gossipcache.cli.node import node_group
-from gossipcache.cli.store import gc_command, ls_command, pin_command, unpin_command, verify_command
-from gossipcache.cli.verbs import delete_command, export_command, import_command, stat_command
 from gossipcache.errors import Interrupted
+
+COMMANDS = {
+    "import": "verbs",
+    "stat": "verbs",
+    "export": "verbs",
+    "delete": "verbs",
+    "ls": "store",
+    "pin": "store",
+    "unpin": "store",
+    "gc": "store",
+    "verify": "store",
+    "node": "node",
+    "members": "cluster",
+    "ring": "cluster",
+    "cluster": "cluster",
+    "config": "config",
+    "doctor": "doctor",
+    "demo": "demo",
+}
+"""Each command and the module that has it."""
+_GROUPS = frozenset(("node", "cluster", "config"))
 
 
 class Commands(click.Group):
-    """The commands; Ctrl-C ends one as a typed error, without click's empty line."""
+    """The commands, each loaded when it is asked for, so that a short one starts fast; Ctrl-C
+    ends one as a typed error, without click's empty line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        kind = "group" if cmd_name in _GROUPS else "command"
+        command: click.Command = getattr(
+            import_module(f"gossipcache.cli.{module}"), f"{cmd_name}_{kind}"
+        )
+        return command
 
     def invoke(self, ctx: click.Context) -> object:
         """Runs the command."""
@@ -40,27 +71,6 @@ class Commands(click.Group):
 @click.version_option(__version__, prog_name="gossipcache")
 def cli() -> None:
     """A peer-to-peer file cache: import a file on one machine, export it on any other."""
-
-
-for _command in (
-    import_command,
-    stat_command,
-    export_command,
-    delete_command,
-    ls_command,
-    pin_command,
-    unpin_command,
-    gc_command,
-    verify_command,
-    node_group,
-    members_command,
-    ring_command,
-    cluster_group,
-    config_group,
-    doctor_command,
-    demo_command,
-):
-    cli.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

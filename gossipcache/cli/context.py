@@ -67,7 +67,9 @@ class Shared:
         cluster. Raises `NodeUnreachable`."""
         home = self.home
         return find_node(
-            home, may_start=lambda: may_start and may_start_lone(home), announce=self.say
+            ControlClient(home),
+            may_start=lambda: may_start and may_start_lone(home),
+            announce=self.say,
         )
 
     def say(self, message: str) -> None:

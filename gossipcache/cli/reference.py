@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import click
 
-from gossipcache.cli import cli
+from gossipcache.cli import COMMANDS, cli
 from gossipcache.cli.context import Shared
 from gossipcache.errors import GossipcacheError
 
@@ -30,8 +30,10 @@ def reference() -> str:
         *_EXIT_CODES,
     ]
     context = click.Context(cli, info_name="gossipcache", obj=Shared())
-    for name in cli.commands:
-        lines += _command(cli.commands[name], click.Context(cli.commands[name], context, name))
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        lines += _command(command, click.Context(command, context, name))
     return "\n".join(lines) + "\n"
 
 
