@@ -350,6 +350,11 @@ class Exchange:
                 yield Breathe()
             view.filled = True
 
+    def count_shared(self, node: NodeId) -> Steps[None]:
+        """Readies what a member that is alive shares, on the ring that it sees."""
+        if self._around.is_alive(node):
+            yield from self.view(self._core.ring_with(node))
+
     # Sending
 
     def entries(self, task_ids: Iterable[TaskId]) -> list[Standing]:

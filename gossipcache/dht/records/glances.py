@@ -3,14 +3,15 @@
 Most comparisons find nothing, and a cluster that starts, or loses a node, makes many of them at
 once. So the first try needs no connection. Each side believes only what the other signed over a
 number that was drawn for it just now: no member can speak for another, nor repeat what one said
-before. Who gets another digest compares over a connection, and so does who gets no answer time
-after time. An answer that comes late counts too, and the next ones are waited for longer, as TCP
+before. Who is asked for what it has not counted yet, as by a newcomer, counts first and answers
+then. Who gets another digest compares over a connection, and so does who gets no answer time after
+time. An answer that comes late counts too, and the next ones are waited for longer, as TCP
 does (RFC 6298): where all are busy, asking again and dialling would keep them so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 import trio
@@ -83,6 +84,9 @@ class Glances:
         self._silent: set[NodeId] = set()
         self._open: dict[bytes, tuple[NodeId, float]] = {}
         """Whose confirmation is waited for by number, since when; the oldest first."""
+        self._put_off: dict[NodeId, bytes] = {}
+        """Last questions, of those for whom this keeper has to count first."""
+        self._is_put_off = trio.Event()
         whispers.hear(AskGlance, self._asked)
         whispers.hear(Glance, self._shown)
 
@@ -93,6 +97,18 @@ class Glances:
     def look_away(self) -> None:
         """The keeper is gone."""
         self._keeper = None
+        self._put_off.clear()
+
+    async def answer_late(self, count: Callable[[NodeId], Awaitable[None]]) -> None:
+        """Until cancelled answers the questions that take time, in turn; `count` readies the view
+        of what a node shares."""
+        while True:
+            await self._is_put_off.wait()
+            self._is_put_off = trio.Event()
+            while self._put_off:
+                node = next(iter(self._put_off))
+                await count(node)
+                self._answer(node, self._put_off.pop(node))
 
     async def has_same(self, node: NodeId) -> bool | None:
         """Whether `node` says that it has the same of what both keep, which then counts. None if
@@ -123,16 +139,26 @@ class Glances:
         self._whispers.whisper(question.node, ask)
 
     def _asked(self, message: AskGlance) -> None:
-        node, now = NodeId(message.sender), trio.current_time()
+        node = NodeId(message.sender)
+        if self._keeper is None or self._whispers.scheduler_key(node) is None:
+            return
+        if self._digest(node) is not None:
+            self._answer(node, message.nonce)
+        else:
+            self._put_off[node] = message.nonce
+            self._is_put_off.set()
+
+    def _answer(self, node: NodeId, echo: bytes) -> None:
+        now = trio.current_time()
         for old in [key for key, (_, since) in self._open.items() if since < now - OPEN_S][:8]:
             del self._open[old]
-        if len(self._open) >= MAX_OPEN or self._whispers.scheduler_key(node) is None:
+        if len(self._open) >= MAX_OPEN:
             return
         nonce: bytes | None = None
         if self._keeper is not None and self._keeper[0].settling.awaits(node):
             nonce = self._env.entropy(NONCE_BYTES)
             self._open[nonce] = node, now
-        self._show(node, message.nonce, nonce)
+        self._show(node, echo, nonce)
 
     def _shown(self, message: Glance) -> None:
         node = NodeId(message.sender)

@@ -89,6 +89,10 @@ class Keeper:
         """How many tasks have an entry here."""
         return len(self._core)
 
+    def count_shared(self, node: NodeId) -> Steps[None]:
+        """Readies what is to be compared with `node`."""
+        yield from self._exchange.count_shared(node)
+
     # What anyone may ask
 
     def read(self, asker: NodeId, message: ReadRecord) -> Steps[RecordAnswer]:

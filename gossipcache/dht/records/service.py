@@ -7,7 +7,7 @@ until their deadline, while the ring learns who is gone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import PurePath
 from typing import Any
@@ -31,7 +31,7 @@ from gossipcache.dht.records.surroundings import Means, Surroundings
 from gossipcache.env import Env
 from gossipcache.errors import NotReady
 from gossipcache.identity import Identity
-from gossipcache.ids import TaskId
+from gossipcache.ids import NodeId, TaskId
 from gossipcache.journal import Change
 from gossipcache.link.interface import Links, Peer
 from gossipcache.manifest import SignedManifest, SignedTombstone
@@ -104,6 +104,8 @@ class RecordService:
                 nursery.start_soon(self._performer.perform, self._note_synced(keeper))
                 for loop in keeper.upkeep.loops():
                     nursery.start_soon(self._performer.perform, loop)
+                if (glances := self._performer.glances) is not None:
+                    nursery.start_soon(glances.answer_late, self._counter(keeper))
         finally:
             self._keeper = self._performer.log = None
             if self._performer.glances is not None:
@@ -121,6 +123,12 @@ class RecordService:
             self._performer.glances.look_at(core, self._graves, keeper.recall)
         keeper.set_ring(around.ring(), trio.current_time())
         return keeper
+
+    def _counter(self, keeper: Keeper) -> Callable[[NodeId], Awaitable[None]]:
+        async def count(node: NodeId) -> None:
+            await self._performer.perform(keeper.count_shared(node))
+
+        return count
 
     def _note_synced(self, keeper: Keeper) -> Steps[None]:
         yield Wait(keeper.upkeep.synced)

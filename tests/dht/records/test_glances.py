@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from gossipcache.charter import Deletion
 from gossipcache.cluster import LOOPBACK
 from gossipcache.config import RecordConfig
-from gossipcache.dht.records.glances import Glances
+from gossipcache.dht.records.glances import TIMEOUT_S, Glances
 from gossipcache.dht.records.replication import ReplicationCore
 from gossipcache.dht.records.standing import standing_manifest
 from gossipcache.dht.ring import Ring
@@ -80,9 +80,16 @@ class Keeper:
 
     def hold(self, cid: str) -> None:
         self.core.absorb(standing_manifest(manifest(cid)), EPOCH_S)
-        for _ in self.core.fill(view := self.core.view(self.core.ring)):
+        self.count(self.core.ring)
+
+    def count(self, ring: Ring) -> None:
+        for _ in self.core.fill(view := self.core.view(ring)):
             pass
         view.filled = True
+
+    async def count_shared(self, node: NodeId) -> None:
+        """As `Exchange` does it."""
+        self.count(self.core.ring_with(node))
 
     def waits_for(self, other: Keeper) -> bool:
         return other.node_id in self.core.settling.waiting()
@@ -183,6 +190,23 @@ async def test_a_late_answer_counts_and_the_next_one_is_waited_for(
         assert not other.waits_for(one)
         assert await one.glances.has_same(other.node_id)
         nursery.cancel_scope.cancel()
+
+
+async def test_what_a_newcomer_shares_is_counted_before_it_is_answered(
+    autojump_clock: MockClock,
+) -> None:
+    air = Air()
+    before = Ring(identity(number).node_id for number in (1, 2))
+    keeper, newcomer = Keeper(air, 1, before), Keeper(air, 3, before)
+    keeper.hold("a")
+    newcomer.hold("a")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.glances.answer_late, keeper.count_shared)
+        assert await newcomer.glances.has_same(keeper.node_id)
+        assert trio.current_time() < TIMEOUT_S
+        nursery.cancel_scope.cancel()
+    assert not newcomer.waits_for(keeper)
+    assert newcomer.node_id in keeper.core.settling.expects(0.0)
 
 
 @pytest.mark.parametrize(
