@@ -26,7 +26,6 @@ from gossipcache.messages.announcements import (
 from gossipcache.schedule.announcement import (
     AnnouncementBatch,
     Held,
-    HeldSet,
     LeaseHeartbeat,
     sign_batch,
     sign_heartbeat,
@@ -38,11 +37,6 @@ PROGRESS_INTERVAL_S = 1.0
 SWEEP_TASKS = 2000
 """Tasks of one slice of the work after a ring change."""
 SWEEP_INTERVAL_S = 0.02
-RETRY_S = 0.25
-MAX_RETRY_S = 30.0
-ENTRY_RETRY_S = 1.0
-MAX_ENTRY_RETRY_S = 60.0
-MAX_SEQUENCE = 2**63 - 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +138,9 @@ class Announcer:
         delay = self._rng.random() * self._config.reannounce_delay_s
         for keeper, line in list(self._lines.items()):
             if not self._is_alive(keeper):
-                self._hang_up(keeper)
+                del self._lines[keeper]
+                if (next_line := line.hung_up()) is not None:
+                    self._lines[keeper] = next_line
             else:
                 line.retry_at = min(line.retry_at, now + delay)
 
@@ -164,10 +160,10 @@ class Announcer:
         if not isinstance(batch, AnnouncementBatch):
             return []
         if reply.dropped is not None:
-            self._requeue(line, batch)
+            line.requeue(batch)
             self._dropped(line, reply, now)
             return []
-        self._succeeded(line, now)
+        line.succeeded(self._next_heartbeat(now))
         proofs = {TaskId(proof.task_id): proof for proof in reply.deleted}
         not_taken = {*reply.refused, *reply.mismatched, *proofs}
         for held in batch.held:
@@ -178,7 +174,7 @@ class Announcer:
         unsettled = {*not_taken, *reply.unknown}
         for held in batch.held:
             if held.task_id in unsettled:
-                self._try_again(line, TaskId(held.task_id), now)
+                line.try_again(TaskId(held.task_id), now, self._jitter())
             else:
                 line.tries.pop(TaskId(held.task_id), None)
         asked = {held.task_id for held in batch.held}
@@ -202,9 +198,9 @@ class Announcer:
             line.heartbeat_at = now
             self._dropped(line, reply, now)
             return []
-        self._succeeded(line, now)
+        line.succeeded(self._next_heartbeat(now))
         if reply.resync:
-            self._start_afresh(line)
+            line.start_afresh()
         return [
             DropDeleted(proof) for proof in reply.deleted if TaskId(proof.task_id) in self._held
         ]
@@ -216,10 +212,10 @@ class Announcer:
         if under_way is None:
             return
         if isinstance(under_way, AnnouncementBatch):
-            self._requeue(line, under_way)
+            line.requeue(under_way)
         else:
             line.heartbeat_at = now
-        self._back_off(line, now)
+        line.back_off(now, self._jitter())
 
     def is_settled(self, task_id: TaskId) -> bool:
         """Whether a keeper knows of the task as it now is, and the others do or cannot.
@@ -298,14 +294,6 @@ class Announcer:
             line.tries.pop(task_id, None)
             line.ready[task_id] = None
 
-    def _hang_up(self, keeper: NodeId) -> None:
-        """The keeper is dead: what it was told is gone with it."""
-        line = self._lines.pop(keeper)
-        if line.wanted:
-            self._lines[keeper] = Line(
-                wanted=line.wanted, ready=dict(line.wanted), sequence=line.sequence
-            )
-
     def _sweep_slice(self, now: float) -> None:
         for _ in range(min(SWEEP_TASKS, len(self._sweep))):
             task_id = self._sweep.popleft()
@@ -318,7 +306,7 @@ class Announcer:
         self, keeper: NodeId, line: Line, now: float, wall_time: float
     ) -> list[Effect]:
         if not self._is_alive(keeper):
-            self._back_off(line, now)
+            line.back_off(now, self._jitter())
             return []
         batch = self._next_batch(line, wall_time)
         if batch is not None:
@@ -329,7 +317,7 @@ class Announcer:
         if line.told and line.heartbeat_at <= now:
             heartbeat = LeaseHeartbeat(
                 cluster_id=self._cluster_id,
-                sequence=_sequence(line, wall_time),
+                sequence=line.next_sequence(wall_time),
                 issued_at=int(wall_time),
                 expires_at=int(wall_time + self._config.lease_ttl_s),
                 entries=len(line.told),
@@ -359,7 +347,7 @@ class Announcer:
         fresh, line.fresh = line.fresh, False
         return AnnouncementBatch(
             cluster_id=self._cluster_id,
-            sequence=_sequence(line, wall_time),
+            sequence=line.next_sequence(wall_time),
             issued_at=int(wall_time),
             expires_at=int(wall_time + self._config.announcement_ttl_s),
             fresh=fresh,
@@ -367,41 +355,13 @@ class Announcer:
             withdrawn=tuple(withdrawn),
         )
 
-    def _succeeded(self, line: Line, now: float) -> None:
-        line.failures = 0
-        line.retry_at = float("-inf")
-        line.heartbeat_at = now + self._config.lease_interval_s * self._jitter()
+    def _next_heartbeat(self, now: float) -> float:
+        return now + self._config.lease_interval_s * self._jitter()
 
     def _dropped(self, line: Line, reply: AnnounceReply | HeartbeatReply, now: float) -> None:
-        if reply.dropped == "replayed" and reply.sequence_seen >= line.sequence:
-            # The clock went back since the last start, or another life of this key spoke here.
-            line.sequence = min(reply.sequence_seen, MAX_SEQUENCE)
-        self._back_off(line, now)
-
-    def _back_off(self, line: Line, now: float) -> None:
-        delay = min(MAX_RETRY_S, RETRY_S * 2 ** min(line.failures, 10))
-        line.failures += 1
-        line.retry_at = now + delay * self._jitter()
-
-    def _requeue(self, line: Line, batch: AnnouncementBatch) -> None:
-        line.fresh = line.fresh or batch.fresh
-        line.ready = dict.fromkeys(batch.task_ids) | line.ready
-
-    def _try_again(self, line: Line, task_id: TaskId, now: float) -> None:
-        tries = line.tries.get(task_id, 0)
-        line.tries[task_id] = tries + 1
-        delay = min(MAX_ENTRY_RETRY_S, ENTRY_RETRY_S * 2 ** min(tries, 10))
-        line.ready_at(task_id, now + delay * self._jitter())
-
-    def _start_afresh(self, line: Line) -> None:
-        line.fresh = True
-        line.told = HeldSet()
-        line.ready = dict(line.wanted)
+        if reply.dropped == "replayed":
+            line.outbid(reply.sequence_seen)
+        line.back_off(now, self._jitter())
 
     def _jitter(self) -> float:
         return 0.8 + 0.4 * self._rng.random()
-
-
-def _sequence(line: Line, wall_time: float) -> int:
-    """The wall clock in µs, so that a restart goes on above, unless that would not be higher."""
-    return max(int(wall_time * 1e6), line.sequence + 1)
