@@ -78,9 +78,9 @@ RECORDS = (
     Mutant(
         name="writers-not-in-turn",
         breaks="two nodes import different content under one name, and both are told it stands",
-        module=f"{_DHT}.replication",
-        old="        if other and other.expires_at > now and",
-        new="        if False and other and other.expires_at > now and",
+        module=f"{_DHT}.provisional",
+        old="            other and other.expires_at > now and",
+        new="            False and other and other.expires_at > now and",
         scenarios=("rival-imports",),
     ),
     Mutant(

@@ -9,13 +9,17 @@ differences, which it could hide anyway.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
 
+from gossipcache.dht.records.standing import Standing
 from gossipcache.dht.ring import Ring
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.messages.records import BUCKET_COUNT, BUCKET_DIGEST_BYTES
 
 _MODULUS = 2 ** (8 * BUCKET_DIGEST_BYTES)
 _EMPTY = bytes(BUCKET_COUNT * BUCKET_DIGEST_BYTES)
+_MAX_VIEWS = 4
+_FILL_STEP = 500
 
 
 class SharedView:
@@ -86,6 +90,37 @@ class SharedView:
     def _keepers(self, task_id: TaskId) -> tuple[NodeId, ...]:
         keepers = self.ring.keepers(task_id, self._replicas)
         return self._lists.setdefault(keepers, keepers)
+
+
+class Views:
+    """The views of one keeper on the rings of late, each as current as what it holds."""
+
+    def __init__(self, replicas: int, held: Mapping[TaskId, Standing]) -> None:
+        self._replicas = replicas
+        self._held = held
+        self._views: dict[bytes, SharedView] = {}
+
+    def on(self, ring: Ring) -> SharedView:
+        """The view on `ring`; `fill` it before it is used, if it is not filled yet."""
+        view = self._views.pop(ring.epoch, None) or SharedView(ring, self._replicas)
+        self._views[ring.epoch] = view
+        while len(self._views) > _MAX_VIEWS:
+            del self._views[next(iter(self._views))]
+        return view
+
+    def fill(self, view: SharedView) -> Iterator[None]:
+        """Enters all that is held in `view`, in steps between which other work may run."""
+        for number, task_id in enumerate(list(self._held)):
+            if (standing := self._held.get(task_id)) is not None:
+                view.set(task_id, standing.version)
+            if number % _FILL_STEP == _FILL_STEP - 1:
+                yield
+        view.filled = True
+
+    def note(self, task_id: TaskId, version: bytes | None) -> None:
+        """Says that the entry of `task_id` now has `version`; None: it is gone."""
+        for view in self._views.values():
+            view.set(task_id, version)
 
 
 def differing(one: bytes, other: bytes) -> tuple[int, ...]:

@@ -339,16 +339,15 @@ class Exchange:
 
     def view(self, ring: Ring) -> Steps[SharedView]:
         """The view on `ring`, with all entries in it."""
-        view = self._core.view(ring)
+        view = self._core.views.on(ring)
         if not view.filled:
             yield from self._filling.take(self._fill(view))
         return view
 
     def _fill(self, view: SharedView) -> Steps[None]:
         if not view.filled:
-            for _ in self._core.fill(view):
+            for _ in self._core.views.fill(view):
                 yield Breathe()
-            view.filled = True
 
     def count_shared(self, node: NodeId) -> Steps[None]:
         """Readies what a member that is alive shares, on the ring that it sees."""

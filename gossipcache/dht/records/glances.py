@@ -249,5 +249,5 @@ class Glances:
         core = self._keeper[0]
         if not len(core):
             return _NOTHING
-        view = core.view(core.ring_with(node))
+        view = core.views.on(core.ring_with(node))
         return view.digest(node) if view.filled else None

@@ -12,13 +12,13 @@ comes back as journal changes, to be written before anyone is told.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 
 from gossipcache.charter import Deletion
 from gossipcache.config import RecordConfig
-from gossipcache.dht.records.antientropy import SharedView
+from gossipcache.dht.records.antientropy import SharedView, Views
 from gossipcache.dht.records.burial import BurialRights, is_of_same_publisher
 from gossipcache.dht.records.hearsay import HEARSAY, Hearsay
+from gossipcache.dht.records.provisional import Provisional
 from gossipcache.dht.records.settling import Settling
 from gossipcache.dht.records.standing import Standing, merge, trusted_entry
 from gossipcache.dht.records.unproven import Unproven
@@ -44,22 +44,8 @@ CLOCK_SKEW_S = 300.0
 MAX_RESTORED_JUMP = 1000
 """By how many generations a record that its keepers lost may be ahead of what they learnt again."""
 
-MAX_PROVISIONAL = 4096
-"""Writes under way at one keeper at once."""
-
-_COMMITTED, _PROVISIONAL = b"s", b"p"
-_FILL_STEP = 500
-_MAX_VIEWS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class _Provisional:
-    standing: Standing
-    coordinators: tuple[NodeId, ...]
-    """Who brought it: several if the first was slow. Each may commit; all must withdraw."""
-    expires_at: float
-    teller: NodeId | None = None
-    """Who may say alone that this was committed before, as nothing was held here."""
+_COMMITTED = b"s"
+_AGREE_STEP = 500
 
 
 def committed_task(change: Change) -> TaskId | None:
@@ -84,8 +70,8 @@ class ReplicationCore:
         self._config = config
         self.rights = BurialRights(deletion)
         self._standing: dict[TaskId, Standing] = {}
-        self._provisional: dict[TaskId, _Provisional] = {}
-        self._views: dict[bytes, SharedView] = {}
+        self._provisional = Provisional(config.provisional_ttl_s)
+        self.views = Views(config.replicas, self._standing)
         self._unproven = Unproven()
         self._hearsay = Hearsay()
         self.settling = Settling(me, ring, config, now)
@@ -108,8 +94,7 @@ class ReplicationCore:
         if key[:1] == _COMMITTED:
             self._standing[standing.task_id] = standing
         else:
-            expires_at = now + self._config.provisional_ttl_s
-            self._provisional[standing.task_id] = _Provisional(standing, (self.me,), expires_at)
+            self._provisional.load(standing, self.me, now)
 
     def keepers(self, task_id: TaskId) -> tuple[NodeId, ...]:
         """Who keeps the task on the present ring, owner first."""
@@ -163,21 +148,13 @@ class ReplicationCore:
             against = self._against_manifest(candidate, restore, now, wall_s)
         if against is not None:
             return against
-        other = self._provisional.get(task_id)
-        if other and other.expires_at > now and other.standing.version != candidate.version:
+        if self._provisional.is_taken(candidate, now):
             return NotYet("another write of the task is under way")
-        if other is None and len(self._provisional) >= MAX_PROVISIONAL:
-            raise Busy("too many writes are under way at this keeper")
+        self._provisional.check_room(task_id)
         if len(self._standing) >= self._config.max_records and task_id not in self._standing:
             raise Busy(f"this keeper has its limit of {self._config.max_records} records")
-        expires_at = now + self._config.provisional_ttl_s
-        earlier = other.coordinators if other and other.expires_at > now else ()
-        coordinators = tuple(dict.fromkeys((*earlier, coordinator)))
         is_told = restore and task_id not in self._standing
-        self._provisional[task_id] = _Provisional(
-            candidate, coordinators, expires_at, coordinator if is_told else None
-        )
-        return Ready(((_PROVISIONAL + task_id, encode(candidate.entry)),))
+        return Ready(self._provisional.prepare(candidate, coordinator, now, is_told=is_told))
 
     def _against_manifest(
         self, candidate: Standing, restore: bool, now: float, wall_s: float
@@ -207,38 +184,17 @@ class ReplicationCore:
             return Refused(own)
         return None
 
-    def _check_right(self, candidate: Standing, own: Standing | None) -> None:
-        if not self.rights.may_bury(candidate, own, vouched=False):
-            raise NotPermitted("only its publisher may delete this task (delete_policy)")
-
     def commit(self, candidate: Standing, coordinator: NodeId) -> tuple[Change, ...] | None:
         """Makes a prepared candidate stand; None if it is not prepared here by `coordinator`."""
         task_id = candidate.task_id
-        prepared = self._provisional.get(task_id)
-        if (
-            prepared is None
-            or coordinator not in prepared.coordinators
-            or prepared.standing.version != candidate.version
-        ):
+        prepared = self._provisional.find(task_id, candidate.version, coordinator)
+        if prepared is None:
             return None
-        del self._provisional[task_id]
-        return (*self._take_over(candidate, prepared.teller), (_PROVISIONAL + task_id, None))
+        return (*self._take_over(candidate, prepared.teller), *self._provisional.end(task_id))
 
     def withdraw(self, task_id: TaskId, version: bytes, coordinator: NodeId) -> tuple[Change, ...]:
         """Forgets a prepared candidate."""
-        prepared = self._provisional.get(task_id)
-        if (
-            prepared is None
-            or coordinator not in prepared.coordinators
-            or prepared.standing.version != version
-        ):
-            return ()
-        left = tuple(one for one in prepared.coordinators if one != coordinator)
-        if left:
-            self._provisional[task_id] = replace(prepared, coordinators=left)
-            return ()
-        del self._provisional[task_id]
-        return ((_PROVISIONAL + task_id, None),)
+        return self._provisional.withdraw(task_id, version, coordinator)
 
     # Spreading
 
@@ -294,7 +250,7 @@ class ReplicationCore:
             own = self._standing.get(task_id)
             if own is not None and node in view.keepers(task_id):
                 yield self.heard(node, own)
-            elif number % _FILL_STEP == _FILL_STEP - 1:
+            elif number % _AGREE_STEP == _AGREE_STEP - 1:
                 yield ()
 
     def lacks_deletion(self, task_id: TaskId, generation: int) -> bool:
@@ -374,59 +330,34 @@ class ReplicationCore:
 
     def _set(self, standing: Standing) -> tuple[Change, ...]:
         self._standing[standing.task_id] = standing
-        self._note(standing.task_id, standing.version)
+        self.views.note(standing.task_id, standing.version)
         return ((_COMMITTED + standing.task_id, encode(standing.entry)),)
 
     def drop(self, task_id: TaskId) -> tuple[Change, ...]:
         """Forgets an entry that others keep now, or that is spent."""
         if self._standing.pop(task_id, None) is None:
             return ()
-        self._note(task_id, None)
+        self.views.note(task_id, None)
         return ((_COMMITTED + task_id, None), *self._hearsay.end(task_id))
-
-    def _note(self, task_id: TaskId, version: bytes | None) -> None:
-        for view in self._views.values():
-            view.set(task_id, version)
 
     # Time
 
     def next_timeout(self) -> float | None:
         """When the next provisional entry expires."""
-        return min((one.expires_at for one in self._provisional.values()), default=None)
+        return self._provisional.next_timeout()
 
     def handle_timeout(self, now: float) -> tuple[Change, ...]:
         """Forgets provisional entries whose time is over."""
-        over = [key for key, one in self._provisional.items() if one.expires_at <= now]
-        for task_id in over:
-            del self._provisional[task_id]
-        return tuple((_PROVISIONAL + task_id, None) for task_id in over)
+        return self._provisional.expire(now)
 
     def spent(self, wall_s: float) -> list[TaskId]:
         """Tasks whose manifests expired so long ago that all clocks agree. Later generations are
         kept: they are the proof that the earlier ones are over."""
         return [key for key, one in self._standing.items() if _is_spent(one, wall_s)]
 
-    # The ring, and views of what is shared with others
-
     def set_ring(self, ring: Ring, now: float) -> None:
-        """Takes a new ring; its view is filled with `view` and `fill`."""
+        """Takes a new ring."""
         self.settling.set_ring(ring, now)
-
-    def view(self, ring: Ring) -> SharedView:
-        """The view on `ring`; `fill` it before it is used, if it is not filled yet."""
-        view = self._views.pop(ring.epoch, None) or SharedView(ring, self._config.replicas)
-        self._views[ring.epoch] = view
-        while len(self._views) > _MAX_VIEWS:
-            del self._views[next(iter(self._views))]
-        return view
-
-    def fill(self, view: SharedView) -> Iterator[None]:
-        """Enters all entries in `view`, in steps between which other work may run."""
-        for number, task_id in enumerate(list(self._standing)):
-            if (standing := self._standing.get(task_id)) is not None:
-                view.set(task_id, standing.version)
-            if number % _FILL_STEP == _FILL_STEP - 1:
-                yield
 
 
 def _check_times(candidate: Standing, wall_s: float) -> None:

@@ -83,9 +83,8 @@ class Keeper:
         self.count(self.core.ring)
 
     def count(self, ring: Ring) -> None:
-        for _ in self.core.fill(view := self.core.view(ring)):
+        for _ in self.core.views.fill(self.core.views.on(ring)):
             pass
-        view.filled = True
 
     async def count_shared(self, node: NodeId) -> None:
         """As `Exchange` does it."""

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gossipcache.charter import Deletion, PolicyChange
 from gossipcache.config import DeletePolicy, RecordConfig
-from gossipcache.dht.records.replication import MAX_PROVISIONAL, ReplicationCore
+from gossipcache.dht.records.provisional import MAX_PROVISIONAL
+from gossipcache.dht.records.replication import ReplicationCore
 from gossipcache.dht.records.standing import Standing, standing_manifest, standing_tombstone
 from gossipcache.dht.records.verdicts import (
     Absorbed,
