@@ -40,7 +40,8 @@ FEATURE_EDGES = {("schedule", "dht.ring")}
 FEATURES = {"dht", "schedule", "transfer", "link"}
 # All other modules of the features are cores, plain values or synchronous work.
 SHELLS = {
-    "dht.membership.charters", "dht.membership.service", "dht.membership.transport",
+    "dht.membership.charters", "dht.membership.service", "dht.membership.syncing",
+    "dht.membership.transport",
     "dht.records.glances", "dht.records.log", "dht.records.performing", "dht.records.service",
     "schedule.alarm", "schedule.scheduling", "schedule.service", "schedule.session",
     "transfer.download.client", "transfer.download.connection", "transfer.download.downloads",

@@ -1,7 +1,7 @@
 """`SwimCore` and its push/pulls on the heap of events.
 
-What `gossipcache.dht.membership.service` does as trio tasks, step by step: the same messages, the
-same limits. The conformance test holds the two to each other.
+What `gossipcache.dht.membership.service` and `syncing` do as trio tasks, around the same cores. The
+conformance test holds the two to each other.
 """
 
 from __future__ import annotations
@@ -23,20 +23,11 @@ from gossipcache.dht.membership.effects import (
     SendDatagram,
 )
 from gossipcache.dht.membership.member import Member, Profile, Verifier, boot_incarnation
-from gossipcache.dht.membership.service import (
-    LEAVE_LINGER_S,
-    LEAVE_TIMEOUT_S,
-    MAX_SYNCS,
-    SYNC_TIMEOUT_S,
-)
+from gossipcache.dht.membership.pushpull import SYNC_TIMEOUT_S, PushPull, PushPulls
+from gossipcache.dht.membership.service import LEAVE_LINGER_S, LEAVE_TIMEOUT_S
 from gossipcache.dht.membership.swim import SwimCore
 from gossipcache.dht.ring import Ring
-from gossipcache.errors import (
-    GossipcacheError,
-    IntegrityError,
-    NotPermitted,
-    ProtocolError,
-)
+from gossipcache.errors import GossipcacheError, IntegrityError, ProtocolError
 from gossipcache.identity import Identity, Signed
 from gossipcache.ids import Address, NodeId
 from gossipcache.messages.gossip import (
@@ -113,10 +104,7 @@ class BareMembership:
         self._wire = wire
         self._observer = observer
         self._config = config
-        self._cluster_id = cluster.cluster_id
         self._metrics = metrics
-        self._seeds = seeds
-        self._syncing: set[NodeId | Address] = set()
         self._waking_at: float | None = None
         self._ring = Ring()
         self._ring_is_stale = False
@@ -141,6 +129,7 @@ class BareMembership:
             incarnation=boot_incarnation(wall_time_s),
             seeds=seeds,
         )
+        self._push_pulls = PushPulls(self.core, cluster.cluster_id, seeds)
 
     def attach(self, service: Service) -> None:
         """The process does this too."""
@@ -239,11 +228,9 @@ class BareMembership:
             case _:
                 raise ProtocolError(f"no bare node answers {type(message).__name__}")
 
-    def absorb(
-        self, records: Iterable[Signed], accusations: Iterable[Accusation], *, spread: bool = True
-    ) -> None:
-        """What a push/pull brought."""
-        self._act(self.core.absorb(records, accusations, self._timeline.now, spread=spread))
+    def absorb(self, records: Iterable[Signed], accusations: Iterable[Accusation]) -> None:
+        """What another brought by a push/pull that it opened."""
+        self._act(self.core.absorb(records, accusations, self._timeline.now))
 
     # Effects.
 
@@ -327,62 +314,52 @@ class BareMembership:
         self._act(self.core.link_answered(sequence, self._timeline.now))
 
     async def _sync(self, node: NodeId) -> None:
-        if node in self._syncing or len(self._syncing) >= MAX_SYNCS:
+        push_pull = self._push_pulls.begin(node)
+        if push_pull is None:
             return
-        self._syncing.add(node)
         try:
-            opening = sync.open_sync(self.core.view, self._cluster_id)
+            opening = self._push_pulls.opening()
             opened = await self.process.links.request(node, opening, SYNC_TIMEOUT_S)
-            await self._exchange(node, opened, spread=True)
+            await self._carry(push_pull, node, opened)
             self._joined()
         except GossipcacheError:
             self._metrics.count("syncs_failed")
         finally:
-            self._syncing.discard(node)
+            self._push_pulls.end(push_pull)
 
     async def _join(self, seed: Address) -> None:
-        if seed in self._syncing:
+        push_pull = self._push_pulls.begin_join(seed)
+        if push_pull is None:
             return
-        self._syncing.add(seed)
-        me = self.core.me.node_id
         try:
-            spread = self.core.table.live_count > 1
-            opening = sync.open_sync(self.core.view, self._cluster_id)
+            opening = self._push_pulls.opening()
             node, opened = await self.process.links.request_address(seed, opening, SYNC_TIMEOUT_S)
-            self.core.seed_answered(seed, node)
-            if node != me:
-                await self._exchange(node, opened, spread=spread)
-            if node != me or len(self._seeds) == 1:
+            await self._carry(push_pull, node, opened)
+            if self._push_pulls.is_joined_by(node):
                 self._joined()
         except GossipcacheError:
             self._metrics.count("joins_failed")
         finally:
-            self._syncing.discard(seed)
+            self._push_pulls.end(push_pull)
 
     def _joined(self) -> None:
         if not self.is_joined:
             self.is_joined = True
             self.enter("active")
 
-    async def _exchange(self, node: NodeId, opened: SyncOpened, *, spread: bool) -> None:
-        links, view = self.process.links, self.core.view
-        self.absorb([opened.record], (), spread=spread)
-        start: bytes | None = None if opened.equal else b""
-        while start is not None:
-            asked = sync.range_from(view, start)
+    async def _carry(self, push_pull: PushPull, node: NodeId, opened: SyncOpened) -> None:
+        if not push_pull.answered_by(node):
+            return
+        links = self.process.links
+        self._act(push_pull.opened(opened, self._timeline.now))
+        while (asked := push_pull.asks()) is not None:
             found: SyncDiff = await links.request(node, asked, SYNC_TIMEOUT_S)
-            self.absorb(found.records, found.accusations, spread=spread)
-            for push in sync.pushes(view, found.wanted):
+            self._act(push_pull.found(found, self._timeline.now))
+            for push in push_pull.pushes():
                 await links.notify(node, push)
-            if found.until and found.until <= start:
-                raise ProtocolError("a push/pull that does not advance")
-            start = found.until or None
         self._metrics.count("syncs_done")
 
     def _answer_open(self, peer: NodeId, message: SyncOpen) -> SyncOpened:
-        if message.cluster_id != self._cluster_id:
-            raise NotPermitted("the nodes belong to different clusters", "check the secrets")
-        if message.record.signer != peer:
-            raise ProtocolError("a member record that is not of the node that sent it")
+        self._push_pulls.check(peer, message)
         self.absorb([message.record], ())
         return sync.answer_open(self.core.view, message)

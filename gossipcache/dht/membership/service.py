@@ -13,7 +13,6 @@ from gossipcache.admission import Admission
 from gossipcache.budget import VerificationBudget
 from gossipcache.cluster import Cluster
 from gossipcache.config import NodeConfig
-from gossipcache.dht.membership import sync
 from gossipcache.dht.membership.effects import (
     Effect,
     MemberChanged,
@@ -25,34 +24,18 @@ from gossipcache.dht.membership.effects import (
 )
 from gossipcache.dht.membership.member import Member, Profile, Verifier, boot_incarnation
 from gossipcache.dht.membership.swim import SwimCore
+from gossipcache.dht.membership.syncing import Syncing
 from gossipcache.dht.membership.transport import Transport
 from gossipcache.dht.ring import Ring
 from gossipcache.env import DatagramRefused, Datagrams, Env
-from gossipcache.errors import (
-    GossipcacheError,
-    NotPermitted,
-    NotReady,
-    ProtocolError,
-)
+from gossipcache.errors import GossipcacheError
 from gossipcache.identity import Identity, Signed
 from gossipcache.ids import Address, NodeId
 from gossipcache.link.interface import Links, Peer
-from gossipcache.messages.gossip import (
-    Accusation,
-    LinkPing,
-    LinkPong,
-    Phase,
-    SyncDiff,
-    SyncOpen,
-    SyncOpened,
-    SyncPush,
-    SyncRange,
-)
+from gossipcache.messages.gossip import LinkPing, LinkPong, Phase
 from gossipcache.metrics import Metrics
 from gossipcache.wire import Message
 
-MAX_SYNCS = 8
-SYNC_TIMEOUT_S = 5.0
 LEAVE_TIMEOUT_S = 1.5
 LEAVE_LINGER_S = 0.25
 """How long a leaving node still answers after its goodbye, while that goes on to the others: to
@@ -81,7 +64,6 @@ class MembershipService:
         which charter a node holds. `budget` bounds the signatures checked for one node."""
         self._budget = budget
         self._admission = admission or Admission(cluster, env.wall_time)
-        self._on_charter = on_charter
         self._env = env
         self._config = config
         self._identity = identity
@@ -102,15 +84,11 @@ class MembershipService:
         self._changed = trio.Event()
         self._changed_at = 0.0
         self._flushed = trio.Event()
-        self._syncing: set[NodeId | Address] = set()
-        self._seed_failures: dict[Address, int] = {}
+        self._syncing = Syncing(cluster, links, metrics, self._admission, on_charter, self._act)
         self.version = 0
         """Increases with every change of the view."""
-        self.joined = trio.Event()
+        self.joined = self._syncing.joined
         """Set once a seed or another member has answered, or at once if the node has no seeds."""
-        links.handle(SyncOpen, self._answer_open)
-        links.handle(SyncRange, self._answer_range)
-        links.handle(SyncPush, self._take_push)
         links.handle(LinkPing, self._answer_ping)
 
     async def run(
@@ -150,8 +128,7 @@ class MembershipService:
         self._transport.datagrams = datagrams
         self._due = _deadline(core)
         self._note(core.me)
-        if not seeds:
-            self.joined.set()
+        self._syncing.begin(core, seeds)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -221,7 +198,7 @@ class MembershipService:
     def meet(self, teller: NodeId, records: Iterable[Signed]) -> None:
         """Takes member records that `teller` sent with an answer, as gossip brings them."""
         if self._core is not None:
-            self._absorb(teller, records, ())
+            self._syncing.absorb(teller, records, ())
 
     def report_refused(self, node_id: NodeId) -> None:
         """A connection to the node was refused or broke off: evidence that its process died."""
@@ -257,9 +234,9 @@ class MembershipService:
                 case PingLink(node, sequence):
                     self._spawn(self._ping_link, node, sequence)
                 case RequestSync(node):
-                    self._spawn(self._sync, node)
+                    self._spawn(self._syncing.sync, node)
                 case RequestJoin(address):
-                    self._spawn(self._join, address)
+                    self._spawn(self._syncing.join, address)
         if self._core is not None:
             self._sleep_until(_deadline(self._core))
             if self._core.me.phase == "left" and self._core.is_flushed:
@@ -338,103 +315,6 @@ class MembershipService:
             return
         if self._core is not None:
             self._act(self._core.link_answered(sequence, trio.current_time()))
-
-    async def _sync(self, node: NodeId) -> None:
-        """A push/pull that this node opens; a failure is met by the next one."""
-        core = self._core
-        if core is None or node in self._syncing or len(self._syncing) >= MAX_SYNCS:
-            return
-        self._syncing.add(node)
-        try:
-            opening = self._opening(core)
-            opened = await self._links.request(node, opening, SyncOpened, SYNC_TIMEOUT_S)
-            await self._exchange(core, node, opened, spread=True)
-            self.joined.set()
-        except GossipcacheError:
-            self._metrics.count("syncs_failed")
-        finally:
-            self._syncing.discard(node)
-
-    async def _join(self, seed: Address) -> None:
-        core = self._core
-        if core is None or seed in self._syncing:
-            return
-        self._syncing.add(seed)
-        try:
-            spread = core.table.live_count > 1
-            opening = self._opening(core)
-            peer, opened = await self._links.request_address(
-                seed, opening, SyncOpened, SYNC_TIMEOUT_S
-            )
-            core.seed_answered(seed, peer.node_id)
-            if peer.node_id != core.me.node_id:
-                await self._exchange(core, peer.node_id, opened, spread=spread)
-            if peer.node_id != core.me.node_id or len(self._config.join) == 1:
-                self.joined.set()
-            self._seed_failures.pop(seed, None)
-        except GossipcacheError as error:
-            self._warn(seed, error)
-        finally:
-            self._syncing.discard(seed)
-
-    def _opening(self, core: SwimCore) -> SyncOpen:
-        return sync.open_sync(core.view, self._cluster.cluster_id, self._admission.number)
-
-    def _warn(self, seed: Address, error: GossipcacheError) -> None:
-        failures = self._seed_failures[seed] = self._seed_failures.get(seed, 0) + 1
-        if failures == 1 or failures % 30 == 0:
-            _log.warning(
-                "seed %s cannot be joined (%s); tried %d times, trying on",
-                seed, error.message, failures,
-            )  # fmt: skip
-
-    async def _exchange(
-        self, core: SwimCore, node: NodeId, opened: SyncOpened, *, spread: bool
-    ) -> None:
-        if self._on_charter is not None:
-            await self._on_charter(node, opened.charter)
-        self._absorb(node, [opened.record], (), spread=spread)
-        start: bytes | None = None if opened.equal else b""
-        while start is not None:
-            asked = sync.range_from(core.view, start)
-            found = await self._links.request(node, asked, SyncDiff, SYNC_TIMEOUT_S)
-            self._absorb(node, found.records, found.accusations, spread=spread)
-            for push in sync.pushes(core.view, found.wanted):
-                await self._links.notify(node, push)
-            if found.until and found.until <= start:
-                raise ProtocolError("a push/pull that does not advance")
-            start = found.until or None
-        self._metrics.count("syncs_done")
-
-    def _absorb(
-        self,
-        payer: NodeId,
-        records: Iterable[Signed],
-        accusations: Iterable[Accusation],
-        *,
-        spread: bool = True,
-    ) -> SwimCore:
-        if self._core is None:
-            raise NotReady("the node is starting")
-        now = trio.current_time()
-        self._act(self._core.absorb(records, accusations, now, spread=spread, payer=payer))
-        return self._core
-
-    async def _answer_open(self, peer: Peer, message: SyncOpen) -> SyncOpened:
-        if message.cluster_id != self._cluster.cluster_id:
-            raise NotPermitted("the nodes belong to different clusters", "check the secrets")
-        if message.record.signer != peer.node_id:
-            raise ProtocolError("a member record that is not of the node that sent it")
-        view = self._absorb(peer.node_id, [message.record], ()).view
-        return sync.answer_open(view, message, self._admission.number)
-
-    async def _answer_range(self, _peer: Peer, message: SyncRange) -> SyncDiff:
-        if self._core is None:
-            raise NotReady("the node is starting")
-        return sync.diff(self._core.view, message)
-
-    async def _take_push(self, peer: Peer, message: SyncPush) -> None:
-        self._absorb(peer.node_id, message.records, message.accusations)
 
     async def _answer_ping(self, _peer: Peer, _message: LinkPing) -> LinkPong:
         return LinkPong()
