@@ -67,7 +67,10 @@ class RecordConfig:
     """How long a read waits for the first two keepers before it asks the next."""
     write_budget_s: float = 0.3
     """How long a write waits for one coordinating keeper before it asks the next as well."""
-    recovery_s: float = 10.0
+    recovery_s: float = 8.0
+    """How long a keeper does not say "not found" of a task whose keepers were all lost; holders
+    give records back within some 2 s. Below the default timeout of a stat, 10 s, so that one that
+    comes just then ends with an answer."""
     sync_interval_s: float = 10.0
     """How often a keeper compares with another; up to 16 times as long while it finds nothing."""
     max_records: int = 5_000_000

@@ -8,7 +8,7 @@ import trio
 
 from gossipcache.config import RecordConfig
 from gossipcache.dht.ring import Ring
-from gossipcache.errors import Conflict, NotReady, TimedOut
+from gossipcache.errors import Conflict, NotReady, TaskNotFound, TimedOut
 from gossipcache.ids import NodeId, task_id_of
 from gossipcache.requests import ImportRequest
 from sim.faults import (
@@ -50,6 +50,25 @@ async def keepers_die(stage: Stage) -> None:
     started = world.clock.now
     check.each_byte_once(world, await world.export(child, CID), SIZE)
     world.metrics["export after death s"] = round(world.clock.now - started, 3)
+
+
+@scenario("asked-while-recovering", nodes=7)
+async def asked_while_recovering(stage: Stage) -> None:
+    """All three keepers of a name that nobody used die: a stat of it says so within its time."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    owner, replicas = await world.owner_of("n0", CID)
+    asker = next(n for n in world.up() if n not in (owner, *replicas))
+    for keeper in (owner, *replicas):
+        await stage.faults.inject(Kill(node=keeper))
+    started = world.clock.now
+    try:
+        await world.stat(asker, CID)
+        world.report("a task was found that nobody imported")
+    except TaskNotFound:
+        world.metrics["stat while recovering s"] = round(world.clock.now - started, 3)
+    except TimedOut as error:
+        world.report(f"a stat ended without an answer: {error.message}")
 
 
 @scenario("import-cut-off")

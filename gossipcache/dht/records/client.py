@@ -59,12 +59,16 @@ class RecordClient:
         self, task_id: TaskId, accept: Accept | None, deadline: float
     ) -> Steps[TaskRecord | None]:
         """The record, or None if there certainly is none. Raises `TimedOut`, `Conflict`."""
-        ended = yield from within(self._read(task_id, accept), deadline)
+        reasons = ["its keepers did not answer"]
+        ended = yield from within(self._read(task_id, accept, reasons), deadline)
         if ended is None:
-            raise TimedOut("the task's record keepers did not answer, or did not agree, in time")
+            raise TimedOut(f"the task's record could not be read in time ({reasons[-1]})")
         return ended.value
 
-    def _read(self, task_id: TaskId, accept: Accept | None) -> Steps[TaskRecord | None]:
+    def _read(
+        self, task_id: TaskId, accept: Accept | None, reasons: list[str]
+    ) -> Steps[TaskRecord | None]:
+        """`reasons`: takes why it does not come to an end."""
         told: tuple[NodeId, ...] = ()
         redirecting: set[NodeId] = set()
         reconcile = False
@@ -84,6 +88,7 @@ class RecordClient:
                 raise _fork_error(decision)
             if decision is not None:
                 return decision if isinstance(decision, TaskRecord) else None
+            reasons.append(tally.hindrance)
             told, reconcile = tally.redirects or told, tally.disagrees
             redirecting = tally.redirecting | (redirecting - set(nodes))
             backoff_s = yield from self._back_off(backoff_s)
@@ -121,6 +126,8 @@ class RecordClient:
                 tally.held(node, standing, settled=answer.settled)
             elif answer.state == "absent":
                 tally.absent(node)
+            elif answer.state == "recovering":
+                tally.recovering()
             elif answer.state == "not_keeper":
                 tally.no_keeper(node)
             tally.told(self._told_of(node, answer))

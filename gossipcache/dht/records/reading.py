@@ -56,6 +56,7 @@ class ReadTally:
         self._held: dict[NodeId, Standing] = {}
         self._settled: set[NodeId] = set()
         self._absent: set[NodeId] = set()
+        self._recovering = False
         self._redirects: dict[NodeId, None] = {}
         self.redirecting: set[NodeId] = set()
         """The nodes that are no keepers in their own view."""
@@ -69,6 +70,10 @@ class ReadTally:
     def absent(self, node: NodeId) -> None:
         """`node` holds nothing, and would know."""
         self._absent.add(node)
+
+    def recovering(self) -> None:
+        """A node holds nothing, and cannot say yet what that means."""
+        self._recovering = True
 
     def no_keeper(self, node: NodeId) -> None:
         """`node` does not keep the task in its own view."""
@@ -88,6 +93,15 @@ class ReadTally:
         """Whether keepers answered differently."""
         versions = {standing.version for standing in self._held.values()}
         return len(versions) > 1 or bool(versions and self._absent)
+
+    @property
+    def hindrance(self) -> str:
+        """Why there is no decision."""
+        if self.disagrees:
+            return "its keepers do not agree yet"
+        if self._recovering:
+            return "its keepers are recovering what was lost with others"
+        return "too few of its keepers answered"
 
     def decision(self, *, last: bool = False) -> TaskRecord | Absent | Fork | None:
         """The outcome, or None while the answers do not suffice; `last`: no more will come."""

@@ -40,6 +40,16 @@ def test_differing_answers_decide_nothing() -> None:
     assert answers.disagrees
 
 
+def test_a_reader_is_told_what_keeps_it_waiting() -> None:
+    answers = tally()
+    assert "too few" in answers.hindrance
+    answers.recovering()
+    assert "recovering" in answers.hindrance
+    answers.held(A, standing_manifest(ONE), settled=True)
+    answers.held(B, standing_manifest(TWO), settled=True)
+    assert "agree" in answers.hindrance
+
+
 def test_for_what_proves_itself_one_settled_keeper_is_enough_if_no_other_answers() -> None:
     recovering, settled = tally(), tally()
     recovering.held(A, standing_manifest(PROVEN), settled=False)

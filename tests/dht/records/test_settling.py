@@ -178,8 +178,9 @@ def test_where_all_keepers_were_lost_holders_get_some_seconds() -> None:
         if not set(before.keepers(task_id, 3)) & set(NODES[:4])
     ]
     assert lost
-    assert not any(settling.is_settled(task_id, 10.9) for task_id in lost)
-    assert all(settling.is_settled(task_id, 11.0) for task_id in lost)
+    until = 1.0 + RecordConfig().recovery_s
+    assert not any(settling.is_settled(task_id, until - 0.1) for task_id in lost)
+    assert all(settling.is_settled(task_id, until) for task_id in lost)
 
 
 def test_a_keeper_that_was_lost_and_is_back_does_not_vouch_for_what_it_had() -> None:
