@@ -22,6 +22,10 @@ gains, also what it lost and got back, and whoever keeps them, now or on the bas
 again. One hole is left: a newcomer that was *lost* before this keeper compared with it may have
 told some other keeper. The tasks that it kept on the base count as gains, too.
 
+Who hangs before this keeper has compared with it, as in the first second of a cluster, holds up
+writes of new tasks that it keeps, until it is missed. It may hold a deletion, or a record, that
+was committed where the others were not, and that would end what they wrote once it goes on.
+
 What is not covered: an old entry that reached a keeper from a node which does not keep that task,
 or never came on the ring, and is gone. Periodic exchanges spread that.
 

@@ -243,6 +243,18 @@ def within(procedure: Steps[T], until: float) -> Steps[Ended[T] | None]:
     return (yield from lead(group, run()))
 
 
+def unless(over: Signal, procedure: Steps[T]) -> Steps[T | None]:
+    """Carries `procedure` out; it is broken off when `over` is set, with None as its result."""
+    group, part = Group(), _Part(procedure, over)
+
+    def run() -> Steps[T | None]:
+        group.begin(part.run())
+        yield from wait(over)
+        return part.outcome()
+
+    return (yield from lead(group, run()))
+
+
 def together(procedures: Sequence[Steps[None]]) -> Steps[None]:
     """Carries all out at once. Fails as the first of them that did, when all have ended."""
     group, parts = Group(), [_Part(each) for each in procedures]

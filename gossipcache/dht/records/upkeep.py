@@ -22,6 +22,7 @@ from gossipcache.dht.records.steps import (
     sleep,
     sleep_until,
     together,
+    unless,
     wait,
     within,
 )
@@ -66,6 +67,8 @@ class Upkeep:
         self._hinted = Signal()
         self._ring_changed = Signal()
         self._stirred = Signal()
+        self._exchanging: dict[NodeId, Signal] = {}
+        """With whom, after a ring change; set to break it off."""
         self.synced = Signal()
         """Set when the keeper first has all that it should."""
 
@@ -74,9 +77,12 @@ class Upkeep:
         return [self._settle_loop(), self._hint_loop(), self._exchange_loop(), self._tidy_loop()]
 
     def on_ring_change(self) -> None:
-        """Says that the core has a new ring."""
+        """Says that the core has a new ring. Who is gone from it is not waited for any more."""
         self._ring_changed.set()
         self._stirred.set()
+        for node, exchange in self._exchanging.items():
+            if node not in self._core.ring.members:
+                exchange.set()
 
     # After a ring change
 
@@ -129,7 +135,10 @@ class Upkeep:
         settling = self._core.settling
         retry_s = _RETRY_S
         while not settling.settled:
+            epoch = settling.ring.epoch
             yield from self._exchange_with_all(settling.waiting())
+            if settling.ring.epoch != epoch:
+                retry_s = _RETRY_S
             moment = yield from clock()
             if moment.now >= settling.gives_up_at():
                 settling.give_up()
@@ -146,7 +155,12 @@ class Upkeep:
     def _exchange_with_each(self, waiting: Iterator[NodeId]) -> Steps[None]:
         for node in waiting:
             if node in self._core.settling.waiting():
-                yield from self._exchange.exchange(node)
+                yield from self._exchange_or_miss(node)
+
+    def _exchange_or_miss(self, node: NodeId) -> Steps[None]:
+        over = self._exchanging[node] = Signal()
+        yield from unless(over, self._exchange.exchange(node))
+        del self._exchanging[node]
 
     def _hand_off(self) -> Steps[None]:
         """Entries that this node keeps no more are dropped once all their keepers have them."""

@@ -23,6 +23,7 @@ from gossipcache.dht.records.steps import (
     clock,
     sleep,
     together,
+    unless,
     wait,
     within,
 )
@@ -151,3 +152,22 @@ async def test_a_signal_wakes_all_who_wait(autojump_clock: MockClock) -> None:
 
 def _ignored(procedure: Steps[Any]) -> Steps[None]:
     yield from procedure
+
+
+async def test_what_is_called_off_is_not_waited_for(autojump_clock: MockClock) -> None:
+    called_off = Signal()
+
+    def work() -> Steps[None]:
+        yield from together([call_off(), take_long()])
+
+    def call_off() -> Steps[None]:
+        yield from sleep(1.0)
+        called_off.set()
+
+    def take_long() -> Steps[None]:
+        assert (yield from unless(called_off, after(60.0, answer=True))) is None
+
+    begun = trio.current_time()
+    assert await performer().perform(unless(Signal(), after(0.5, answer=True)))
+    await performer().perform(work())
+    assert trio.current_time() - begun == pytest.approx(1.5)

@@ -141,6 +141,23 @@ async def test_differences_are_found_and_mended_in_the_background(
         assert replica.service.local(task(CID)) == local
 
 
+async def test_who_hangs_and_is_missed_is_not_waited_for_any_more(
+    autojump_clock: MockClock,
+) -> None:
+    async with record_cluster(3) as cluster:
+        hung = await cluster.add()
+        cluster.board.silence(hung.node_id)
+        cluster.see(*cluster.nodes)
+        await trio.sleep(1.0)  # all three wait for its answer
+        cid = next(
+            f"task {number}" for number in range(100) if hung in cluster.keepers(f"task {number}")
+        )
+        cluster.see(*cluster.nodes[:3])
+        missed_at = trio.current_time()
+        assert (await cluster.nodes[0].publish(cid)).copies >= 2
+        assert trio.current_time() - missed_at < 1.0
+
+
 async def test_many_records_move_in_bounded_messages(autojump_clock: MockClock) -> None:
     async with record_cluster(1) as cluster:
         for number in range(700):
