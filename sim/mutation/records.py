@@ -52,6 +52,22 @@ RECORDS = (
         scenarios=("keeper-away",),
     ),
     Mutant(
+        name="newcomer-not-answered",
+        breaks="a node that joins waits for seconds until it keeps records",
+        module=f"{_DHT}.glances",
+        old="            self._put_off[node] = message.nonce\n",
+        new="",
+        scenarios=("differing-views",),
+    ),
+    Mutant(
+        name="recovers-too-long",
+        breaks="a stat ends without an answer when all keepers of a name have died",
+        module="gossipcache.config",
+        old="recovery_s: float = 8.0",
+        new="recovery_s: float = 12.0",
+        scenarios=("asked-while-recovering",),
+    ),
+    Mutant(
         name="one-keeper-believed",
         breaks="one lying keeper puts other content in the place of a task's",
         module=f"{_DHT}.reading",
