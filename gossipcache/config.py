@@ -104,7 +104,13 @@ class TransferConfig:
     connections_per_parent: int = 2
     max_active_parents: int = 4
     max_uploads: int = 64
-    """Piece channels served at once; further ones queue."""
+    """Pieces sent at once; further ones wait for their turn."""
+    upload_rate: int | None = None
+    """What this node sends of pieces, bytes a second; None: no limit. So for all rates."""
+    download_rate: int | None = None
+    task_upload_rate: int | None = None
+    """The same for each task by itself."""
+    task_download_rate: int | None = None
     piece_timeout_s: float = 30.0
     stall_s: float = 5.0
     """A parent that gives no byte for this long loses its requests to others."""

@@ -47,6 +47,26 @@ class ExportRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitsChange:
+    """`limits`: rates in bytes a second, 0 for no limit. What is None stays as it is."""
+
+    upload_rate: int | None = None
+    download_rate: int | None = None
+    task_upload_rate: int | None = None
+    task_download_rate: int | None = None
+    max_uploads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLimitsChange:
+    """`limits -i CID`: the same for one task. `reset`: first, what holds for every task."""
+
+    upload_rate: int | None = None
+    download_rate: int | None = None
+    reset: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteRequest:
     """`delete`. `force` lets `local` drop the last complete copy of the cluster."""
 

@@ -151,6 +151,32 @@ class VerifyResult:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitsView:
+    """`limits`: rates in bytes a second, None for no limit."""
+
+    upload_rate: int | None
+    download_rate: int | None
+    task_upload_rate: int | None
+    """What holds for a task by itself, where `tasks` says nothing else."""
+    task_download_rate: int | None
+    max_uploads: int
+    uploads_running: int
+    uploads_waiting: int
+    tasks: tuple[TaskLimits, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLimits:
+    """Limits that one task has of its own; cid and tag are empty while it is not held here."""
+
+    task_id: str
+    cid: str
+    tag: str
+    upload_rate: int | None
+    download_rate: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class MemberView:
     """One row of `members`."""
 

@@ -26,7 +26,7 @@ from gossipcache.config import (
 )
 from gossipcache.errors import NotPermitted, UsageError, VersionUnsupported
 from gossipcache.ids import Address, is_unicast, parse_address
-from gossipcache.units import parse_duration, parse_size
+from gossipcache.units import checked_rate, parse_duration, parse_rate, parse_size
 
 CONFIG_VERSION = 1
 ENV_PREFIX = "GOSSIPCACHE_"
@@ -285,6 +285,13 @@ def _bytes(value: object) -> int:
     return int(cast(int, value)) if _is_number(value) else parse_size(_text(value))
 
 
+def _rate(value: object) -> int | None:
+    """Bytes a second; None for no limit, which is written `none` or 0."""
+    if _is_number(value):
+        return checked_rate(int(cast(int, value))) or None
+    return parse_rate(_text(value)) or None
+
+
 def _integer(value: object) -> int:
     return int(_text(value)) if isinstance(value, str) else int(cast(int, value))
 
@@ -313,6 +320,8 @@ def _tunable(item: Field[Any]) -> Parser:
         return _at_least(_seconds, 0.01)
     if item.name.endswith("_s"):
         return _at_least(_seconds, 0.0)
+    if item.name.endswith("_rate"):
+        return _rate
     if item.name.endswith("_bytes"):
         return _at_least(_bytes, 1)
     return _at_least(_number, 1.0) if "float" in str(item.type) else _at_least(_integer, 1)

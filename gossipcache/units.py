@@ -15,6 +15,8 @@ _SIZE_FACTORS = {
 }
 _DURATION_FACTORS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
+MIN_RATE = 16 * 1024
+"""Who sends more slowly is taken for stalled by the others."""
 _MAX_DURATION_S = 100 * 365 * 86400.0
 
 
@@ -24,6 +26,29 @@ def parse_size(text: str) -> int:
     if value is None or value >= 2**63:
         raise UsageError(f"{text!r} is not a size", "write a number and a unit, such as 64KiB")
     return int(value)
+
+
+def parse_rate(text: str) -> int:
+    """Bytes a second in `text`, a size with or without `/s`: `100MiB/s`; 0 for `none`, that is
+    for no limit. Raises `UsageError`."""
+    if text.strip() == "none":
+        return 0
+    try:
+        rate = parse_size(text.strip().removesuffix("/s"))
+    except UsageError as error:
+        hint = "write a number and a unit, such as 100MiB/s, or none"
+        raise UsageError(f"{text!r} is not a rate", hint) from error
+    return checked_rate(rate)
+
+
+def checked_rate(rate: int) -> int:
+    """`rate`, which is 0 or at least `MIN_RATE`. Raises `UsageError`."""
+    if rate and not MIN_RATE <= rate < 2**63:
+        raise UsageError(
+            f"{rate} bytes a second is out of range",
+            f"give at least {MIN_RATE // 1024}KiB/s, or none for no limit",
+        )
+    return rate
 
 
 def parse_duration(text: str) -> float:

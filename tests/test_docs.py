@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from gossipcache.settings import load_settings
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -22,6 +24,16 @@ def test_every_counter_is_described_and_every_described_one_is_there() -> None:
     counted = {name for path in (ROOT / "gossipcache").rglob("*.py") for name in counters(path)}
     text = (ROOT / "docs" / "metrics.md").read_text()
     assert counted == set(re.findall(r"^\| `(.+?)` \|", text, re.MULTILINE))
+
+
+def test_the_limits_named_are_settings() -> None:
+    text = (ROOT / "docs" / "limits.md").read_text()
+    named = set(re.findall(r"^\| `(.+?)` \|", text, re.MULTILINE))
+    known = {setting.key for setting in load_settings({}, {}, "", "")}
+    assert named
+    assert named <= known
+    (example,) = re.findall(r"```toml\n(.+?)```", text, re.DOTALL)
+    assert load_settings({}, {}, example, "config.toml")["transfer.upload_rate"] == 100 * 2**20
 
 
 def counters(path: Path) -> Iterator[str]:

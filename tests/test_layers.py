@@ -17,7 +17,7 @@ PACKAGE = ROOT / "gossipcache"
 LAYERS: list[set[str]] = [
     {"errors"},
     {"ids", "units", "budget", "keyfiles"},
-    {"wire", "config", "home"},
+    {"wire", "config", "home", "pacing"},
     {"identity", "cluster", "metrics", "env", "requests", "results", "settings", "log"},
     {"manifest", "journal", "swarm"},
     {"charter"},
@@ -45,7 +45,7 @@ SHELLS = {
     "dht.records.glances", "dht.records.log", "dht.records.performing", "dht.records.service",
     "schedule.alarm", "schedule.scheduling", "schedule.service", "schedule.session",
     "transfer.download.client", "transfer.download.connection", "transfer.download.downloads",
-    "transfer.server", "transfer.store.arrivals",
+    "transfer.limits", "transfer.server", "transfer.store.arrivals",
     "link.bulk", "link.channel", "link.connection", "link.control", "link.loopback", "link.pool",
     "link.tls",
 }  # fmt: skip

@@ -44,6 +44,10 @@ def test_tables_hold_the_tunables_with_units() -> None:
     [store]
     quota_bytes = "1.5GB"
     idle_ttl_s = "7d"
+    [transfer]
+    upload_rate = "100MiB/s"
+    download_rate = "none"
+    task_upload_rate = 65536
     [swim]
     probe_interval_s = 0.5
     indirect_probes = 5
@@ -52,6 +56,8 @@ def test_tables_hold_the_tunables_with_units() -> None:
     assert config.store.quota_bytes == 1_500_000_000
     assert config.store.idle_ttl_s == 7 * 86400
     assert config.swim.probe_interval_s == 0.5
+    assert config.transfer.upload_rate == 100 * 2**20
+    assert (config.transfer.download_rate, config.transfer.task_upload_rate) == (None, 65536)
     assert config.swim.indirect_probes == 5
     assert config.join == (Address("127.0.0.1", 1), Address("::1", 2))
     assert config.name == "box"
@@ -87,6 +93,8 @@ def test_a_node_without_network_has_no_address_and_joins_nobody() -> None:
         ("log_level = 'loud'", "loud"),
         ("name = 7", "name"),
         ("[store]\nquota_bytes = '12 parsecs'", "parsecs"),
+        ("[transfer]\nupload_rate = '12/s'", "transfer.upload_rate"),
+        ("[transfer]\nupload_rate = 'fast'", "fast"),
         ("[swim]\nprobe_interval_s = 0", "swim.probe_interval_s"),
         ("[records]\nreplicas = 0", "records.replicas"),
         ("insecure_plaintext = 'perhaps'", "perhaps"),

@@ -23,6 +23,7 @@ COMMANDS = {
     "unpin": "store",
     "gc": "store",
     "verify": "store",
+    "limits": "limits",
     "node": "node",
     "members": "cluster",
     "ring": "cluster",

@@ -17,7 +17,7 @@ from gossipcache.client import ControlClient
 from gossipcache.errors import UsageError
 from gossipcache.home import Home
 from gossipcache.launch import find_node, may_start_lone
-from gossipcache.units import parse_duration, parse_size
+from gossipcache.units import parse_duration, parse_rate, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = ("auto", "human", "json")
@@ -127,6 +127,16 @@ class DurationType(click.ParamType[float]):
         return value if isinstance(value, float) else _read(parse_duration, value, self, param, ctx)
 
 
+class RateType(click.ParamType[int]):
+    """`100MiB/s`; `none` is 0."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """Bytes a second."""
+        return value if isinstance(value, int) else _read(parse_rate, value, self, param, ctx)
+
+
 def _read(
     parse: Callable[[str], Any], value: Any, kind: click.ParamType[Any], param: Any, ctx: Any
 ) -> Any:
@@ -138,6 +148,7 @@ def _read(
 
 SIZE = SizeType()
 DURATION = DurationType()
+RATE = RateType()
 
 
 def shared_options(command: F) -> F:

@@ -18,6 +18,13 @@ from gossipcache.units import format_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_KEYS = {
+    "quota": "store.quota_bytes",
+    "upload_rate": "transfer.upload_rate",
+    "download_rate": "transfer.download_rate",
+    "max_uploads": "transfer.max_uploads",
+}
+"""The settings whose flags have other names."""
 END_WITHIN_S = 6.0
 KILL_WITHIN_S = 2.0
 
@@ -33,6 +40,9 @@ def _run_options(command: F) -> F:
                      help="Default: both."),
         click.option("--http", metavar="HOST:PORT", help="Control API on TCP; needs the token."),
         click.option("--quota", metavar="SIZE", help="Limit of the store."),
+        click.option("--upload-rate", metavar="RATE", help="What is sent at most, as 100MiB/s."),
+        click.option("--download-rate", metavar="RATE", help="What is fetched at most."),
+        click.option("--max-uploads", metavar="N", help="Pieces sent at once; default 64."),
         click.option("--insecure-plaintext", is_flag=True, help="No TLS beyond loopback."),
         click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error."),
         click.option("--log-format", metavar="FORMAT", help="human or json."),
@@ -111,7 +121,7 @@ def key_command(shared: Shared) -> None:
 def _plain(flags: dict[str, object]) -> dict[str, object]:
     """The flags as JSON can carry them."""
     plain = {key: list(flag) if isinstance(flag, tuple) else flag for key, flag in flags.items()}
-    return plain | {"store.quota_bytes": plain.pop("quota")}
+    return {_KEYS.get(name, name): value for name, value in plain.items()}
 
 
 def _end(home: Home) -> None:

@@ -24,7 +24,9 @@ from gossipcache.control.reading import (
     export_of,
     import_of,
     json_fields,
+    limits_of,
     optional_task,
+    task_limits_of,
     task_of,
 )
 from gossipcache.errors import (
@@ -33,6 +35,7 @@ from gossipcache.errors import (
     TaskNotFound,
     UsageError,
 )
+from gossipcache.requests import TaskLimitsChange, TaskQuery
 
 JSON = ("content-type", "application/json")
 OCTETS = "application/octet-stream"
@@ -74,12 +77,14 @@ class ControlApi:
             ("v1", "tasks"): {"GET": self._list, "POST": self._import},
             ("v1", "gc"): {"POST": self._gc},
             ("v1", "verify"): {"POST": self._verify},
+            ("v1", "limits"): {"GET": self._limits, "PUT": self._change_limits},
             ("v1", "stop"): {"POST": self._end},
         }
         self._of_task: dict[tuple[str, ...], dict[str, Route]] = {
             (): {"GET": self._stat, "DELETE": self._delete},
             ("content",): {"GET": self._content, "HEAD": self._content},
             ("export",): {"POST": self._export},
+            ("limits",): {"PUT": self._change_task_limits, "DELETE": self._reset_task_limits},
             ("pin",): {"PUT": self._pin, "DELETE": self._unpin},
         }
 
@@ -238,6 +243,24 @@ class ControlApi:
         fields.done()
         await _reply(exchange, asdict(await self._node.verify(task)))
 
+    async def _limits(self, exchange: Exchange) -> None:
+        Fields(exchange.request.query).done()
+        await _reply(exchange, asdict(self._node.limits()))
+
+    async def _change_limits(self, exchange: Exchange) -> None:
+        wanted = limits_of(json_fields(await exchange.read_body()))
+        await _reply(exchange, asdict(self._node.change_limits(wanted)))
+
+    async def _change_task_limits(self, exchange: Exchange) -> None:
+        task = _whole_task(exchange)
+        wanted = task_limits_of(json_fields(await exchange.read_body()))
+        await _reply(exchange, asdict(self._node.change_task_limits(task, wanted)))
+
+    async def _reset_task_limits(self, exchange: Exchange) -> None:
+        wanted = TaskLimitsChange(reset=True)
+        changed = self._node.change_task_limits(_whole_task(exchange), wanted)
+        await _reply(exchange, asdict(changed))
+
     async def _end(self, exchange: Exchange) -> None:
         await _reply(exchange, {"stopping": True})
         self._stop()
@@ -257,6 +280,14 @@ async def _with_progress(exchange: Exchange, verb: Callable[[OnProgress], Awaita
 
 def _cid(exchange: Exchange) -> str:
     return exchange.request.path[2]
+
+
+def _whole_task(exchange: Exchange) -> TaskQuery:
+    """The task of the path and the query's tag, whatever its content."""
+    fields = Fields(exchange.request.query)
+    task = TaskQuery(_cid(exchange), fields.text("tag") or "")
+    fields.done()
+    return task
 
 
 def _require_local(request: Request) -> None:

@@ -7,7 +7,14 @@ from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
 from gossipcache.metrics import Metrics
-from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
+from gossipcache.requests import (
+    DeleteRequest,
+    ExportRequest,
+    ImportRequest,
+    LimitsChange,
+    TaskLimitsChange,
+    TaskQuery,
+)
 from gossipcache.results import (
     CharterView,
     ClockView,
@@ -15,6 +22,7 @@ from gossipcache.results import (
     ExportResult,
     GcResult,
     ImportResult,
+    LimitsView,
     LocalTask,
     MemberView,
     NodeStatus,
@@ -94,6 +102,15 @@ class Backend(Protocol):
 
     async def verify(self, task: TaskQuery | None) -> VerifyResult:
         """Re-hashes one task or all."""
+
+    def limits(self) -> LimitsView:
+        """What transfers may take."""
+
+    def change_limits(self, wanted: LimitsChange) -> LimitsView:
+        """New limits from now on."""
+
+    def change_task_limits(self, task: TaskQuery, wanted: TaskLimitsChange) -> LimitsView:
+        """New limits for one task from now on."""
 
     async def charter(self, *, fresh: bool = False) -> CharterView:
         """The cluster's settings and revocations; `fresh`: some members are asked first."""

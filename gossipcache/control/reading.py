@@ -8,7 +8,15 @@ from pathlib import PurePath
 from typing import Any
 
 from gossipcache.errors import UsageError
-from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
+from gossipcache.requests import (
+    DeleteRequest,
+    ExportRequest,
+    ImportRequest,
+    LimitsChange,
+    TaskLimitsChange,
+    TaskQuery,
+)
+from gossipcache.units import checked_rate, parse_rate
 
 _MISSING = object()
 MAX_TIMEOUT_S = 366 * 86400.0
@@ -60,6 +68,18 @@ class Fields:
             raise _unfit(name, "a whole number from 1")
         return int(value)
 
+    def rate(self, name: str) -> int | None:
+        """Bytes a second, as a number or as text (`100MiB/s`); 0 for no limit, None if it is not
+        there."""
+        value = self._left.pop(name, None)
+        if isinstance(value, str):
+            return parse_rate(value)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise _unfit(name, "a whole number of bytes a second")
+        return checked_rate(value)
+
     def optional_count(self, name: str) -> int | None:
         """A number of 1 or more, None if it is not there."""
         return self.count(name, 1) if name in self._left else None
@@ -92,6 +112,28 @@ def json_fields(body: bytes) -> Fields:
     if not isinstance(values, dict):
         raise UsageError("the request's body is not a JSON object")
     return Fields(values)
+
+
+def limits_of(fields: Fields) -> LimitsChange:
+    """New limits of the node."""
+    wanted = LimitsChange(
+        upload_rate=fields.rate("upload_rate"),
+        download_rate=fields.rate("download_rate"),
+        task_upload_rate=fields.rate("task_upload_rate"),
+        task_download_rate=fields.rate("task_download_rate"),
+        max_uploads=fields.optional_count("max_uploads"),
+    )
+    fields.done()
+    return wanted
+
+
+def task_limits_of(fields: Fields) -> TaskLimitsChange:
+    """New limits of one task."""
+    wanted = TaskLimitsChange(
+        upload_rate=fields.rate("upload_rate"), download_rate=fields.rate("download_rate")
+    )
+    fields.done()
+    return wanted
 
 
 def task_of(cid: str, fields: Fields) -> TaskQuery:

@@ -26,9 +26,10 @@ from gossipcache.link.frames import (
     FrameScanner,
     PieceBegins,
 )
-from gossipcache.link.interface import PieceArrived
+from gossipcache.link.interface import Pay, PieceArrived
 from gossipcache.link.piece import parse_piece_prefix, piece_prefix
 from gossipcache.metrics import Metrics
+from gossipcache.pacing import SLICE_BYTES
 
 RECEIVE_BYTES = 32 * 1024
 """What the library asks for at once; also what may be copied of a piece."""
@@ -152,8 +153,16 @@ class BulkStream(trio.abc.Stream):
 
     # --- pieces that go out
 
-    async def send_piece(self, request_id: int, file: DiskFile, offset: int, count: int) -> None:
-        """Sends `count` bytes of `file` as one unmasked frame; only a server may.
+    async def send_piece(
+        self,
+        request_id: int,
+        file: DiskFile,
+        offset: int,
+        count: int,
+        pay: Pay | None = None,
+    ) -> None:
+        """Sends `count` bytes of `file` as one unmasked frame; only a server may. For `pay`
+        see `PieceChannel`.
 
         Raises `OSError` if the file cannot be read; the connection is then closed.
         """
@@ -161,7 +170,16 @@ class BulkStream(trio.abc.Stream):
         header = frame_header(len(prefix) + count)
         async with self._sending():
             await self._stream.send_all(header + prefix)
-            await self._stream.send_file(file, offset, count)
+            if pay is None:
+                await self._stream.send_file(file, offset, count)
+            else:
+                await self._send_slices(file, offset, offset + count, pay)
+
+    async def _send_slices(self, file: DiskFile, start: int, end: int, pay: Pay) -> None:
+        for offset in range(start, end, SLICE_BYTES):
+            size = min(SLICE_BYTES, end - offset)
+            await pay(size)
+            await self._stream.send_file(file, offset, size)
 
     async def say_goodbye(self, code: int, *, masked: bool) -> None:
         """Sends a close frame (RFC 6455 section 7.4) past the library, unless one was sent."""

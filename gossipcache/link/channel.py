@@ -9,7 +9,7 @@ import trio
 from gossipcache.env import DiskFile
 from gossipcache.errors import NodeUnreachable, ProtocolError
 from gossipcache.link.connection import Connection
-from gossipcache.link.interface import PieceArrived
+from gossipcache.link.interface import Pay, PieceArrived
 from gossipcache.link.piece import is_piece
 from gossipcache.messages.pieces import PieceMessage
 from gossipcache.wire import MAX_MESSAGE_BYTES, Message, decode, encode
@@ -63,12 +63,19 @@ class Channel:
         """Withdraws `expect`; not a byte is written to the buffer after this."""
         self._stream.forget(request_id)
 
-    async def send_piece(self, request_id: int, file: DiskFile, offset: int, count: int) -> None:
+    async def send_piece(
+        self,
+        request_id: int,
+        file: DiskFile,
+        offset: int,
+        count: int,
+        pay: Pay | None = None,
+    ) -> None:
         """Sends a piece; only the parent, who was dialled, may. Raises `NodeUnreachable`."""
         if self._connection.dialled:
             raise ProtocolError("only the side that was dialled sends pieces")
         try:
-            await self._stream.send_piece(request_id, file, offset, count)
+            await self._stream.send_piece(request_id, file, offset, count, pay)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
             raise NodeUnreachable(
                 f"a piece was not sent to {self.peer.remote} ({error})"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gossipcache.link.piece import MAX_PREFIX_BYTES, parse_piece_prefix
+from gossipcache.pacing import TokenBucket
 from gossipcache.wire import MAX_MESSAGE_BYTES
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -57,23 +58,6 @@ class PieceBegins:
 
     request_id: int
     size: int
-
-
-class TokenBucket:
-    """`rate` tokens a second, `burst` at most; may be overdrawn by one take."""
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate, self._burst = rate, burst
-        self._tokens = burst
-        self._filled_at: float | None = None
-
-    def take(self, amount: float, now: float) -> float:
-        """Takes `amount`; returns the seconds until the bucket is no longer overdrawn."""
-        if self._filled_at is not None:
-            self._tokens += (now - self._filled_at) * self._rate
-        self._filled_at = now
-        self._tokens = min(self._tokens, self._burst) - amount
-        return max(0.0, -self._tokens / self._rate)
 
 
 class _Header(NamedTuple):

@@ -34,6 +34,10 @@ Handler = Callable[[Peer, M], Awaitable[Message | None]]
 raised there again; None answers a notification."""
 
 
+Pay = Callable[[int], Awaitable[None]]
+"""Returns when so many bytes may be sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class PieceArrived:
     """The piece asked for by `request_id` stands whole in its registered buffer."""
@@ -72,8 +76,17 @@ class PieceChannel(Protocol):
     def forget(self, request_id: int) -> None:
         """Withdraws `expect`; the piece, should it still come, is discarded."""
 
-    async def send_piece(self, request_id: int, file: DiskFile, offset: int, count: int) -> None:
-        """Sends `count` bytes of `file` as the piece `request_id`, by sendfile where it can."""
+    async def send_piece(
+        self,
+        request_id: int,
+        file: DiskFile,
+        offset: int,
+        count: int,
+        pay: Pay | None = None,
+    ) -> None:
+        """Sends `count` bytes of `file` as the piece `request_id`, by sendfile where it can.
+
+        With `pay` in slices, each of which goes when `pay(size_bytes)` has returned."""
 
     async def aclose(self) -> None:
         """Closes the channel, in order if it can."""

@@ -40,6 +40,7 @@ from gossipcache.schedule.scheduling import SchedulerService
 from gossipcache.schedule.service import AnnounceService
 from gossipcache.transfer.download.client import Downloader
 from gossipcache.transfer.download.downloads import Downloads
+from gossipcache.transfer.limits import TransferLimits
 from gossipcache.transfer.server import PieceServer
 from gossipcache.transfer.store.store import Store
 from gossipcache.wire import PROTOCOL_MAX
@@ -142,8 +143,9 @@ class Assembly:
             restore=self._restore,
             record_copies=config.records.replicas,
         )
-        downloader = Downloader(env, config.transfer, links, store, metrics)
-        server = PieceServer(env, config.transfer, store, metrics, downloader.arrivals)
+        limits = TransferLimits(config.transfer)
+        downloader = Downloader(env, config.transfer, links, store, metrics, limits)
+        server = PieceServer(env, config.transfer, store, metrics, downloader.arrivals, limits)
         links.handle_channels(server.serve)
         self.services = Services(
             env=env,
@@ -160,6 +162,7 @@ class Assembly:
             downloads=Downloads(
                 downloader, announcer.session, lambda signed: check_reach(self.services, signed)
             ),
+            limits=limits,
             show_ticket=self._show_ticket,
         )
         links.handle(DropTask, partial(handle_drop, self.services))

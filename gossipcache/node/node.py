@@ -21,6 +21,7 @@ from gossipcache.node import (
     exporting,
     housekeeping,
     importing,
+    limiting,
     looking,
     operating,
     reading,
@@ -28,7 +29,14 @@ from gossipcache.node import (
 from gossipcache.node.assembly import Assembly
 from gossipcache.node.progress import ReportProgress
 from gossipcache.node.services import Services
-from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
+from gossipcache.requests import (
+    DeleteRequest,
+    ExportRequest,
+    ImportRequest,
+    LimitsChange,
+    TaskLimitsChange,
+    TaskQuery,
+)
 from gossipcache.results import (
     CharterView,
     ClockView,
@@ -36,6 +44,7 @@ from gossipcache.results import (
     ExportResult,
     GcResult,
     ImportResult,
+    LimitsView,
     LocalTask,
     MemberView,
     NodeStatus,
@@ -153,6 +162,18 @@ class Node:
     async def verify(self, task: TaskQuery | None) -> VerifyResult:
         """Re-hashes one task, or all, and repairs what is bad from peers."""
         return await housekeeping.verify(self.services, task)
+
+    def limits(self) -> LimitsView:
+        """What transfers may take; see `node.limiting`."""
+        return limiting.limits(self.services)
+
+    def change_limits(self, wanted: LimitsChange) -> LimitsView:
+        """New limits from now on; see `node.limiting`."""
+        return limiting.change_limits(self.services, wanted)
+
+    def change_task_limits(self, task: TaskQuery, wanted: TaskLimitsChange) -> LimitsView:
+        """New limits for one task from now on; see `node.limiting`."""
+        return limiting.change_task_limits(self.services, task, wanted)
 
     # What the operator brings.
 

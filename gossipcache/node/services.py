@@ -24,6 +24,7 @@ from gossipcache.node.beside import beside
 from gossipcache.requests import TaskQuery
 from gossipcache.schedule.service import AnnounceService
 from gossipcache.transfer.download.downloads import Downloads
+from gossipcache.transfer.limits import TransferLimits
 from gossipcache.transfer.store.store import Store
 
 R = TypeVar("R")
@@ -45,6 +46,7 @@ class Services:
     announcer: AnnounceService
     store: Store
     downloads: Downloads
+    limits: TransferLimits
     show_ticket: Callable[[bytes], None]
     """Has this node present another ticket of the operator."""
     unsettled: dict[TaskId, None] = field(default_factory=dict)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -31,6 +33,7 @@ from gossipcache.messages.pieces import (
 )
 from gossipcache.metrics import Metrics
 from gossipcache.transfer.digest_tree import DigestTree, page_count
+from gossipcache.transfer.limits import TransferLimits
 from gossipcache.transfer.offering import Offering
 from gossipcache.transfer.store.arrivals import Arrivals, to_bitmap, to_bits
 from gossipcache.transfer.store.index import StoredTask
@@ -50,12 +53,18 @@ SLOWEST_BYTES_PER_S = 16 * 1024
 
 
 class PieceServer:
-    """Serves any number of channels; `config.max_uploads` pieces are sent at once, the next
-    ones wait in the order they were asked for. Memory per channel is bounded by the protocol's
+    """Serves any number of channels; as many pieces as the limits say are sent at once, and the
+    children take turns. Memory per channel is bounded by the protocol's
     limits, and pieces go from the file to the connection without being held here."""
 
     def __init__(
-        self, env: Env, config: TransferConfig, store: Store, metrics: Metrics, arrivals: Arrivals
+        self,
+        env: Env,
+        config: TransferConfig,
+        store: Store,
+        metrics: Metrics,
+        arrivals: Arrivals,
+        limits: TransferLimits,
     ) -> None:
         """`arrivals`: that of this node's `Downloader`, so that what comes in is served at once."""
         self._env = env
@@ -63,7 +72,7 @@ class PieceServer:
         self._store = store
         self._metrics = metrics
         self._arrivals = arrivals
-        self._sending = trio.CapacityLimiter(config.max_uploads)
+        self._limits = limits
         self._offers: dict[bytes, _Offers] = {}
         """By manifest, of complete tasks that somebody follows."""
 
@@ -99,7 +108,7 @@ class PieceServer:
                 offers,
                 self._env.workers,
                 self._config,
-                self._sending,
+                self._limits,
                 self._metrics,
             )
             await upload.run(follow=request.follow)
@@ -209,7 +218,7 @@ class _Upload:
         offers: _Offers | None,
         workers: Workers,
         config: TransferConfig,
-        sending: trio.CapacityLimiter,
+        limits: TransferLimits,
         metrics: Metrics,
     ) -> None:
         self._channel = channel
@@ -218,7 +227,8 @@ class _Upload:
         self._child = channel.peer.node_id
         self._workers = workers
         self._config = config
-        self._sending = sending
+        self._limits = limits
+        self._pace = limits.upload.pace(task.task_id)
         self._metrics = metrics
         self._pages: deque[tuple[int, int]] = deque()
         self._wanted: dict[int, int] = {}
@@ -311,7 +321,7 @@ class _Upload:
         await self._channel.send(Page(level=level, index=index, data=data))
 
     async def _send_next(self, stored: StoredTask) -> None:
-        async with self._sending:
+        async with self._limits.slot(self._child):
             if not self._wanted:
                 return
             request_id, index = next(iter(self._wanted.items()))
@@ -342,11 +352,18 @@ class _Upload:
         offset, count = index * manifest.piece_size, manifest.piece_length(index)
         limit_s = self._config.piece_timeout_s + count / SLOWEST_BYTES_PER_S
         with trio.move_on_after(limit_s) as scope:
-            await self._channel.send_piece(request_id, self._task.file, offset, count)
+            pay = partial(self._pay, scope) if self._pace.is_limited else None
+            await self._channel.send_piece(request_id, self._task.file, offset, count, pay)
         if scope.cancelled_caught:
             raise NodeUnreachable("a child took a piece in too slowly")
         self._metrics.count("pieces_sent")
         self._metrics.count("piece_bytes_sent", count)
+
+    async def _pay(self, scope: trio.CancelScope, size_bytes: int) -> None:
+        """Waits for this node's own limit, which is not the child's fault."""
+        left_s, scope.deadline = scope.deadline - trio.current_time(), math.inf
+        await self._limits.pay(self._pace, size_bytes)
+        scope.deadline = trio.current_time() + left_s
 
     async def _tell_pieces(self) -> None:
         """Tells the child what this node has, and what it gets, until it has everything."""

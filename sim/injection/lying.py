@@ -11,7 +11,7 @@ from gossipcache.env import DiskFile
 from gossipcache.errors import NodeUnreachable
 from gossipcache.link.bulk import frame_header
 from gossipcache.link.channel import Channel
-from gossipcache.link.interface import Peer, PieceArrived
+from gossipcache.link.interface import Pay, Peer, PieceArrived
 from gossipcache.link.piece import piece_prefix
 from gossipcache.messages.pieces import PieceRefused, TaskOpened
 from gossipcache.node.node import Node
@@ -48,9 +48,16 @@ class LyingChannel:
         """As on the true channel."""
         self.true.forget(request_id)
 
-    async def send_piece(self, request_id: int, file: DiskFile, offset: int, count: int) -> None:
+    async def send_piece(
+        self,
+        request_id: int,
+        file: DiskFile,
+        offset: int,
+        count: int,
+        pay: Pay | None = None,
+    ) -> None:
         """Sends a piece."""
-        await self.true.send_piece(request_id, file, offset, count)
+        await self.true.send_piece(request_id, file, offset, count, pay)
 
     async def aclose(self) -> None:
         """Closes the channel."""
@@ -60,7 +67,14 @@ class LyingChannel:
 class Truncating(LyingChannel):
     """Sends the first half of each piece and hangs up."""
 
-    async def send_piece(self, request_id: int, file: DiskFile, offset: int, count: int) -> None:
+    async def send_piece(
+        self,
+        request_id: int,
+        file: DiskFile,
+        offset: int,
+        count: int,
+        pay: Pay | None = None,
+    ) -> None:
         """Sends what a parent that dies in the midst of a piece does."""
         self.lies.append(f"half of the piece at {offset}")
         prefix = piece_prefix(request_id, count)
@@ -74,10 +88,17 @@ class Truncating(LyingChannel):
 class WrongLength(LyingChannel):
     """Sends each piece a byte too short."""
 
-    async def send_piece(self, request_id: int, file: DiskFile, offset: int, count: int) -> None:
+    async def send_piece(
+        self,
+        request_id: int,
+        file: DiskFile,
+        offset: int,
+        count: int,
+        pay: Pay | None = None,
+    ) -> None:
         """Sends a frame that is whole, of a piece that is not."""
         self.lies.append(f"a short piece at {offset}")
-        await self.true.send_piece(request_id, file, offset, count - 1)
+        await self.true.send_piece(request_id, file, offset, count - 1, pay)
 
 
 class Boasting(LyingChannel):
@@ -89,13 +110,20 @@ class Boasting(LyingChannel):
             message = TaskOpened(complete=True)
         await self.true.send(message)
 
-    async def send_piece(self, request_id: int, file: DiskFile, offset: int, count: int) -> None:
+    async def send_piece(
+        self,
+        request_id: int,
+        file: DiskFile,
+        offset: int,
+        count: int,
+        pay: Pay | None = None,
+    ) -> None:
         """Sends a piece, or says that it is not there."""
         if request_id % 2:
             self.lies.append(f"no piece at {offset}")
             await self.true.send(PieceRefused(request_id=request_id, code="not_found"))
         else:
-            await self.true.send_piece(request_id, file, offset, count)
+            await self.true.send_piece(request_id, file, offset, count, pay)
 
 
 class Mute(LyingChannel):
@@ -106,7 +134,14 @@ class Mute(LyingChannel):
         self.lies.append(type(message).__name__)
         await trio.sleep_forever()
 
-    async def send_piece(self, request_id: int, file: DiskFile, offset: int, count: int) -> None:
+    async def send_piece(
+        self,
+        request_id: int,
+        file: DiskFile,
+        offset: int,
+        count: int,
+        pay: Pay | None = None,
+    ) -> None:
         """Sends nothing either."""
         await trio.sleep_forever()
 

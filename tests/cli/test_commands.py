@@ -13,6 +13,7 @@ import pytest
 from gossipcache import __version__
 from gossipcache.cli.reference import reference
 from gossipcache.home import Home
+from gossipcache.requests import LimitsChange, TaskLimitsChange, TaskQuery
 from tests.cli.conftest import Run
 from tests.fakes.node import NODE_ID
 from tests.fakes.served import Served
@@ -74,7 +75,31 @@ def test_verify_that_finds_rot_exits_6_and_still_shows_the_result(run: Run, fake
     assert done.err.startswith("error: 2 piece(s)")
 
 
-@pytest.mark.parametrize("command", ["pin x", "gc", "verify", "members", "ring"])
+def test_limits_are_shown_and_changed(run: Run, fake: Served) -> None:
+    shown = run("--format", "human", "limits").out.splitlines()
+    assert shown[0] == "upload    10.0 MiB/s, each task no limit"
+    assert shown[2] == "uploads   2 running, 1 waiting, 64 at most at once"
+    assert shown[3] == "big: upload 1.0 MiB/s, download no limit"
+    assert run("limits", "--upload-rate", "5MiB/s", "--download-rate", "none").code == 0
+    assert run("limits", "-i", "big", "-t", "v1", "--download-rate", "1MiB/s").code == 0
+    assert run("limits", "-i", "big", "--reset").code == 0
+    assert fake.node.requests == [
+        LimitsChange(upload_rate=5 * 2**20, download_rate=0),
+        (TaskQuery("big", "v1"), TaskLimitsChange(download_rate=2**20)),
+        (TaskQuery("big"), TaskLimitsChange(reset=True)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["--upload-rate fast", "--upload-rate 1B/s", "--reset", "-i x --max-uploads 3",
+     "-i x --reset --upload-rate none"],
+)  # fmt: skip
+def test_limits_that_make_no_sense_are_refused(run: Run, fake: Served, wrong: str) -> None:
+    assert run("limits", *wrong.split()).code == 2
+
+
+@pytest.mark.parametrize("command", ["pin x", "gc", "verify", "limits", "members", "ring"])
 def test_housekeeping_starts_no_node(run: Run, home: Home, command: str) -> None:
     assert run(*command.split()).code == 4
     assert not home.is_held()

@@ -23,6 +23,7 @@ from gossipcache.errors import (
     UsageError,
 )
 from gossipcache.home import Home
+from gossipcache.requests import LimitsChange, TaskLimitsChange, TaskQuery
 from tests.fakes.node import FakeNode
 from tests.fakes.served import Served, served
 
@@ -181,6 +182,26 @@ def test_unknown_fields_of_a_body_are_refused(client: ControlClient) -> None:
         client.run(task_path("x", "export"), body={"path": "/tmp/x", "overwrit": True})
     with pytest.raises(UsageError, match="absolute"):
         client.run("/v1/tasks", body={"path": "relative"})
+
+
+def test_limits_are_shown_changed_and_reset(fake: Served, client: ControlClient) -> None:
+    assert client.call("GET", "/v1/limits")["upload_rate"] == 10 * 2**20
+    body = {"upload_rate": "100MiB/s", "download_rate": "none", "max_uploads": 8}
+    client.call("PUT", "/v1/limits", body=body)
+    of_task = task_path("big", "limits")
+    client.call("PUT", of_task, query={"tag": "t"}, body={"download_rate": 65536})
+    client.call("DELETE", of_task)
+    assert fake.node.requests == [
+        LimitsChange(upload_rate=100 * 2**20, download_rate=0, max_uploads=8),
+        (TaskQuery("big", "t"), TaskLimitsChange(download_rate=65536)),
+        (TaskQuery("big"), TaskLimitsChange(reset=True)),
+    ]
+
+
+@pytest.mark.parametrize("rate", ["fast", "1KiB/s", 5, -1, True])
+def test_a_rate_that_is_none_is_refused(client: ControlClient, rate: object) -> None:
+    with pytest.raises(UsageError):
+        client.call("PUT", "/v1/limits", body={"upload_rate": rate})
 
 
 def test_metrics_are_prometheus_text(fake: Served) -> None:

@@ -12,8 +12,9 @@ import trio
 from gossipcache.env import DiskFile
 from gossipcache.errors import NodeUnreachable, ProtocolError
 from gossipcache.ids import Address, NodeId
-from gossipcache.link.interface import ChannelHandler, Peer, PieceArrived
+from gossipcache.link.interface import ChannelHandler, Pay, Peer, PieceArrived
 from gossipcache.messages.pieces import PieceMessage
+from gossipcache.pacing import SLICE_BYTES
 from gossipcache.wire import Message, decode, encode
 
 _MESSAGES: Any = PieceMessage
@@ -101,10 +102,20 @@ class FakeChannel:
         if self._expected.pop(request_id, None) is not None:
             self._forgotten.add(request_id)
 
-    async def send_piece(self, request_id: int, file: DiskFile, offset: int, count: int) -> None:
+    async def send_piece(
+        self,
+        request_id: int,
+        file: DiskFile,
+        offset: int,
+        count: int,
+        pay: Pay | None = None,
+    ) -> None:
         data = file.read_at(offset, count)
         assert len(data) == count
         async with self._sending:
+            for start in range(0, count, SLICE_BYTES) if pay is not None else ():
+                assert pay is not None
+                await pay(min(SLICE_BYTES, count - start))
             await trio.sleep(self._wire.piece_s)
             await self._send((request_id, self._wire.tamper(data)))
         self.pieces_sent.append(request_id)

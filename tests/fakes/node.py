@@ -14,7 +14,14 @@ from gossipcache.control.backend import OnProgress
 from gossipcache.errors import Conflict, IntegrityError, TaskNotFound, TimedOut, UsageError
 from gossipcache.ids import task_id_of
 from gossipcache.metrics import Metrics
-from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
+from gossipcache.requests import (
+    DeleteRequest,
+    ExportRequest,
+    ImportRequest,
+    LimitsChange,
+    TaskLimitsChange,
+    TaskQuery,
+)
 from gossipcache.results import (
     CharterView,
     ClockView,
@@ -23,6 +30,7 @@ from gossipcache.results import (
     GcResult,
     Holder,
     ImportResult,
+    LimitsView,
     LocalCopy,
     LocalTask,
     MemberView,
@@ -31,6 +39,7 @@ from gossipcache.results import (
     RingResult,
     RingShare,
     StatResult,
+    TaskLimits,
     VerifyResult,
 )
 
@@ -85,6 +94,8 @@ class FakeNode:
         self.hang = False
         self.importing = trio.Event()
         self.charter_view = CharterView(0, "secret", "any", (), (), "63" * 8, "", "")
+        slow = TaskLimits("00" * 32, "big", "", 2**20, None)
+        self.limits_view = LimitsView(10 * 2**20, None, None, None, 64, 2, 1, (slow,))
         self.enacted: list[str] = []
         self.tickets: list[bytes] = []
         self.hanging = trio.Event()
@@ -205,6 +216,17 @@ class FakeNode:
 
     async def clocks(self) -> tuple[ClockView, ...]:
         return tuple(ClockView(NODE_ID, "far", skew_s, 0.01) for skew_s in self.skews_s)
+
+    def limits(self) -> LimitsView:
+        return self.limits_view
+
+    def change_limits(self, wanted: LimitsChange) -> LimitsView:
+        self.requests.append(wanted)
+        return self.limits_view
+
+    def change_task_limits(self, task: TaskQuery, wanted: TaskLimitsChange) -> LimitsView:
+        self.requests.append((task, wanted))
+        return self.limits_view
 
     async def charter(self, *, fresh: bool = False) -> CharterView:
         return self.charter_view

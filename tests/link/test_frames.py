@@ -14,7 +14,6 @@ from gossipcache.link.frames import (
     FrameLimits,
     FrameScanner,
     PieceBegins,
-    TokenBucket,
 )
 from gossipcache.link.piece import parse_piece_prefix, piece_prefix
 
@@ -185,18 +184,6 @@ def test_a_fast_remote_is_slowed_down() -> None:
         scan(found, [frame(b"x") * 15_000])
         pause_s = found.pause_s(45_000, now=0.0)
     assert pause_s == pytest.approx(10_000 / 20_000, rel=0.01)
-
-
-@given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 50)), max_size=30))
-def test_a_bucket_gives_no_more_than_burst_and_rate(
-    takes: list[tuple[float, float]],
-) -> None:
-    bucket, now, taken = TokenBucket(rate=10, burst=20), 0.0, 0.0
-    for wait, amount in takes:
-        now += wait
-        taken += amount
-        now += bucket.take(amount, now)
-        assert taken <= 20 + 10 * now + 1e-6
 
 
 def test_an_event_is_comparable() -> None:

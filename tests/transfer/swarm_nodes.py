@@ -19,6 +19,7 @@ from gossipcache.manifest import SignedManifest
 from gossipcache.metrics import Metrics
 from gossipcache.swarm import PieceReport, Swarm
 from gossipcache.transfer.download.client import Downloader
+from gossipcache.transfer.limits import TransferLimits
 from gossipcache.transfer.server import PieceServer
 from sim.storage.disk import SimDisk
 from tests.fakes.channels import ChannelBoard, ChannelLinks, Wire
@@ -46,6 +47,7 @@ class SwarmNode:
         self.store = self.shop.store
         self.metrics = Metrics()
         self.config = TransferConfig()
+        self.limits = TransferLimits(self.config)
         env = Env(
             network=cast(Network, None),
             disk=self.shop.disk,
@@ -55,9 +57,9 @@ class SwarmNode:
             rng=random.Random(2),
         )
         links = cast(Links, ChannelLinks(board, self.node_id))
-        self.downloader = Downloader(env, self.config, links, self.store, self.metrics)
+        self.downloader = Downloader(env, self.config, links, self.store, self.metrics, self.limits)
         self.server = PieceServer(
-            env, self.config, self.store, self.metrics, self.downloader.arrivals
+            env, self.config, self.store, self.metrics, self.downloader.arrivals, self.limits
         )
         self._board = board
 

@@ -32,6 +32,7 @@ from gossipcache.transfer.download.events import (
     FetchPiece,
     Finished,
     OpenParent,
+    PaceChanged,
     ParentLost,
     ParentProgressed,
     ParentRefused,
@@ -41,6 +42,7 @@ from gossipcache.transfer.download.events import (
 )
 from gossipcache.transfer.download.ledger import Ledger
 from gossipcache.transfer.download.sink import OnPiece, Sink
+from gossipcache.transfer.limits import TransferLimits
 from gossipcache.transfer.store.arrivals import Arrivals, to_bitmap
 from gossipcache.transfer.store.store import Store
 
@@ -73,13 +75,20 @@ class Downloader:
     """Downloads any number of tasks; one download of a task at a time (see `Downloads`)."""
 
     def __init__(
-        self, env: Env, config: TransferConfig, links: Links, store: Store, metrics: Metrics
+        self,
+        env: Env,
+        config: TransferConfig,
+        links: Links,
+        store: Store,
+        metrics: Metrics,
+        limits: TransferLimits,
     ) -> None:
         self.env = env
         self.config = config
         self.links = links
         self.store = store
         self.metrics = metrics
+        self.limits = limits
         self.arrivals = Arrivals()
         """What running downloads have got; for this node's `PieceServer`."""
         self.buffers = Buffers(env.disk.buffer)
@@ -139,7 +148,9 @@ class _Run:
         self._check_digest = check_digest
         self._buffers = downloader.buffers
         self._budget = self._buffers.share(self._manifest.piece_size)
-        self._core = DownloadCore(self._config, self._manifest, self._budget, downloader.env.rng)
+        pace = downloader.limits.download.pace(signed.task_id)
+        rng = downloader.env.rng
+        self._core = DownloadCore(self._config, self._manifest, self._budget, rng, pace)
         self._pages = TreePages(signed)
         self._sink: Sink | None = None
         self._ledger = Ledger(self._manifest)
@@ -160,6 +171,7 @@ class _Run:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._start(self._follow_assignments)
+                self._start(self._follow_limits)
                 self._start(self._prepare)
                 self._start(self._save_progress)
                 self._start(self._report_progress)
@@ -195,6 +207,11 @@ class _Run:
     async def _follow_assignments(self) -> None:
         while True:
             await self._inbox.send(ParentsAssigned(await self._swarm.parents()))
+
+    async def _follow_limits(self) -> None:
+        while True:
+            await self._downloader.limits.wait_change()
+            await self._inbox.send(PaceChanged())
 
     async def _prepare(self) -> None:
         """Opens the store's end as soon as the digest tree is known."""

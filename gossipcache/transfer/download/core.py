@@ -16,6 +16,7 @@ from operator import itemgetter
 from gossipcache.config import TransferConfig
 from gossipcache.ids import NodeId
 from gossipcache.manifest import Manifest
+from gossipcache.pacing import Pace
 from gossipcache.transfer.download.events import (
     BudgetChanged,
     CancelPiece,
@@ -57,12 +58,20 @@ class DownloadCore:
     """One download of one task."""
 
     def __init__(
-        self, config: TransferConfig, manifest: Manifest, budget: int, rng: random.Random
+        self,
+        config: TransferConfig,
+        manifest: Manifest,
+        budget: int,
+        rng: random.Random,
+        pace: Pace | None = None,
     ) -> None:
-        """`budget`: see `BudgetChanged`."""
+        """`budget`: see `BudgetChanged`. `pace`: how fast pieces may be asked for."""
         self._config = config
         self._manifest = manifest
         self._budget = budget
+        self._pace = pace or Pace()
+        self._paid_at: float | None = None
+        """Until then nothing is asked for, because of the pace."""
         self._picker = Picker(manifest.piece_count, rng)
         self._assigned: tuple[NodeId, ...] = ()
         self._parents: dict[NodeId, Parent] = {}
@@ -120,8 +129,11 @@ class DownloadCore:
         if len(self._parents) < self._config.max_active_parents:
             closed = (node for node in self._assigned if node not in self._parents)
             waits += [at for node in closed if (at := self._retries.wait_until(node)) is not None]
-        for parent in self._idle_parents() if self._has_room() else ():
-            waits += [late_at for late_at, _ in self._late(parent)]
+        if self._paid_at is not None:
+            waits.append(self._paid_at)
+        elif self._has_room():
+            for parent in self._idle_parents():
+                waits += [late_at for late_at, _ in self._late(parent)]
         return min(waits, default=None)
 
     def handle_timeout(self, now: float) -> list[Effect]:
@@ -268,6 +280,7 @@ class DownloadCore:
             return [Finished()]
         effects = self._replace_unassigned(now)
         effects += self._open_parents(now)
+        self._paid_at = None
         if self._ready:
             effects += self._ask(now)
             effects += self._ask_again(now)
@@ -305,13 +318,23 @@ class DownloadCore:
         busy = len(self._in_flight) + len(self._checking)
         return busy < self._budget and len(self._checking) <= _MAX_BACKLOG
 
+    def _may_ask(self, now: float) -> bool:
+        """Whether there is room and the pace allows it; else `next_timeout` says when it will."""
+        if not self._has_room():
+            return False
+        paid_at = self._pace.paid_at()
+        if paid_at <= now:
+            return True
+        self._paid_at = paid_at
+        return False
+
     def _can_ask(self, parent: Parent) -> bool:
         return parent.can_ask(max(1, self._budget // len(self._parents)))
 
     def _ask(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
         ready = [parent for parent in self._parents.values() if self._can_ask(parent)]
-        while ready and self._has_room():
+        while ready and self._picker.unrequested and self._may_ask(now):
             parent = min(ready, key=lambda parent: parent.in_flight / parent.window)
             index = self._picker.claim(parent.node, parent.pieces)
             if index is not None:
@@ -326,6 +349,7 @@ class DownloadCore:
         request = Request(self._last_request_id, parent.node, slot, index, size, asked_at=now)
         self._in_flight[request.request_id] = request
         parent.asked(request, now)
+        self._pace.take(size, now)
         return FetchPiece(parent.node, slot, index, request.request_id)
 
     # The endgame: idle parents take over what slower ones still owe; two requests a piece.
@@ -334,7 +358,7 @@ class DownloadCore:
         effects: list[Effect] = []
         for parent in self._idle_parents():
             late_at, late = min(self._late(parent), key=itemgetter(0), default=(now, None))
-            if late is not None and late_at <= now and self._has_room():
+            if late is not None and late_at <= now and self._may_ask(now):
                 effects.append(self._fetch(parent, late.index, now))
         return effects
 

@@ -96,6 +96,11 @@ class BudgetChanged:
     pieces: int
 
 
+@dataclass(frozen=True, slots=True)
+class PaceChanged:
+    """Pieces may be asked for sooner, or only later, than it was."""
+
+
 Event = (
     StoreReady
     | ParentsAssigned
@@ -108,6 +113,7 @@ Event = (
     | ParentRefused
     | ParentLost
     | BudgetChanged
+    | PaceChanged
 )
 
 
