@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import errno
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Literal, Protocol, TypeVar
@@ -197,11 +198,44 @@ class Network(Protocol):
         """Connects a stream. Raises `OSError`; `ConnectionRefusedError` is evidence of death."""
 
 
+class Lane(Protocol):
+    """Takes work off a worker, one step at a time and in order, on another processor."""
+
+    def do(self, work: Callable[[], object]) -> None:
+        """Begins `work` when the step before has ended. Raises what that one raised."""
+
+    def finish(self) -> None:
+        """Waits for the last step. Raises what it raised."""
+
+
+class InlineLane:
+    """A `Lane` that does each step at once."""
+
+    def do(self, work: Callable[[], object]) -> None:
+        """Does `work`."""
+        work()
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+
+Lanes = Callable[[], AbstractContextManager[Lane]]
+
+
+@contextmanager
+def inline_lane() -> Iterator[Lane]:
+    """Where there is no other processor, or little to do."""
+    yield InlineLane()
+
+
 class Workers(Protocol):
     """Where blocking and hashing work runs: threads in production, inline in the simulator."""
 
     async def run(self, work: Callable[[], R]) -> R:
         """Runs `work` off the event loop. A cancellation is delivered after it has ended."""
+
+    def lane(self) -> AbstractContextManager[Lane]:
+        """For a worker that has enough to do for two; at the end its last step has ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from typing import TypeVar
 
 import trio
 
 from gossipcache.disk import OsDisk
-from gossipcache.env import Env
+from gossipcache.env import Env, Lane
 from gossipcache.network import TrioNetwork
 
 R = TypeVar("R")
@@ -28,6 +30,35 @@ class ThreadWorkers:
     async def run(self, work: Callable[[], R]) -> R:
         """Runs `work` in a thread. Once it has begun, a cancellation waits for its end."""
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+    @contextmanager
+    def lane(self) -> Iterator[Lane]:
+        """A thread beside the one that asks."""
+        with closing(ThreadLane()) as lane:
+            yield lane
+
+
+class ThreadLane:
+    """`gossipcache.env.Lane` on a thread of its own, which begins with the first step."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._step: Future[object] | None = None
+
+    def do(self, work: Callable[[], object]) -> None:
+        """Begins `work` when the step before has ended. Raises what that one raised."""
+        self.finish()
+        self._step = self._thread.submit(work)
+
+    def finish(self) -> None:
+        """Waits for the last step. Raises what it raised."""
+        step, self._step = self._step, None
+        if step is not None:
+            step.result()
+
+    def close(self) -> None:
+        """Waits for the last step, and ends the thread."""
+        self._thread.shutdown()
 
 
 def real_env() -> Env:

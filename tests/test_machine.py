@@ -52,6 +52,29 @@ async def test_a_cancellation_waits_for_work_that_has_begun() -> None:
     assert done == ["done"]
 
 
+def test_a_lane_does_its_steps_in_order_beside_who_gives_them() -> None:
+    released, done = threading.Event(), []
+
+    def first() -> None:
+        released.wait(10)
+        done.append("first")
+
+    with ThreadWorkers().lane() as lane:
+        lane.do(first)
+        assert not done
+        released.set()
+        lane.do(lambda: done.append("second"))
+    assert done == ["first", "second"]
+
+
+def test_the_failure_of_a_step_comes_back_with_the_next() -> None:
+    with ThreadWorkers().lane() as lane:
+        lane.do(lambda: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            lane.finish()
+        lane.finish()
+
+
 def test_a_real_env_has_everything() -> None:
     env = real_env()
     assert len(env.entropy(16)) == 16

@@ -114,9 +114,11 @@ async def _from_store(
             check()
             meter.done_bytes = done_bytes
 
-        place = partial(
-            export_tree if signed.manifest.kind == "tree" else export_file, umask=request.umask
-        )
+        if signed.manifest.kind == "tree":
+            place = partial(export_tree, umask=request.umask)
+        else:
+            lanes = services.env.workers.lane
+            place = partial(export_file, umask=request.umask, lanes=lanes)
         if request.link and signed.manifest.kind == "file":
             place = partial(export_link, verified=verified)
         place(

@@ -150,6 +150,7 @@ def _ingest_path(
         piece_size=_piece_size(services, size),
         link=request.link,
         want_sha256=sha256,
+        lanes=services.env.workers.lane,
         progress=progress,
     )
 

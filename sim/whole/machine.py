@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ import trio
 
 from gossipcache.cluster import Cluster
 from gossipcache.config import NodeConfig
-from gossipcache.env import Env
+from gossipcache.env import Env, Lane, inline_lane
 from gossipcache.identity import Identity
 from gossipcache.node.node import Node
 from sim.kernel.clock import SimClock
@@ -46,6 +47,10 @@ class SimWorkers:
         finally:
             with trio.CancelScope(shield=True):
                 await trio.sleep(self._disk.take_cost_s())
+
+    def lane(self) -> AbstractContextManager[Lane]:
+        """Nothing runs beside anything."""
+        return inline_lane()
 
 
 class Incarnation:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import PurePath
 from typing import TypeVar, cast
 
 import trio
 
 from gossipcache.config import TransferConfig
-from gossipcache.env import Env, Network
+from gossipcache.env import Env, Lane, Network, inline_lane
 from gossipcache.errors import TaskNotFound
 from gossipcache.ids import NodeId
 from gossipcache.link.interface import Links
@@ -34,6 +34,10 @@ class InlineWorkers:
     async def run(self, work: Callable[[], R]) -> R:
         await trio.lowlevel.checkpoint()
         return work()
+
+    def lane(self) -> AbstractContextManager[Lane]:
+        """Nothing runs beside anything."""
+        return inline_lane()
 
 
 class SwarmNode:

@@ -1,8 +1,10 @@
 """Reading content into the store: once, hashed while it is hot in the cache, and copied.
 
-A file is cloned where the file system can, linked if asked, else copied chunk by chunk. Runs
-of zeros are not written, so that a sparse file stays sparse. Whatever changed while it was
-read is refused: what is stored is what stood there at one moment.
+A file is cloned where the file system can, linked if asked, else copied chunk by chunk: one
+thread reads, hashes the pieces and writes, a second one hashes the whole, and a third one makes
+durable what was written, so that little is left to wait for at the end. Runs of zeros are not
+written, so that a sparse file stays sparse. Whatever changed while it was read is refused: what
+is stored is what stood there at one moment.
 """
 
 from __future__ import annotations
@@ -11,17 +13,22 @@ import errno
 import hashlib
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
 from pathlib import PurePath
 
 from blake3 import blake3
 
-from gossipcache.env import Buffer, Disk, DiskFile, FileStamp
+from gossipcache.env import Buffer, Disk, DiskFile, FileStamp, Lanes, inline_lane
 from gossipcache.errors import NotPermitted, SourceChanged, UsageError
 from gossipcache.transfer.digest_tree import DigestTree
 from gossipcache.transfer.files.chunks import CHUNK_BYTES, OnProgress, ignore_progress, write_sparse
 from gossipcache.transfer.store.index import LinkStamp
 from gossipcache.transfer.store.staging import Staging
 
+SEVERAL_LANES_BYTES = 16 * 2**20
+"""From this size on a file is worth several threads."""
+SYNC_EVERY_BYTES = 64 * 2**20
 _MAX_LINKS = 40
 
 
@@ -117,11 +124,17 @@ class _Hashing:
         self.size = 0
 
     def update(self, data: memoryview) -> None:
+        self.update_pieces(data)
+        self.update_whole(data)
+
+    def update_pieces(self, data: memoryview) -> None:
         self._pieces.update(data)
+        self.size += len(data)
+
+    def update_whole(self, data: memoryview) -> None:
         for state in (self._sha256, self._blake3):
             if state is not None:
                 state.update(data)
-        self.size += len(data)
 
     def result(self, linked: LinkStamp | None = None) -> Ingested:
         return Ingested(
@@ -142,6 +155,7 @@ def ingest_file(
     piece_size: int,
     link: bool = False,
     want_sha256: bool = False,
+    lanes: Lanes = inline_lane,
     progress: OnProgress = ignore_progress,
 ) -> Ingested:
     """Takes in the file at `path`, through symbolic links. With `link` the store gets a hard
@@ -160,14 +174,14 @@ def ingest_file(
     hashing = _Hashing(want_sha256, piece_size)
     if link or disk.clone(path, staging.data):
         with closing(open_source(disk, staging.data)) as file:
-            _read(file, None, before.size, hashing, progress)
+            _read(file, None, before.size, hashing, lanes, progress)
     else:
         with (
             closing(open_source(disk, path)) as file,
             closing(disk.open(staging.data, "create")) as copy,
         ):
             copy.truncate(before.size)
-            _read(file, copy, before.size, hashing, progress)
+            _read(file, copy, before.size, hashing, lanes, progress)
             if file.size() != before.size:
                 raise changed(path)
     if hashing.size != before.size or disk.stamp(path) != before:
@@ -180,19 +194,29 @@ def _read(
     copy: DiskFile | None,
     size: int,
     hashing: _Hashing,
+    lanes: Lanes,
     progress: OnProgress,
 ) -> None:
-    buffer = memoryview(bytearray(CHUNK_BYTES))
-    while hashing.size < size:
-        offset = hashing.size
-        wanted = buffer[: min(CHUNK_BYTES, size - offset)]
-        chunk = wanted[: file.read_into(offset, wanted)]
-        if not chunk:
-            return
-        hashing.update(chunk)
-        if copy is not None:
-            write_sparse(copy.write_at, offset, chunk)
-        progress(hashing.size)
+    if size < SEVERAL_LANES_BYTES:
+        lanes = inline_lane
+    buffers = cycle((memoryview(bytearray(CHUNK_BYTES)), memoryview(bytearray(CHUNK_BYTES))))
+    with lanes() as whole, lanes() as syncing:
+        while hashing.size < size:
+            offset = hashing.size
+            # The other one is still being hashed beside.
+            wanted = next(buffers)[: min(CHUNK_BYTES, size - offset)]
+            chunk = wanted[: file.read_into(offset, wanted)]
+            if not chunk:
+                break
+            whole.do(partial(hashing.update_whole, chunk))
+            hashing.update_pieces(chunk)
+            if copy is not None:
+                write_sparse(copy.write_at, offset, chunk)
+                if size >= SEVERAL_LANES_BYTES and hashing.size % SYNC_EVERY_BYTES == 0:
+                    syncing.do(copy.sync)
+            progress(hashing.size)
+        whole.finish()
+        syncing.finish()
 
 
 def digest_tree_of(disk: Disk, path: PurePath, piece_size: int) -> DigestTree:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
+from itertools import cycle
 from pathlib import PurePath
 
 from blake3 import blake3
 
-from gossipcache.env import Disk
+from gossipcache.env import Disk, Lanes, inline_lane
 from gossipcache.errors import IntegrityError
 from gossipcache.ids import TaskId
-from gossipcache.transfer.files.chunks import CHUNK_BYTES, OnProgress, chunks, ignore_progress
+from gossipcache.transfer.files.chunks import CHUNK_BYTES, OnProgress, ignore_progress
+from gossipcache.transfer.files.ingest import SEVERAL_LANES_BYTES
 from gossipcache.transfer.files.output import OutputFile, link_out
 from gossipcache.transfer.files.tree_output import OutputTree
 from gossipcache.transfer.store.store import Store
@@ -26,6 +29,7 @@ def export_file(
     token: str,
     umask: int,
     overwrite: bool = False,
+    lanes: Lanes = inline_lane,
     progress: OnProgress = ignore_progress,
 ) -> None:
     """Puts the content at `target`: a clone where the file system can, else a copy.
@@ -46,8 +50,10 @@ def export_file(
             sparse=True,
         )
         try:
-            write = None if output.cloned else output.write_sparse
-            _verified_copy(disk, store, task_id, write, progress)
+            if output.cloned:
+                _verify(disk, store, task_id, progress)
+            else:
+                _verified_copy(disk, store, task_id, output, lanes, progress)
             output.commit()
         finally:
             output.abort()
@@ -70,7 +76,7 @@ def export_link(
     Raises as `export_file`, and `UsageError` across file systems.
     """
     if not verified:
-        _verified_copy(disk, store, task_id, None, progress)
+        _verify(disk, store, task_id, progress)
     store.share(
         task_id,
         lambda data: link_out(disk, data, target, token=token, ledger=store, overwrite=overwrite),
@@ -101,26 +107,50 @@ def export_tree(
             output.abort()
 
 
+def _verify(disk: Disk, store: Store, task_id: TaskId, progress: OnProgress) -> None:
+    """Hashes all pieces. Raises `IntegrityError`."""
+    for _offset, _chunk in _verified_chunks(disk, store, task_id, progress):
+        pass
+
+
 def _verified_copy(
     disk: Disk,
     store: Store,
     task_id: TaskId,
-    write: Callable[[int, memoryview], None] | None,
+    output: OutputFile,
+    lanes: Lanes,
     progress: OnProgress,
 ) -> None:
-    """Reads each chunk once: hashes it, and hands it to `write` while it is hot. A bad piece
-    may have been written by then; nothing is committed when this raises."""
+    """Reads each chunk once: hashes it, and has it written beside. A bad piece may have been
+    written by then; nothing is committed when this raises."""
+    several = store.require(task_id).signed.manifest.size >= SEVERAL_LANES_BYTES
+    with (lanes if several else inline_lane)() as writing:
+        for offset, chunk in _verified_chunks(disk, store, task_id, progress):
+            writing.do(partial(output.write_sparse, offset, chunk))
+        writing.finish()
+
+
+def _verified_chunks(
+    disk: Disk, store: Store, task_id: TaskId, progress: OnProgress
+) -> Iterator[tuple[int, memoryview]]:
+    """All chunks by their offset; each stays as it is until the next but one is asked for.
+
+    Raises `IntegrityError` at the end of a bad piece.
+    """
     with closing(store.open_data(task_id)) as data:
         manifest, tree = store.require(task_id).signed.manifest, store.tree(task_id)
-        buffer = disk.buffer(CHUNK_BYTES)
+        buffers = cycle((disk.buffer(CHUNK_BYTES), disk.buffer(CHUNK_BYTES)))
         offset = 0
         for index in range(manifest.piece_count):
             state = blake3()
-            for chunk in chunks(data, offset, manifest.piece_length(index), buffer):
-                state.update(chunk)
-                if write is not None:
-                    write(offset, chunk)
-                offset += len(chunk)
+            end = offset + manifest.piece_length(index)
+            while offset < end:
+                wanted = next(buffers)[: min(CHUNK_BYTES, end - offset)]
+                if data.read_into(offset, wanted) != len(wanted):
+                    raise IntegrityError("a file is shorter than it was")
+                yield offset, wanted
+                state.update(wanted)
+                offset += len(wanted)
             if state.digest() != tree.piece(index):
                 raise IntegrityError(
                     f"piece {index} of task {task_id.hex()} has rotted on the disk",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import PurePath
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from gossipcache.config import DeletePolicy, RecordConfig
 from gossipcache.dht.records.service import Published, RecordService
 from gossipcache.dht.records.surroundings import Surroundings
 from gossipcache.dht.ring import Ring
-from gossipcache.env import ByteStream, Env, Port
+from gossipcache.env import ByteStream, Env, Lane, Port, inline_lane
 from gossipcache.errors import NotReady
 from gossipcache.identity import Identity, Signed
 from gossipcache.ids import Address, NodeId, TaskId, task_id_of
@@ -82,6 +82,10 @@ class InlineWorkers:
     async def run(self, work: Callable[[], T]) -> T:
         await trio.lowlevel.checkpoint()
         return work()
+
+    def lane(self) -> AbstractContextManager[Lane]:
+        """Nothing runs beside anything."""
+        return inline_lane()
 
 
 class NoNetwork:

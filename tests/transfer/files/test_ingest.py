@@ -11,7 +11,8 @@ from blake3 import blake3
 
 from gossipcache.config import StoreConfig
 from gossipcache.errors import IntegrityError, NoSpace, SourceChanged, UsageError
-from gossipcache.transfer.files.ingest import StreamIngest, ingest_file
+from gossipcache.machine import ThreadWorkers
+from gossipcache.transfer.files.ingest import SEVERAL_LANES_BYTES, StreamIngest, ingest_file
 from sim.storage.disk import SimDisk
 from tests.transfer.samples import PIECE, TASK, Shop, content_of, tree_of
 
@@ -35,6 +36,25 @@ def test_a_file_is_copied_and_hashed(shop: Shop, size: int, want_sha256: bool) -
         assert ingested.digest == f"blake3:{blake3(content).hexdigest()}"
     assert done[-1:] == ([size] if size else [])
     assert shop.read(path) == content
+
+
+@pytest.mark.parametrize("want_sha256", [False, True])
+def test_a_large_file_is_read_by_several_threads(os_shop: Shop, want_sha256: bool) -> None:
+    content = content_of(SEVERAL_LANES_BYTES + 12_345)
+    path = os_shop.write_source("large", content)
+    staging = os_shop.store.stage()
+    ingested = ingest_file(
+        os_shop.disk,
+        staging,
+        path,
+        piece_size=PIECE,
+        want_sha256=want_sha256,
+        lanes=ThreadWorkers().lane,
+    )
+    assert os_shop.read(staging.data) == content
+    assert ingested.tree.digests == tree_of(content).digests
+    whole = hashlib.sha256(content) if want_sha256 else blake3(content)
+    assert ingested.digest.partition(":")[2] == whole.hexdigest()
 
 
 def test_a_stream_gives_what_a_file_gives(shop: Shop) -> None:
