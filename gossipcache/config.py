@@ -142,6 +142,8 @@ class NodeConfig:
     advertise: Address | None = None
     """What others dial, if it differs from `listen`."""
     roles: frozenset[Role] = ALL_ROLES
+    zone: str = ""
+    """Where it stands, such as a rack or a site; nodes fetch within their zone if they can."""
     delete_policy: DeletePolicy = "any"
     admission: AdmissionPolicy = "secret"
     """This and `delete_policy` hold until the operator's charter says otherwise."""

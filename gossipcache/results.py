@@ -188,6 +188,7 @@ class MemberView:
     incarnation: int
     protocol_min: int = 1
     protocol_max: int = 1
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from gossipcache.units import checked_rate, parse_duration, parse_rate, parse_si
 CONFIG_VERSION = 1
 ENV_PREFIX = "GOSSIPCACHE_"
 MAX_NAME_BYTES = 64
+MAX_ZONE_BYTES = 32
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("human", "json")
 
@@ -95,6 +96,7 @@ class Settings:
             join=self["join"] if networked else (),
             advertise=self["advertise"] if networked else None,
             roles=self["roles"],
+            zone=self["zone"],
             plaintext=self["insecure_plaintext"],
             **{table: self._group(table, kind) for table, kind in _GROUPS.items()},
         )
@@ -221,6 +223,13 @@ def _name(value: object) -> str:
     return name
 
 
+def _zone(value: object) -> str:
+    zone = _text(value)
+    if len(zone.encode()) > MAX_ZONE_BYTES or not zone.isprintable():
+        raise UsageError(f"a zone has up to {MAX_ZONE_BYTES} printable bytes")
+    return zone
+
+
 def _short_name(host_name: str) -> str:
     """The first label of the machine's name, cut to what a member's name may be."""
     return host_name.partition(".")[0].encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "node"
@@ -341,6 +350,7 @@ _PLAIN_KEYS = (
     _Key("join", _addresses, ()),
     _Key("advertise", _own_address, None),
     _Key("roles", _roles, ALL_ROLES),
+    _Key("zone", _zone, ""),
     _Key("http", _address, None),
     _Key("insecure_plaintext", _flag, False),
     _Key("idle_end_s", _at_least(_seconds, 0.1), 1800.0),

@@ -108,6 +108,14 @@ def test_mistakes_are_named_with_their_place(text: str, says: str) -> None:
     assert caught.value.hint
 
 
+def test_a_zone_is_short_and_printable() -> None:
+    assert load("zone = 'rack 7'")["zone"] == "rack 7"
+    assert load("")["zone"] == ""
+    for zone in ("z" * 33, "ü" * 17, "a\\u001bb"):
+        with pytest.raises(UsageError, match="32 printable bytes"):
+            load(f'zone = "{zone}"')
+
+
 def test_a_misspelt_key_gets_a_suggestion() -> None:
     with pytest.raises(UsageError) as caught:
         load("", {"GOSSIPCACHE_LISTNE": "127.0.0.1:1"})

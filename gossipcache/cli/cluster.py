@@ -72,7 +72,7 @@ def members_command(shared: Shared, expect: int | None, timeout: float | None) -
     if expect is not None:
         query = {"expect": expect, "timeout_s": timeout}
     view = client.call("GET", "/v1/members", query=query, timeout_s=timeout)
-    header = ("NAME", "STATE", "ADDRESS", "ROLES", "INCARNATION", "ID")
+    header = ("NAME", "STATE", "ADDRESS", "ROLES", "ZONE", "INCARNATION", "ID")
     shared.show(view, lambda: table(header, sorted(map(_member_row, view["members"]))))
 
 
@@ -220,6 +220,7 @@ def _member_row(member: dict[str, Any]) -> tuple[object, ...]:
         member["state"],
         member["address"],
         ",".join(member["roles"]),
+        member["zone"] or "-",
         member["incarnation"],
         member["id"],
     )

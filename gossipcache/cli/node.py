@@ -38,6 +38,7 @@ def _run_options(command: F) -> F:
         click.option("--advertise", metavar="HOST:PORT", help="What others dial, if it differs."),
         click.option("--role", "roles", multiple=True, type=click.Choice(("peer", "scheduler")),
                      help="Default: both."),
+        click.option("--zone", help="Where it stands; nodes fetch within their zone if they can."),
         click.option("--http", metavar="HOST:PORT", help="Control API on TCP; needs the token."),
         click.option("--quota", metavar="SIZE", help="Limit of the store."),
         click.option("--upload-rate", metavar="RATE", help="What is sent at most, as 100MiB/s."),

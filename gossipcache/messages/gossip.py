@@ -33,7 +33,8 @@ Cursor = Annotated[bytes, Meta(max_length=16)]
 class MemberRecord(CompactRecord, frozen=True):
     """What a node says of itself; the payload that it signs. `incarnation` is its version:
     the boot epoch in the upper 31 bits, a counter in the lower 32. `host` is a numeric address:
-    nobody resolves a name on a member's word. `name` is printable. `ticket` is the operator's."""
+    nobody resolves a name on a member's word. `name` and `zone` are printable; the zone is
+    where the node stands, empty for nowhere in particular. `ticket` is the operator's."""
 
     cluster_id: ClusterIdBytes
     incarnation: Count
@@ -44,6 +45,7 @@ class MemberRecord(CompactRecord, frozen=True):
     roles: Annotated[tuple[Literal["peer", "scheduler"], ...], Meta(max_length=2)]
     protocol_min: Annotated[int, Meta(ge=1, le=2**16)]
     protocol_max: Annotated[int, Meta(ge=1, le=2**16)]
+    zone: Annotated[str, Meta(max_length=32)]
     ticket: SealedTicket
 
 

@@ -203,6 +203,7 @@ class Node:
                 incarnation=member.incarnation,
                 protocol_min=member.protocol_min,
                 protocol_max=member.protocol_max,
+                zone=member.zone,
             )
             for member in self.services.membership.members()
         )

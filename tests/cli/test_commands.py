@@ -39,7 +39,7 @@ def test_stop_ends_the_node_and_may_be_repeated(run: Run, fake: Served) -> None:
 def test_members(run: Run, fake: Served) -> None:
     done = run("--format", "json", "members", "--expect", "1", "--timeout", "10s")
     (member,) = done.json["members"]
-    assert {"id", "name", "address", "state", "roles", "incarnation"} <= set(member)
+    assert {"id", "name", "address", "state", "roles", "incarnation", "zone"} <= set(member)
     assert run("members", "--expect", "3", "--timeout", "1s").code == 5
 
 

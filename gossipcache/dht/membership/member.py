@@ -65,6 +65,8 @@ class Member:
     phase: Phase
     protocol_min: int
     protocol_max: int
+    zone: str
+    """Where it stands: what is sent within a zone is cheap. Empty: nowhere in particular."""
     record: Signed
     claimed: frozenset[str]
     """The roles that it claims."""
@@ -104,6 +106,7 @@ class Profile:
     """What others dial; port 0 for a node without a network port."""
     roles: frozenset[str]
     ticket: bytes = b""
+    zone: str = ""
 
     def sign(self, identity: Identity, incarnation: int, phase: Phase) -> Member:
         """The node's own member at `incarnation`."""
@@ -117,6 +120,7 @@ class Profile:
             roles=tuple(role for role in ("peer", "scheduler") if role in self.roles),
             protocol_min=PROTOCOL_MIN,
             protocol_max=PROTOCOL_MAX,
+            zone=self.zone,
             ticket=self.ticket,
         )
         return _member_of(identity.sign(MEMBER_DOMAIN, encode(payload)), payload)
@@ -165,7 +169,7 @@ class Verifier:
             raise IntegrityError("a member record of another cluster")
         if not payload.port or not is_unicast(payload.host):
             raise IntegrityError("a member record without a numeric address")
-        if not payload.name.isprintable():
+        if not (payload.name + payload.zone).isprintable():
             raise IntegrityError("a member record with a name that cannot be printed")
         return _member_of(signed, payload)
 
@@ -227,6 +231,7 @@ def _member_of(signed: Signed, payload: MemberRecord) -> Member:
         phase=payload.phase,
         protocol_min=payload.protocol_min,
         protocol_max=payload.protocol_max,
+        zone=payload.zone,
         record=signed,
         ticket=payload.ticket,
         mark=_mark_of(signed.signer, payload.incarnation),

@@ -108,6 +108,7 @@ class MembershipService:
             advertise or Address("localhost", 0),
             frozenset(self._config.roles),
             self._config.ticket,
+            self._config.zone,
         )
         seeds = self._config.join if datagrams is not None else ()
         core = self._core = SwimCore(

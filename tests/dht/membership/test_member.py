@@ -5,7 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from gossipcache.charter import MAX_TICKET_BYTES
 from gossipcache.dht.membership.member import (
+    MAX_INCARNATION,
+    MAX_PAYLOAD_BYTES,
     Profile,
     Verifier,
     accuse,
@@ -15,6 +18,7 @@ from gossipcache.dht.membership.member import (
 from gossipcache.errors import IntegrityError, ProtocolError
 from gossipcache.identity import Signed
 from gossipcache.ids import Address
+from gossipcache.settings import MAX_ZONE_BYTES
 from tests.dht.membership.harness import CLUSTER_ID, identity, node_id, profile
 
 VERIFIER = Verifier(CLUSTER_ID)
@@ -94,6 +98,32 @@ def test_a_name_cannot_drive_a_terminal() -> None:
         member = Profile(CLUSTER_ID, name, Address("10.0.0.1", 1), frozenset())
         with pytest.raises(IntegrityError, match="printed"):
             VERIFIER.member(member.sign(identity(1), 1, "active").record)
+
+
+def test_a_zone_travels_in_the_record_and_can_drive_no_terminal() -> None:
+    def read(zone: str) -> str:
+        made = Profile(CLUSTER_ID, "n", Address("10.0.0.1", 1), frozenset(), zone=zone)
+        return VERIFIER.member(made.sign(identity(1), 1, "active").record).zone
+
+    assert read("rack 7") == "rack 7"
+    assert read("") == ""
+    with pytest.raises(IntegrityError, match="printed"):
+        read("\x1b[2J")
+    with pytest.raises(ProtocolError):
+        read("z" * (MAX_ZONE_BYTES + 1))
+
+
+def test_the_longest_record_is_read() -> None:
+    longest = Profile(
+        CLUSTER_ID,
+        "ñ" * 32,
+        Address("2001:db8:1111:2222:3333:4444:5555:6666%en0", 65535),
+        frozenset(("peer", "scheduler")),
+        bytes(MAX_TICKET_BYTES),
+        "ü" * (MAX_ZONE_BYTES // 2),
+    )
+    member = longest.sign(identity(1), MAX_INCARNATION, "joining")
+    assert len(member.record.payload) <= MAX_PAYLOAD_BYTES
 
 
 def test_a_signed_payload_that_is_no_record_is_refused() -> None:
