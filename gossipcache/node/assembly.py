@@ -30,7 +30,6 @@ from gossipcache.node.clocks import handle_ask_clock
 from gossipcache.node.copies import CopyDuty
 from gossipcache.node.deleting import accept_tombstone, drop_if_over, handle_drop
 from gossipcache.node.fetching import announce
-from gossipcache.node.graves import tell_of_graves
 from gossipcache.node.housekeeping import keep_in_order
 from gossipcache.node.importing import settle_unpublished
 from gossipcache.node.looking import check_reach
@@ -197,7 +196,6 @@ class Assembly:
             nursery.start_soon(keep_in_order, services)
             nursery.start_soon(scrub, services)
             nursery.start_soon(self._copies.run)
-            nursery.start_soon(tell_of_graves, services)
             task_status.started()
 
     # What services need of each other.

@@ -1,7 +1,7 @@
 """What each kind of fault does to a bare world; see `sim.injection` for whole nodes.
 
 A fault whose node is dead, or not there, does nothing and bites nobody. Kinds that need what
-bare nodes have not (a disk, content, a liar's wire) are refused.
+bare nodes have not (a real disk, content, a liar's wire) are refused.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import partial
 from gossipcache.errors import UsageError
 from gossipcache.ids import Address
 from sim import faults
+from sim.bare.disk import BareDisk
 from sim.bare.world import PORT, BareWorld
 from sim.faults import AnyFault, kind_of
 from sim.network.impairment import Burst, Impairment
@@ -80,8 +81,10 @@ def _befall(world: BareWorld, fault: AnyFault, for_s: float) -> Bites:
             return kill(world, name)
         case faults.PowerLoss(node=name):
             return kill(world, name, power_loss=True)
-        case faults.Restart(node=name):
-            return _start(world, name)
+        case faults.Restart(node=name, wiped=wiped):
+            return _start(world, name, disk=BareDisk() if wiped else None)
+        case faults.OldSnapshot(node=name, after_s=after_s):
+            return _set_back(world, name, after_s)
         case faults.Leave(node=name):
             return _leave(world, name)
         case faults.AddressChange(node=name):
@@ -170,11 +173,26 @@ def _flap(world: BareWorld, for_s: float, every_s: float, cuts: tuple[Impairment
     return _impair(world, for_s, *cuts)
 
 
-def _start(world: BareWorld, name: str, address: Address | None = None) -> Bites:
+def _start(
+    world: BareWorld, name: str, address: Address | None = None, disk: BareDisk | None = None
+) -> Bites:
     if name not in world.machines or world.machines[name].is_up:
         return _nothing
+    world.machines[name].disk = disk or world.machines[name].disk
     world.start(name, address=address)
     return _once
+
+
+def _set_back(world: BareWorld, name: str, after_s: float) -> Bites:
+    if name not in world.machines:
+        return _nothing
+    image = world.machines[name].disk.image()
+
+    def restore() -> Bites:
+        kill(world, name)
+        return _start(world, name, disk=image)
+
+    return _later_bites(world, after_s, [restore])
 
 
 def _leave(world: BareWorld, name: str) -> Bites:

@@ -7,8 +7,9 @@ import random
 from functools import partial
 
 from gossipcache.dht.records.standing import Opener, Standing, standing_manifest
+from gossipcache.errors import IntegrityError
 from gossipcache.identity import Identity
-from gossipcache.ids import TaskId, task_id_of
+from gossipcache.ids import NodeId, TaskId, task_id_of
 from gossipcache.manifest import Manifest, SignedManifest, sign_manifest
 from gossipcache.messages.records import RecordEntry
 from sim.bare.outcome import Outcome
@@ -19,6 +20,27 @@ from sim.kernel.entropy import WALL_EPOCH_S
 REPLICAS = 3
 
 
+class SharedOpener(Opener):
+    """Checks each signature once for all nodes."""
+
+    def __init__(self, cluster_id: bytes) -> None:
+        super().__init__(cluster_id)
+        self._opened: dict[RecordEntry, Standing] = {}
+
+    def know(self, standing: Standing) -> None:
+        """An entry that was signed here just now."""
+        self._opened[standing.entry] = standing
+
+    def open(self, entry: RecordEntry, task_id: TaskId | None = None) -> Standing:
+        """See `Opener.open`."""
+        standing = self._opened.get(entry)
+        if standing is None:
+            standing = self._opened[entry] = super().open(entry)
+        if task_id is not None and standing.task_id != task_id:
+            raise IntegrityError("an entry of another task than was asked for")
+        return standing
+
+
 class Library:
     """Tasks that were imported long ago, on the keepers that a settled ring gives them."""
 
@@ -26,8 +48,7 @@ class Library:
         """Every node that runs or starts from now on takes part."""
         self._world = world
         self._publisher = Identity(world.streams.named("publisher").randbytes(32))
-        self._opener = Opener(world.cluster_id)
-        self._opened: dict[RecordEntry, Standing] = {}
+        self._opener = SharedOpener(world.cluster_id)
         self._records: dict[str, BareRecords] = {}
         self.tasks: list[TaskId] = []
         for name in world.up():
@@ -45,9 +66,9 @@ class Library:
 
     def publish(self, cid: str, *, size: int) -> SignedManifest:
         """One task, held by its three keepers."""
-        manifest = self._manifest(cid, size)
+        manifest = self.manifest(cid, size)
         standing = standing_manifest(manifest)
-        self._opened[standing.entry] = standing
+        self._opener.know(standing)
         self.tasks.append(standing.task_id)
         for name in self.keepers(standing.task_id):
             self._records[name].hold(standing)
@@ -86,39 +107,42 @@ class Library:
         self._records[name] = records = BareRecords(
             membership,
             self._world.timeline,
-            self._open,
+            self._opener,
             random.Random(machine.rng.getrandbits(64)),
             is_scheduler="scheduler" in machine.roles,
+            roles_of=self._roles_of,
+            cluster_id=self._world.cluster_id,
+            disk=machine.disk,
             wall_time=partial(_wall_time, self._world),
         )
         membership.attach(records)
 
-    def _open(self, entry: RecordEntry) -> Standing:
-        # Each signature is checked once for all nodes.
-        standing = self._opened.get(entry)
-        if standing is None:
-            standing = self._opened[entry] = self._opener.open(entry)
-        return standing
+    def _roles_of(self, node: NodeId) -> frozenset[str]:
+        return frozenset(self._world.machines[self._world.name_of(node)].roles)
 
-    def _manifest(self, cid: str, size: int) -> SignedManifest:
+    def manifest(
+        self, cid: str, size: int, generation: int = 1, publisher: Identity | None = None
+    ) -> SignedManifest:
+        """Of the same content for each generation; a cid that begins with `sha256:` names it."""
         content = hashlib.sha256(cid.encode())
+        digest = cid if cid.startswith("sha256:") else f"blake3:{content.hexdigest()}"
         return sign_manifest(
             Manifest(
                 cluster_id=self._world.cluster_id,
                 task_id=task_id_of(cid, ""),
                 cid=cid,
                 tag="",
-                generation=1,
+                generation=generation,
                 kind="file",
                 size=size,
                 listing_size=0,
                 piece_size=2**22,
                 root=content.digest(),
-                digest=f"blake3:{content.hexdigest()}",
+                digest=digest,
                 created_at=int(WALL_EPOCH_S),
                 expires_at=None,
             ),
-            self._publisher,
+            publisher or self._publisher,
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -19,7 +20,7 @@ from gossipcache.link.control import IDLE_S, LOOK_S, PONG_TIMEOUT_S
 from gossipcache.messages.link import Notice, Reply, Request
 from gossipcache.wire import Message, encode
 from sim.bare.network import BareHost, BareNetwork
-from sim.bare.outcome import Outcome
+from sim.bare.outcome import Answer, Outcome
 
 if TYPE_CHECKING:
     from sim.bare.links import Links
@@ -50,7 +51,7 @@ class End(Protocol):
     def resolve(self, node: NodeId) -> Address | None:
         """Where it would dial a member."""
 
-    def answer(self, peer: NodeId, message: Message) -> Message | None:
+    def answer(self, peer: NodeId, message: Message) -> Answer:
         """Handles a request or a notice. Raises `GossipcacheError`."""
 
     def report_refused(self, node: NodeId) -> None:
@@ -133,9 +134,21 @@ class Link:
         try:
             reply = peer.answer(end.node_id, message)
         except GossipcacheError as error:
-            self._carry(peer, Reply, None, self._failed, end, answered, error)
+            self._refuse(peer, end, answered, error)
+            return
+        if isinstance(reply, Outcome):
+            reply.then(
+                partial(self._reply, peer, end, answered),
+                partial(self._refuse, peer, end, answered),
+            )
         else:
-            self._carry(peer, Reply, reply, self._answered, end, answered, reply)
+            self._reply(peer, end, answered, reply)
+
+    def _reply(self, peer: End, end: End, answered: Outcome[Any], reply: Message) -> None:
+        self._carry(peer, Reply, reply, self._answered, end, answered, reply)
+
+    def _refuse(self, peer: End, end: End, answered: Outcome[Any], error: GossipcacheError) -> None:
+        self._carry(peer, Reply, None, self._failed, end, answered, error)
 
     def _told(self, end: End, message: Message) -> None:
         try:

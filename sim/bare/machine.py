@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gossipcache.config import Role
 from gossipcache.identity import Identity
 from gossipcache.ids import Address
+from sim.bare.disk import BareDisk
 from sim.bare.membership import BareMembership
 from sim.bare.network import BareHost
 from sim.bare.process import Process
@@ -26,6 +27,7 @@ class BareMachine:
     host: BareHost
     process: Process | None = None
     wall_skew_s: float = 0.0
+    disk: BareDisk = field(default_factory=BareDisk)
 
     @property
     def is_up(self) -> bool:

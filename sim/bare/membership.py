@@ -7,7 +7,8 @@ conformance test holds the two to each other.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from gossipcache.cluster import Cluster
@@ -44,7 +45,7 @@ from gossipcache.messages.gossip import (
 from gossipcache.metrics import Metrics
 from gossipcache.wire import Message
 from sim.bare.network import BareNetwork
-from sim.bare.outcome import begin
+from sim.bare.outcome import Answer, begin
 from sim.bare.process import Process
 from sim.bare.wire import Wire
 
@@ -71,7 +72,7 @@ class Service(Protocol):
     answers: frozenset[type[Message]]
     """The requests and notices that it handles."""
 
-    def answer(self, peer: NodeId, message: Message) -> Message | None:
+    def answer(self, peer: NodeId, message: Message) -> Answer:
         """Handles one. Raises `GossipcacheError`."""
 
     def on_view_change(self, changed: Sequence[Member], *, new_ring: bool) -> None:
@@ -116,6 +117,8 @@ class BareMembership:
         self.version = 0
         """Increases with every change of the view."""
         self.is_joined = not seeds
+        self.on_joined: Callable[[], None] = partial(self.enter, "active")
+        """Called once it is a member: a keeper becomes active when it has synced."""
         self._services: list[Service] = []
         self._service_of: dict[type[Message], Service] = {}
         self.core = SwimCore(
@@ -140,7 +143,7 @@ class BareMembership:
         """Takes part from now on; the node serves as soon as it has joined."""
         self._note(self.core.me)
         if self.is_joined:
-            self.enter("active")
+            self.on_joined()
         self._timeline.push(self._timeline.now, self.process.step, self._mind_timers)
 
     def enter(self, phase: Phase) -> None:
@@ -211,7 +214,7 @@ class BareMembership:
         else:
             self._act(self.core.receive(message, source, self._timeline.now))
 
-    def answer(self, peer: NodeId, message: Message) -> Message | None:
+    def answer(self, peer: NodeId, message: Message) -> Answer:
         """A request or notice over a link. Raises `GossipcacheError`."""
         match message:
             case SyncOpen():
@@ -345,7 +348,7 @@ class BareMembership:
     def _joined(self) -> None:
         if not self.is_joined:
             self.is_joined = True
-            self.enter("active")
+            self.on_joined()
 
     async def _carry(self, push_pull: PushPull, node: NodeId, opened: SyncOpened) -> None:
         if not push_pull.answered_by(node):

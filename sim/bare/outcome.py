@@ -66,6 +66,10 @@ class Outcome(Generic[R]):
             waiting()
 
 
+Answer = Any
+"""Of a node to a message: a `Message`, None, or an `Outcome` of one of them."""
+
+
 def begin(coroutine: Coroutine[Any, Any, None]) -> None:
     """Runs `coroutine` to its end, or to the next outcome that is not there yet; that one runs
     it on."""

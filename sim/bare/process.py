@@ -14,7 +14,7 @@ from gossipcache.ids import Address, NodeId
 from gossipcache.wire import Message
 from sim.bare.links import Links
 from sim.bare.network import BareHost, BareNetwork
-from sim.bare.outcome import Outcome
+from sim.bare.outcome import Answer, Outcome
 
 if TYPE_CHECKING:
     from sim.bare.membership import BareMembership
@@ -121,9 +121,13 @@ class Process:
             return self.links.request(node, message, timeout_s)
         answered: Outcome[Any] = Outcome()
         try:
-            answered.set(self.answer(node, message))
+            answer = self.answer(node, message)
         except GossipcacheError as error:
             answered.fail(error)
+        else:
+            if isinstance(answer, Outcome):
+                return answer
+            answered.set(answer)
         return answered
 
     def notify(self, node: NodeId, message: Message) -> Outcome[None]:
@@ -142,7 +146,7 @@ class Process:
         """Where it would dial a member."""
         return self.membership.resolve(node)
 
-    def answer(self, peer: NodeId, message: Message) -> Message | None:
+    def answer(self, peer: NodeId, message: Message) -> Answer:
         """Handles a request or a notice."""
         return self.membership.answer(peer, message)
 

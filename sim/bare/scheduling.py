@@ -1,8 +1,7 @@
 """Who holds what, and who fetches from whom, on the heap of events.
 
 The cores are `schedule.Announcer` on each node and `schedule.Scheduler` on each scheduler; what
-their shells do (`schedule.service`, `schedule.scheduling`) is done here as callbacks. Records that
-a keeper lacks are not restored, and proofs of deletions drop nothing.
+their shells do (`schedule.service`, `schedule.scheduling`) is done here as callbacks.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from gossipcache.ids import NodeId, TaskId
 from gossipcache.messages.announcements import (
     Announce,
     AskHolders,
+    DeletedTask,
     Heartbeat,
 )
 from gossipcache.messages.sessions import (
@@ -27,7 +27,13 @@ from gossipcache.messages.sessions import (
     ReportPieces,
 )
 from gossipcache.schedule.announcement import Held
-from gossipcache.schedule.announcer import Announcer, SendBatch, SendHeartbeat
+from gossipcache.schedule.announcer import (
+    Announcer,
+    DropDeleted,
+    RestoreRecord,
+    SendBatch,
+    SendHeartbeat,
+)
 from gossipcache.schedule.announcer import Effect as ToAnnounce
 from gossipcache.schedule.scheduler import Effect as ToPush
 from gossipcache.schedule.scheduler import Scheduler
@@ -72,6 +78,10 @@ class BareScheduling:
         """Who hears of pushes, by session."""
         self.on_view_changed: dict[int, Callable[[], None]] = {}
         """Who hears of changes of the view, by session."""
+        self.on_unknown: Callable[[TaskId], None] = lambda _task_id: None
+        """Hears of a task held here whose record a keeper lacks."""
+        self.on_deleted: Callable[[DeletedTask], None] = lambda _proof: None
+        """Hears of the proof that a task held here was deleted."""
         is_alive = membership.is_alive
         self.announcer = Announcer(config, identity, cluster_id, self.keepers_of, is_alive, rng)
         self._announces = Alarm(
@@ -93,6 +103,16 @@ class BareScheduling:
         """From now on this node holds so much of a task."""
         self.announcer.hold(held, self._timeline.now)
         self._announces.set()
+
+    def drop(self, task_id: TaskId) -> None:
+        """This node holds a task no more."""
+        self.announcer.drop(task_id)
+        self._announces.set()
+
+    def generation_over(self, task_id: TaskId) -> None:
+        """A keeper here knows, durably, that a generation of a task is over."""
+        if self.scheduler is not None:
+            self._push(self.scheduler.generation_over(task_id))
 
     def on_view_change(self, changed: Sequence[Member], *, new_ring: bool) -> None:
         """Passes on who is gone, and that the ring is another."""
@@ -155,8 +175,13 @@ class BareScheduling:
 
     def _send(self, effects: list[ToAnnounce]) -> None:
         for effect in effects:
-            if isinstance(effect, SendBatch | SendHeartbeat):
-                begin(self._send_one(effect))
+            match effect:
+                case SendBatch() | SendHeartbeat():
+                    begin(self._send_one(effect))
+                case RestoreRecord(task_id):
+                    self.on_unknown(task_id)
+                case DropDeleted(proof):
+                    self.on_deleted(proof)
         self._announces.set()
 
     async def _send_one(self, send: SendBatch | SendHeartbeat) -> None:

@@ -1,6 +1,7 @@
 """The scenarios, one module a theme; importing this registers them all."""
 
 from sim.scenarios import (
+    bare_deletions,
     broadcast,
     chaos,
     content,
@@ -26,6 +27,7 @@ from sim.scenarios import (
 )
 
 __all__ = [
+    "bare_deletions",
     "broadcast",
     "chaos",
     "content",

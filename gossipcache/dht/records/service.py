@@ -24,6 +24,7 @@ from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.performing import Performer
 from gossipcache.dht.records.publishing import Published, Publisher
 from gossipcache.dht.records.reading import Accept, TaskRecord
+from gossipcache.dht.records.reminding import Reminder
 from gossipcache.dht.records.replication import ReplicationCore, committed_task
 from gossipcache.dht.records.standing import Opener
 from gossipcache.dht.records.steps import Steps, Wait
@@ -79,6 +80,7 @@ class RecordService:
         self._performer = Performer(env, links, around.reach_charter)
         self._keeper: Keeper | None = None
         self._graves = Graves(memory, cluster.cluster_id, around.ring, config.replicas)
+        self._reminder = Reminder(self._me, memory, around.ring, config.replicas)
         self._client = RecordClient(self._means, around, self._answer)
         self._publisher = Publisher(self._client, opener)
         self.synced = trio.Event()
@@ -95,14 +97,15 @@ class RecordService:
         if not self._is_scheduler:
             self.synced.set()
             task_status.started()
-            await trio.sleep_forever()
+            await self._performer.perform(self._reminder.loop())
+            return
         log = RecordLog(self._env, self._journal_path, self._metrics, self._note_written)
         try:
             keeper = await self._open(log)
             task_status.started()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._performer.perform, self._note_synced(keeper))
-                for loop in keeper.upkeep.loops():
+                for loop in (*keeper.upkeep.loops(), self._reminder.loop()):
                     nursery.start_soon(self._performer.perform, loop)
                 if (glances := self._performer.glances) is not None:
                     nursery.start_soon(glances.answer_late, self._counter(keeper))
@@ -143,6 +146,7 @@ class RecordService:
 
     def on_ring_change(self) -> None:
         """Says that `ring()` gives another ring now."""
+        self._reminder.on_ring_change()
         if self._keeper is not None:
             self._keeper.set_ring(self._around.ring(), trio.current_time())
 
