@@ -17,7 +17,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator
 from functools import cached_property, lru_cache
-from itertools import chain, islice
+from itertools import chain
 
 from gossipcache.ids import NodeId, TaskId
 
@@ -168,7 +168,8 @@ class _Points:
         """The first `count` distinct nodes from a point on, of those `among`, or all if fewer."""
         found: list[NodeId] = []
         met: set[int] = set()
-        for owner in chain(self.owners[index:], islice(self.owners, index)):
+        for place in chain(range(index, len(self.owners)), range(index)):
+            owner = self.owners[place]
             if owner not in met:
                 met.add(owner)
                 if among is None or self.slots[owner] in among:

@@ -49,6 +49,8 @@ from sim.bare.outcome import Answer, begin
 from sim.bare.process import Process
 from sim.bare.wire import Wire
 
+_SHARED_RINGS = 64
+
 
 class Observer(Protocol):
     """Who looks on as views change."""
@@ -79,6 +81,24 @@ class Service(Protocol):
         """The node sees these members anew, and perhaps another ring."""
 
 
+class Rings:
+    """The last rings of all nodes of a world, which share them: rings of the same nodes give the
+    same answers, and placing their points takes long."""
+
+    def __init__(self) -> None:
+        self._rings: dict[frozenset[NodeId], Ring] = {}
+
+    def of(self, owners: set[NodeId], near: Ring) -> Ring:
+        """The ring of `owners`, made from `near` if nobody has seen it yet."""
+        key = frozenset(owners)
+        ring = self._rings.get(key)
+        if ring is None:
+            if len(self._rings) >= _SHARED_RINGS:
+                del self._rings[next(iter(self._rings))]
+            ring = self._rings[key] = near.with_members(owners)
+        return ring
+
+
 class BareMembership:
     """Membership of one process."""
 
@@ -98,8 +118,10 @@ class BareMembership:
         rng: random.Random,
         wall_time_s: float,
         seeds: tuple[Address, ...],
+        rings: Rings,
     ) -> None:
         self.process = process
+        self._rings = rings
         self._network = network
         self._timeline = network.timeline
         self._wire = wire
@@ -176,7 +198,7 @@ class BareMembership:
     def ring(self) -> Ring:
         """The ring of the ACTIVE schedulers that are alive or suspect."""
         if self._ring_is_stale:
-            self._ring = self._ring.with_members(self.owners)
+            self._ring = self._rings.of(self.owners, self._ring)
             self._ring_is_stale = False
         return self._ring
 

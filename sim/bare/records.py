@@ -99,8 +99,8 @@ class BareRecords:
         self._keeper: Keeper | None = None
         self.core: ReplicationCore | None = None
         """Of a scheduler that has joined."""
-        self.on_standing: Callable[[Standing], None] = lambda _standing: None
-        """Hears of each entry that becomes durable at this keeper."""
+        self.on_entry: Callable[[TaskId, Standing | None], None] = lambda _task_id, _standing: None
+        """Hears of each entry that becomes durable at this keeper, or is dropped."""
         self.on_over: Callable[[TaskId], None] = lambda _task_id: None
         """See `Surroundings.on_over`."""
         membership.on_joined = self._open
@@ -189,11 +189,12 @@ class BareRecords:
 
     def _note_written(self, change: Change) -> None:
         task_id = committed_task(change)
-        standing = None if task_id is None or self.core is None else self.core.standing(task_id)
-        if standing is not None:
-            self.on_standing(standing)
-            if standing.tombstone or standing.generation > 1:
-                self.on_over(standing.task_id)
+        if task_id is None or self.core is None:
+            return
+        standing = self.core.standing(task_id)
+        self.on_entry(task_id, standing)
+        if standing is not None and (standing.tombstone or standing.generation > 1):
+            self.on_over(task_id)
 
     def _surroundings(self) -> Surroundings:
         membership = self._membership

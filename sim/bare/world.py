@@ -14,7 +14,7 @@ from gossipcache.identity import SEED_BYTES, Identity
 from gossipcache.ids import Address, NodeId
 from gossipcache.metrics import Metrics
 from sim.bare.machine import BareMachine
-from sim.bare.membership import BareMembership
+from sim.bare.membership import BareMembership, Rings
 from sim.bare.network import BareHost, BareNetwork
 from sim.bare.process import Process
 from sim.bare.telling import Teller
@@ -76,6 +76,7 @@ class BareWorld:
         self.wire: Wire = RealWire(self._cluster) if real_wire else StandInWire()
         self._verifier = self.wire.verifier(self._cluster.cluster_id, _REMEMBERED_SIGNATURES)
         self._names: list[str] = []
+        self._rings = Rings()
 
     @property
     def cluster_id(self) -> bytes:
@@ -130,6 +131,7 @@ class BareWorld:
             rng=random.Random(machine.rng.getrandbits(128)),
             wall_time_s=WALL_EPOCH_S + self.timeline.now + machine.wall_skew_s,
             seeds=machine.seeds,
+            rings=self._rings,
         )
         host.process = machine.process = process
         self.network.add(host)

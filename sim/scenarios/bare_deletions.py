@@ -35,7 +35,7 @@ AGREE_S = 30.0
 ANSWER_S = 10.0
 
 
-@bare_scenario("bare-delete-storm", nodes=10)
+@bare_scenario("bare-delete-storm", nodes=8)
 def bare_delete_storm(stage: BareStage) -> None:
     """A task is deleted while bare nodes are cut off, wiped or set back: it never comes back."""
     storm = _Storm(stage)
@@ -242,16 +242,17 @@ class _Storm:
     # What must hold.
 
     def _watch(self, name: str) -> None:
-        """On one process the generation of a record never goes back."""
+        """While a process has a record, its generation never goes back."""
         highest = 0
 
-        def stands(standing: Standing) -> None:
+        def note(_task_id: TaskId, standing: Standing | None) -> None:
             nonlocal highest
-            if standing.generation < highest:
+            generation = 0 if standing is None else standing.generation
+            if standing is not None and generation < highest:
                 self.stage.report(f"on {name} the generation went back from {highest}")
-            highest = max(highest, standing.generation)
+            highest = generation
 
-        self.library.of(name).on_standing = stands
+        self.library.of(name).on_entry = note
 
     def _probe(self, name: str) -> None:
         """Nodes that nothing struck never find what was deleted."""
