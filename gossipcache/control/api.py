@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import trio
@@ -132,7 +132,7 @@ class ControlApi:
 
     async def _status(self, exchange: Exchange) -> None:
         status = replace(self._node.status(), pid=os.getpid())
-        await _reply(exchange, asdict(status))
+        await _reply(exchange, status)
 
     async def _members(self, exchange: Exchange) -> None:
         fields = Fields(exchange.request.query)
@@ -142,29 +142,29 @@ class ControlApi:
             members = self._node.members()
         else:
             members = await self._node.wait_members(expect, timeout_s or MAX_WAIT_S)
-        await _reply(exchange, {"members": [asdict(member) for member in members]})
+        await _reply(exchange, {"members": members})
 
     async def _clocks(self, exchange: Exchange) -> None:
         Fields(exchange.request.query).done()
-        await _reply(exchange, {"clocks": [asdict(view) for view in await self._node.clocks()]})
+        await _reply(exchange, {"clocks": await self._node.clocks()})
 
     async def _ring(self, exchange: Exchange) -> None:
         fields = Fields(exchange.request.query)
         task = optional_task(fields)
         fields.done()
-        await _reply(exchange, asdict(self._node.ring(task)))
+        await _reply(exchange, self._node.ring(task))
 
     async def _charter(self, exchange: Exchange) -> None:
         fields = Fields(exchange.request.query)
         fresh = fields.flag("fresh")
         fields.done()
-        await _reply(exchange, asdict(await self._node.charter(fresh=fresh)))
+        await _reply(exchange, await self._node.charter(fresh=fresh))
 
     async def _enact(self, exchange: Exchange) -> None:
         fields = json_fields(await exchange.read_body())
         signed = fields.text("signed") or ""
         fields.done()
-        await _reply(exchange, asdict(await self._node.enact(signed)))
+        await _reply(exchange, await self._node.enact(signed))
 
     async def _take_ticket(self, exchange: Exchange) -> None:
         fields = json_fields(await exchange.read_body())
@@ -174,7 +174,7 @@ class ControlApi:
         await _reply(exchange, {"ticket": ticket.hex()})
 
     async def _list(self, exchange: Exchange) -> None:
-        await _reply(exchange, {"tasks": [asdict(task) for task in self._node.list_tasks()]})
+        await _reply(exchange, {"tasks": self._node.list_tasks()})
 
     async def _stat(self, exchange: Exchange) -> None:
         fields = Fields(exchange.request.query)
@@ -182,7 +182,7 @@ class ControlApi:
         local, timeout_s = fields.flag("local"), fields.seconds("timeout_s", 10.0)
         fields.done()
         found = await self._node.stat(task, local=local, timeout_s=timeout_s or MAX_WAIT_S)
-        await _reply(exchange, asdict(found))
+        await _reply(exchange, found)
 
     async def _import(self, exchange: Exchange) -> None:
         request = exchange.request
@@ -216,7 +216,7 @@ class ControlApi:
 
     async def _delete(self, exchange: Exchange) -> None:
         wanted = delete_of(_cid(exchange), Fields(exchange.request.query))
-        await _reply(exchange, asdict(await self._node.delete(wanted)))
+        await _reply(exchange, await self._node.delete(wanted))
 
     async def _pin(self, exchange: Exchange) -> None:
         await self._set_pin(exchange, True)
@@ -235,31 +235,31 @@ class ControlApi:
         fields = json_fields(await exchange.read_body())
         dry_run = fields.flag("dry_run")
         fields.done()
-        await _reply(exchange, asdict(await self._node.gc(dry_run)))
+        await _reply(exchange, await self._node.gc(dry_run))
 
     async def _verify(self, exchange: Exchange) -> None:
         fields = json_fields(await exchange.read_body())
         task = optional_task(fields)
         fields.done()
-        await _reply(exchange, asdict(await self._node.verify(task)))
+        await _reply(exchange, await self._node.verify(task))
 
     async def _limits(self, exchange: Exchange) -> None:
         Fields(exchange.request.query).done()
-        await _reply(exchange, asdict(self._node.limits()))
+        await _reply(exchange, self._node.limits())
 
     async def _change_limits(self, exchange: Exchange) -> None:
         wanted = limits_of(json_fields(await exchange.read_body()))
-        await _reply(exchange, asdict(self._node.change_limits(wanted)))
+        await _reply(exchange, self._node.change_limits(wanted))
 
     async def _change_task_limits(self, exchange: Exchange) -> None:
         task = _whole_task(exchange)
         wanted = task_limits_of(json_fields(await exchange.read_body()))
-        await _reply(exchange, asdict(self._node.change_task_limits(task, wanted)))
+        await _reply(exchange, self._node.change_task_limits(task, wanted))
 
     async def _reset_task_limits(self, exchange: Exchange) -> None:
         wanted = TaskLimitsChange(reset=True)
         changed = self._node.change_task_limits(_whole_task(exchange), wanted)
-        await _reply(exchange, asdict(changed))
+        await _reply(exchange, changed)
 
     async def _end(self, exchange: Exchange) -> None:
         await _reply(exchange, {"stopping": True})
@@ -274,7 +274,7 @@ async def _with_progress(exchange: Exchange, verb: Callable[[OnProgress], Awaita
     """Runs `verb`; its progress, then its result or error, are the answer's lines."""
     await exchange.start(200, [NDJSON], in_lines=True)
     result = await ProgressLines(exchange.write).around(verb)
-    await exchange.write(json_line({"result": asdict(result)}))
+    await exchange.write(json_line({"result": result}))
     await exchange.finish()
 
 

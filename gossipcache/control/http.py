@@ -91,10 +91,12 @@ class Exchange:
 
     async def respond(self, status: int, data: bytes, headers: Headers) -> None:
         """A whole answer at once."""
-        await self.start(status, [*headers, ("content-length", str(len(data)))])
+        self.started = True
+        length = ("content-length", str(len(data)))
+        events: list[h11.Event] = [h11.Response(status_code=status, headers=[*headers, length])]
         if self.request.method != "HEAD":
-            await self.write(data)
-        await self.finish()
+            events.append(h11.Data(data=data))
+        await self._wire.send(*events, h11.EndOfMessage())
 
     async def start(self, status: int, headers: Headers, *, in_lines: bool = False) -> None:
         """The head of an answer; without a content-length it is sent in chunks."""
@@ -233,10 +235,12 @@ class _Wire:
         self._http.receive_data(data)
         return data
 
-    async def send(self, event: h11.Event) -> None:
-        parts = self._http.send_with_data_passthrough(event)
-        for part in parts or ():
-            await self._stream.send_all(part)
+    async def send(self, *events: h11.Event) -> None:
+        """Sends all in one write, so that the other side wakes up once."""
+        parts = [
+            part for event in events for part in self._http.send_with_data_passthrough(event) or ()
+        ]
+        await self._stream.send_all(parts[0] if len(parts) == 1 else b"".join(parts))
 
     async def invite_body(self) -> None:
         if self._http.they_are_waiting_for_100_continue:

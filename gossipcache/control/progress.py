@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import TypeVar
 
+import msgspec
 import trio
 
 from gossipcache.control.backend import OnProgress
@@ -55,7 +56,7 @@ class ProgressLines:
             progress, self._latest = self._latest, None
             if progress is not None:
                 try:
-                    await self._write(json_line({"progress": asdict(progress)}))
+                    await self._write(json_line({"progress": progress}))
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     return
             if self._finished.is_set():
@@ -65,8 +66,11 @@ class ProgressLines:
 
 
 def json_line(value: object) -> bytes:
-    """`value` as one line."""
-    return json.dumps(value).encode() + b"\n"
+    """`value`, in which there may be dataclasses, as one line."""
+    try:
+        return msgspec.json.encode(value) + b"\n"
+    except UnicodeEncodeError:  # a path that is no text
+        return json.dumps(value, default=asdict).encode() + b"\n"
 
 
 def error_line(error: GossipcacheError) -> bytes:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import trio
 
 from gossipcache.dht.records.service import TaskRecord
-from gossipcache.errors import NodeUnreachable, TaskNotFound, TimedOut
+from gossipcache.errors import GossipcacheError, NodeUnreachable, TaskNotFound, TimedOut
 from gossipcache.ids import task_id_of
 from gossipcache.manifest import SignedManifest
+from gossipcache.node.beside import beside
 from gossipcache.node.services import Services, fits, not_found
 from gossipcache.requests import TaskQuery
 from gossipcache.results import Holder, LocalCopy, StatResult
-from gossipcache.schedule.service import HolderInfo
+from gossipcache.schedule.service import HolderInfo, Holders
 from gossipcache.transfer.store.index import StoredTask
 
 REANNOUNCED_S = 4.0
@@ -73,14 +74,39 @@ async def stat(
             raise not_found(query, "it is not complete on this node")
         return describe(services, stored.signed, stored, ())
     deadline = trio.current_time() + timeout_s
-    found = await find_manifest(services, query, timeout_s)
-    holders = await services.announcer.holders(task_id, timeout_s)
+    found, holders = await _found_and_held(services, query, timeout_s)
     while not (holders.covered or found.manifest.size == 0):
         if services.membership.quiet_s > REANNOUNCED_S or trio.current_time() >= deadline:
             raise not_found(query, "the alive members do not hold all of it")
         await trio.sleep(ASK_AGAIN_S)
         holders = await services.announcer.holders(task_id, timeout_s)
     return describe(services, found, stored, holders.known)
+
+
+async def _found_and_held(
+    services: Services, query: TaskQuery, timeout_s: float
+) -> tuple[SignedManifest, Holders]:
+    """Asks for the record and for the holders at once; raises what `find_manifest` raises first."""
+    answers: list[Holders | GossipcacheError] = []
+    answered = trio.Event()
+
+    async def ask_holders() -> None:
+        try:
+            task_id = task_id_of(query.cid, query.tag)
+            answers.append(await services.announcer.holders(task_id, timeout_s))
+        except GossipcacheError as error:
+            answers.append(error)
+        answered.set()
+
+    async def find() -> SignedManifest:
+        found = await find_manifest(services, query, timeout_s)
+        await answered.wait()
+        return found
+
+    found = await beside(ask_holders, find)
+    if isinstance(answers[0], GossipcacheError):
+        raise answers[0]
+    return found, answers[0]
 
 
 async def check_reach(services: Services, signed: SignedManifest) -> None:

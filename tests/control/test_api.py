@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import stat
 from collections.abc import Iterator
 from functools import partial
@@ -157,7 +158,7 @@ def test_a_connection_serves_request_after_request(fake: Served) -> None:
     connection = raw_connection(fake)
     for _ in range(3):
         connection.request("GET", "/health")
-        assert connection.getresponse().read() == b'{"status": "ok"}\n'
+        assert json.loads(connection.getresponse().read()) == {"status": "ok"}
     connection.request("GET", "/v1/tasks/none")
     assert connection.getresponse().read().startswith(b'{"error"')
     connection.request("GET", "/health")

@@ -9,7 +9,7 @@ are kept, so that readers see the fork and do not follow one side by chance.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,6 +28,9 @@ from gossipcache.manifest import (
 )
 from gossipcache.messages.records import MAX_FORK, VERSION_BYTES, RecordEntry
 from gossipcache.wire import decode
+
+MAX_CHECKED = 1000
+"""How many checked manifests are remembered, of 4 KiB at most each."""
 
 
 @dataclass(frozen=True)
@@ -111,18 +114,41 @@ def _distinct(manifests: Iterable[SignedManifest]) -> tuple[SignedManifest, ...]
 
 
 class Opener:
-    """Checks what comes from other nodes."""
+    """Checks what comes from other nodes.
+
+    The manifests checked last are remembered by their exact bytes: the keepers of a task all
+    send the same one, and a write brings it twice.
+    """
 
     def __init__(self, cluster_id: bytes) -> None:
         self._cluster_id = cluster_id
+        self._checked: dict[Signed, SignedManifest] = {}
 
     def open(self, entry: RecordEntry, task_id: TaskId | None = None) -> Standing:
-        """The value in `entry`, every signature checked, and that it is of `task_id`.
+        """The value in `entry`, every signature checked, and that it is of `task_id`. Not to be
+        called from workers.
 
         Raises `IntegrityError`, `ProtocolError`.
         """
+        return self._open(entry, task_id, self._manifest)
+
+    def _manifest(self, signed: Signed) -> SignedManifest:
+        checked = self._checked.get(signed)
+        if checked is None:
+            checked = open_manifest(signed, self._cluster_id)
+            if len(self._checked) >= MAX_CHECKED:
+                del self._checked[next(iter(self._checked))]
+            self._checked[signed] = checked
+        return checked
+
+    def _open(
+        self,
+        entry: RecordEntry,
+        task_id: TaskId | None,
+        open_one: Callable[[Signed], SignedManifest],
+    ) -> Standing:
         if entry.tombstone is None:
-            standing = _joined([open_manifest(one, self._cluster_id) for one in entry.manifests])
+            standing = _joined([open_one(one) for one in entry.manifests])
         elif len(entry.manifests) == 1:
             standing = standing_tombstone(
                 open_tombstone(entry.tombstone, entry.manifests[0], self._cluster_id)
@@ -134,14 +160,17 @@ class Opener:
         return standing
 
     def open_all(self, entries: Iterable[RecordEntry]) -> list[Standing]:
-        """The values in the entries that are valid."""
+        """The values in the entries that are valid; for workers too."""
         opened = []
         for entry in entries:
             try:
-                opened.append(self.open(entry))
+                opened.append(self._open(entry, None, self._anew))
             except (IntegrityError, ProtocolError):
                 continue
         return opened
+
+    def _anew(self, signed: Signed) -> SignedManifest:
+        return open_manifest(signed, self._cluster_id)
 
 
 def trusted_entry(entry: RecordEntry) -> Standing:

@@ -115,3 +115,16 @@ def test_of_many_entries_the_valid_ones_are_opened() -> None:
     altered = MANIFESTS[1, "two", 1].signed
     bad = RecordEntry(manifests=(type(altered)(altered.payload, altered.key, bytes(64)),))
     assert Opener(LOOPBACK.cluster_id).open_all((bad, good.entry)) == [good]
+
+
+def test_a_checked_manifest_vouches_for_its_exact_bytes_only() -> None:
+    opener = Opener(LOOPBACK.cluster_id)
+    good = MANIFESTS[1, "one", 1].signed
+    opener.open(RecordEntry(manifests=(good,)))
+    for forged in (
+        type(good)(good.payload, good.key, bytes(64)),
+        type(good)(good.payload, identity(2).public_key, good.signature),
+        type(good)(good.payload + b"\0", good.key, good.signature),
+    ):
+        with pytest.raises(IntegrityError):
+            opener.open(RecordEntry(manifests=(forged,)))
