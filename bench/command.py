@@ -15,10 +15,11 @@ import click
 from bench.keepers import keepers_killed, owner_killed
 from bench.latency import stat
 from bench.local import import_file, local_export
-from bench.many import four_to_one, one_to_eight, one_to_four
+from bench.many import four_to_one, four_to_one_slow, one_to_eight, one_to_four
 from bench.membership import crash_noticed, join_storm, long_partition
 from bench.one_to_one import one_to_one
-from bench.report import Findings, Job
+from bench.plot import as_svg
+from bench.report import Findings, Job, Report
 
 RIVALS_HOME = Path(__file__).resolve().parent.parent / ".venv-bench"
 RIVALS = ["libtorrent==2.1.1"]
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[Job], Findings]] = {
     "one-to-four": one_to_four,
     "one-to-eight": one_to_eight,
     "four-to-one": four_to_one,
+    "four-to-one-slow": four_to_one_slow,
     "import": import_file,
     "local-export": local_export,
     "stat": stat,
@@ -56,7 +58,10 @@ def rivals_python() -> str:
 @click.option("--runs", default=5, show_default=True, help="Interleaved runs of each contender.")
 @click.option("--size-mib", default=1024, show_default=True, help="Size of the file.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to work (default: temp).")
-def main(name: str, as_json: bool, runs: int, size_mib: int, folder: Path | None) -> None:
+@click.option("--plot", type=click.Path(path_type=Path), help="An SVG file for a bar chart.")
+def main(
+    name: str, as_json: bool, runs: int, size_mib: int, folder: Path | None, plot: Path | None
+) -> None:
     """Runs one benchmark with its rivals interleaved in the same run."""
     if name == "list":
         click.echo("\n".join(BENCHMARKS))
@@ -68,4 +73,6 @@ def main(name: str, as_json: bool, runs: int, size_mib: int, folder: Path | None
     with tempfile.TemporaryDirectory(dir=folder, prefix="gossipcache-bench-") as work:
         job = Job(Path(work).resolve(), size_mib * 2**20, runs, rivals_python, say)
         found = BENCHMARKS[name](job)
+    if plot is not None and isinstance(found, Report):
+        plot.write_text(as_svg(found))
     click.echo(json.dumps(found.as_json()) if as_json else found.as_table())

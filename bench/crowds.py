@@ -40,15 +40,24 @@ def cluster(folder: Path, size: int) -> Iterator[list[Node]]:
 
 @contextmanager
 def gossipcache_crowd(
-    file: Path, folder: Path, *, givers: int, takers: int, uploads: Uploads | None = None
+    file: Path,
+    folder: Path,
+    *,
+    givers: int,
+    takers: int,
+    uploads: Uploads | None = None,
+    slow: bool = False,
 ) -> Iterator[Contender]:
-    """Real nodes; a run is one `export --link` on each taker at once, until the last returns."""
-    with cluster(folder / "gossipcache", givers + takers) as nodes:
+    """Real nodes; a run is one `export --link` on each taker at once, until the last returns.
+    `slow`: the last giver sends only 1 MB/s."""
+    with cluster(folder / f"gossipcache{'-slow' if slow else ''}", givers + takers) as nodes:
         giving, taking = nodes[:givers], nodes[givers:]
         call(giving[0].home, "import", "-i", "bench", str(file))
         for node in giving[1:]:
             copy = node.home / "copy"
             call(node.home, "export", "-i", "bench", "-O", str(copy), "--link")
+        if slow:
+            call(giving[-1].home, "limits", "--upload-rate", "1MB/s")
         outputs = [folder / f"exported{number}" for number in range(takers)]
 
         def run() -> Sample:

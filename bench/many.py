@@ -33,6 +33,27 @@ def four_to_one(job: Job) -> Report:
     return _crowd("four-to-one", job, givers=4, takers=1)
 
 
+def four_to_one_slow(job: Job) -> Report:
+    """The same beside four of which one sends only 1 MB/s: what that costs."""
+    folder, file, slow = job.folder, job.folder / "file", f"{OURS}, one giver slow"
+    make_file(file, job.size_bytes)
+    with ExitStack() as stack:
+        contenders: dict[str, Contender] = {
+            name: stack.enter_context(
+                gossipcache_crowd(file, folder, givers=4, takers=1, slow=name == slow)
+            )
+            for name in (OURS, slow)
+        }
+        samples = interleave(contenders, job.runs, job.say)
+    return Report(
+        name="four-to-one-slow",
+        size_bytes=job.size_bytes,
+        runs=job.runs,
+        summaries=[summarise(name, found, job.size_bytes) for name, found in samples.items()],
+        ratios=ratios(samples, slow, {"all_fast": OURS}),
+    )
+
+
 def _crowd(name: str, job: Job, *, givers: int, takers: int) -> Report:
     folder, python = job.folder, job.rivals_python()
     file, uploads = folder / "file", Uploads()
