@@ -92,6 +92,8 @@ class NoSpace(GossipcacheError):
     code = "no_space"
     exit_code = 9
     default_hint = "free space, raise the quota, or run `gossipcache gc`"
+    wanted_bytes: int = 0
+    """What the quota of this node's store had no room for; 0 where it is the disk that is full."""
 
 
 class NotPermitted(GossipcacheError):

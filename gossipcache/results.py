@@ -147,7 +147,21 @@ class VerifyResult:
 
     checked: int
     bad: dict[str, tuple[int, ...]]
+    """By cid, of all its tags together."""
     repaired: dict[str, tuple[int, ...]]
+    rotten: tuple[RottenTask, ...] = ()
+    """The same by task."""
+
+
+@dataclass(frozen=True, slots=True)
+class RottenTask:
+    """A task with bad pieces; `repaired`: it is whole again."""
+
+    cid: str
+    tag: str
+    task_id: str
+    bad: tuple[int, ...]
+    repaired: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,9 +107,8 @@ def verify_command(
     result = shared.client().call("POST", "/v1/verify", body=body)
     shared.show(result, lambda: _verify_lines(result))
     if result["bad"]:
-        rotten, repaired = (
-            sum(len(pieces) for pieces in result[what].values()) for what in ("bad", "repaired")
-        )
+        rotten = sum(len(task["bad"]) for task in result["rotten"])
+        repaired = sum(len(task["bad"]) for task in result["rotten"] if task["repaired"])
         raise IntegrityError(
             f"{rotten} piece(s) on this node's disk were not what they were when stored"
             f" ({repaired} repaired from peers)",
@@ -143,8 +142,9 @@ def _time(seconds: float | None) -> str:
 
 
 def _verify_lines(result: dict[str, Any]) -> list[str]:
-    lines = [f"checked {result['checked']} task(s), {len(result['bad'])} with bad pieces"]
-    for task, pieces in sorted(result["bad"].items()):
-        repaired = len(result["repaired"].get(task, ()))
-        lines.append(f"{task}: {len(pieces)} bad, {repaired} repaired")
+    lines = [f"checked {result['checked']} task(s), {len(result['rotten'])} with bad pieces"]
+    for task in result["rotten"]:
+        name = task["cid"] + (f" tag {task['tag']}" if task["tag"] else "")
+        bad = len(task["bad"])
+        lines.append(f"{name}: {bad} bad, {bad if task['repaired'] else 0} repaired")
     return lines

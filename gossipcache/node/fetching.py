@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from gossipcache.errors import IntegrityError
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.manifest import SignedManifest
+from gossipcache.node.evicting import make_room
 from gossipcache.node.progress import Meter
 from gossipcache.node.services import Services
 from gossipcache.transfer.download.client import DownloadOutcome, DownloadProgress
@@ -47,6 +48,7 @@ async def joined(
             meter.done_bytes = progress.done_bytes
             meter.sources = _by_name(services, progress.bytes_by_source)
 
+    await _make_room(services, signed)
     try:
         async with services.downloads.join(
             signed, on_piece=on_piece, on_progress=on_progress, check_digest=check
@@ -60,6 +62,13 @@ async def joined(
         raise
     finally:
         announce(services, signed.task_id)
+
+
+async def _make_room(services: Services, signed: SignedManifest) -> None:
+    """For a task of which nothing is here yet; what is resumed has its room already."""
+    stored = services.store.find(signed.task_id)
+    if stored is None or stored.manifest_name != signed.name:
+        await make_room(services, signed.manifest.size)
 
 
 def _by_name(services: Services, bytes_by_source: Mapping[NodeId, int]) -> dict[str, int]:

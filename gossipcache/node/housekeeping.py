@@ -1,21 +1,21 @@
-"""The local store kept in order: list, pin, gc, verify, and the loop behind them."""
+"""The local store kept in order: list, pin, verify, and the loop behind them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import partial
 
 import trio
 
 from gossipcache.errors import GossipcacheError, TaskNotFound
 from gossipcache.ids import TaskId, task_id_of
-from gossipcache.node.deleting import may_drop
+from gossipcache.node.evicting import gc
 from gossipcache.node.fetching import fetch
 from gossipcache.node.looking import find_local
 from gossipcache.node.services import Services, not_found
 from gossipcache.requests import TaskQuery
-from gossipcache.results import GcResult, LocalTask, VerifyResult
-from gossipcache.transfer.store.eviction import Eviction
+from gossipcache.results import LocalTask, RottenTask, VerifyResult
 from gossipcache.transfer.store.index import StoredTask
 
 REPAIR_TIMEOUT_S = 60.0
@@ -60,57 +60,27 @@ async def pin(services: Services, query: TaskQuery, *, pinned: bool) -> None:
     await services.env.workers.run(lambda: change(stored.signed.task_id))
 
 
-async def gc(services: Services, *, dry_run: bool) -> GcResult:
-    """`gc`: evicts what has expired, idles, or does not fit the quota.
-
-    A copy that may be the last complete one in the cluster stays, unless its own TTL is over.
-    """
-    removed: list[str] = []
-    freed_bytes = kept = 0
-    for proposal in services.store.evictable(services.env.wall_time()):
-        would_be_freed = freed_bytes if dry_run else 0
-        if proposal.reason == "quota" and services.store.excess_bytes() <= would_be_freed:
-            break
-        if not await _may_evict(services, proposal, dry_run=dry_run):
-            kept += 1
-            continue
-        if not dry_run and not await _evict(services, proposal.task_id):
-            continue
-        freed_bytes += proposal.freed_bytes
-        removed.append(proposal.task_id.hex())
-    return GcResult(tuple(removed), freed_bytes, kept, dry_run)
-
-
-async def _may_evict(services: Services, proposal: Eviction, *, dry_run: bool) -> bool:
-    stored = services.store.find(proposal.task_id)
-    if proposal.reason == "expired" or stored is None or not stored.complete or dry_run:
-        return True
-    try:
-        return await may_drop(services, proposal.task_id)
-    except GossipcacheError:
-        return False
-
-
-async def _evict(services: Services, task_id: TaskId) -> bool:
-    evicted = await services.env.workers.run(lambda: services.store.evict(task_id))
-    if evicted:
-        services.announcer.drop(task_id)
-    return evicted
-
-
 async def verify(services: Services, query: TaskQuery | None) -> VerifyResult:
     """`verify`: re-hashes one task or all, and fetches bad pieces anew from other holders."""
-    bad: dict[str, tuple[int, ...]] = {}
-    repaired: dict[str, tuple[int, ...]] = {}
+    rotten: list[RottenTask] = []
     chosen = services.store.tasks() if query is None else [_required(services, query)]
     for stored in chosen:
-        found = await _verify_one(services, stored.signed.task_id)
-        if not found:
-            continue
-        bad[stored.signed.manifest.cid] = found
-        if await repair(services, stored):
-            repaired[stored.signed.manifest.cid] = found
-    return VerifyResult(len(chosen), bad, repaired)
+        bad = await _verify_one(services, stored.task_id)
+        if bad:
+            whole = await repair(services, stored)
+            manifest = stored.signed.manifest
+            task_id = stored.task_id.hex()
+            rotten.append(RottenTask(manifest.cid, manifest.tag, task_id, bad, whole))
+    rotten.sort(key=lambda task: (task.cid, task.tag))
+    repaired = [task for task in rotten if task.repaired]
+    return VerifyResult(len(chosen), _by_cid(rotten), _by_cid(repaired), tuple(rotten))
+
+
+def _by_cid(tasks: Iterable[RottenTask]) -> dict[str, tuple[int, ...]]:
+    pieces: dict[str, set[int]] = {}
+    for task in tasks:
+        pieces.setdefault(task.cid, set()).update(task.bad)
+    return {cid: tuple(sorted(found)) for cid, found in pieces.items()}
 
 
 async def _verify_one(services: Services, task_id: TaskId) -> tuple[int, ...]:

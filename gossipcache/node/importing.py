@@ -18,6 +18,7 @@ from gossipcache.errors import Conflict, GossipcacheError, IntegrityError, NotRe
 from gossipcache.ids import TaskId, task_id_of
 from gossipcache.manifest import Manifest, SignedManifest, is_digest_cid, sign_manifest
 from gossipcache.node.copies import restore_copies
+from gossipcache.node.evicting import with_room
 from gossipcache.node.fetching import announce
 from gossipcache.node.progress import Meter, ReportProgress, reported
 from gossipcache.node.services import Services
@@ -115,6 +116,9 @@ async def _ingest(
     async def ingest() -> Ingested:
         if stream is not None:
             return await _ingest_stream(services, staging, stream, sha256, meter)
+        return await with_room(services, from_path)
+
+    async def from_path() -> Ingested:
         return await services.run_abandonable(
             lambda check: _ingest_path(services, request, staging, sha256, meter, check)
         )
@@ -169,7 +173,7 @@ async def _ingest_stream(
     )
     try:
         async for chunk in stream:
-            await run(partial(ingest.feed, chunk))
+            await with_room(services, partial(run, partial(ingest.feed, chunk)))
             meter.done_bytes += len(chunk)
         return await run(ingest.finish)
     finally:

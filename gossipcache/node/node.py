@@ -18,6 +18,7 @@ from gossipcache.metrics import Metrics
 from gossipcache.node import (
     clocks,
     deleting,
+    evicting,
     exporting,
     housekeeping,
     importing,
@@ -157,7 +158,7 @@ class Node:
 
     async def gc(self, dry_run: bool) -> GcResult:
         """Evicts what may go."""
-        return await housekeeping.gc(self.services, dry_run=dry_run)
+        return await evicting.gc(self.services, dry_run=dry_run)
 
     async def verify(self, task: TaskQuery | None) -> VerifyResult:
         """Re-hashes one task, or all, and repairs what is bad from peers."""

@@ -73,6 +73,7 @@ def test_verify_that_finds_rot_exits_6_and_still_shows_the_result(run: Run, fake
     assert done.code == 6
     assert done.json["bad"] == {"00": [1, 2]}
     assert done.err.startswith("error: 2 piece(s)")
+    assert run("--format", "human", "verify").out.endswith("00 tag v1: 2 bad, 0 repaired\n")
 
 
 def test_limits_are_shown_and_changed(run: Run, fake: Served) -> None:

@@ -38,6 +38,7 @@ from gossipcache.results import (
     Progress,
     RingResult,
     RingShare,
+    RottenTask,
     StatResult,
     TaskLimits,
     VerifyResult,
@@ -204,7 +205,8 @@ class FakeNode:
         return GcResult(("00",), 10, 1, dry_run)
 
     async def verify(self, task: TaskQuery | None) -> VerifyResult:
-        return VerifyResult(len(self.tasks), self.bad, {})
+        rotten = (RottenTask(cid, "v1", "00", bad, False) for cid, bad in self.bad.items())
+        return VerifyResult(len(self.tasks), self.bad, {}, tuple(rotten))
 
     def members(self) -> tuple[MemberView, ...]:
         return (MemberView(NODE_ID, "fake", "127.0.0.1:1", "alive", ("peer",), 7),)

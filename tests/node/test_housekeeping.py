@@ -69,6 +69,27 @@ def test_verify_finds_rot_and_gets_the_piece_again() -> None:
     in_cluster(test)
 
 
+def test_verify_tells_two_tags_of_one_cid_apart() -> None:
+    async def test(world: World) -> None:
+        node = world.node("n0")
+        for tag in ("v1", "v2"):
+            await world.import_content("n0", "report", SIZE, tag=tag)
+        store = node.services.store
+        for piece, stored in enumerate(
+            sorted(store.tasks(), key=lambda stored: stored.signed.manifest.tag)
+        ):
+            path = store.data_path(stored.task_id)
+            world.machines["n0"].disk.rot(path, piece * PIECE_BYTES + 5)
+        found = await world.on("n0", lambda node: node.verify(None))
+        assert [(one.cid, one.tag, one.bad, one.repaired) for one in found.rotten] == [
+            ("report", "v1", (0,), False),
+            ("report", "v2", (1,), False),
+        ]
+        assert (found.bad, found.repaired) == ({"report": (0, 1)}, {})
+
+    in_cluster(test, nodes=1)
+
+
 def test_waiting_for_members_says_how_many_there_are() -> None:
     async def test(world: World) -> None:
         assert len(await world.node("n0").wait_members(3, 1.0)) == 3

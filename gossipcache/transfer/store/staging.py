@@ -28,10 +28,12 @@ class Budget:
         """Raises `NoSpace` if `size_bytes` more do not fit."""
         excess_bytes = self.excess_bytes(size_bytes)
         if excess_bytes > 0:
-            raise NoSpace(
+            full = NoSpace(
                 f"{size_bytes} bytes do not fit into the store: {excess_bytes} more than its "
                 f"quota of {self.quota_bytes} bytes"
             )
+            full.wanted_bytes = size_bytes
+            raise full
         free_bytes = self._disk.free_bytes(self._root)
         if size_bytes > free_bytes:
             raise NoSpace(
