@@ -129,10 +129,13 @@ class AskRelease(Message, frozen=True, kw_only=True, tag="ask_release"):
     """Complete holder, to each keeper, before it drops its copy for want of room or on request."""
 
     task_id: TaskIdBytes
+    others: Annotated[int, Meta(ge=1, le=1000)] = 1
+    """How many copies must be left: as many as the task's publisher asked for, where it is only
+    that there are more."""
 
 
 class ReleaseReply(Message, frozen=True, kw_only=True, tag="release_reply"):
-    """Keeper: `granted` if another complete, alive holder is left that has no grant itself.
+    """Keeper: `granted` if enough complete, alive holders are left that have no grant themselves.
 
     A grant stands for 30 s, within which the holder drops its copy or keeps it. It takes the
     grants of more than half of the task's keepers, so that two holders cannot both get leave

@@ -1,13 +1,15 @@
 """`--replicas N`: as many verified copies as a task's manifest asks for, on different nodes.
 
-The first of the complete holders, by id, sees to it: at import, when members come and go, and
-now and then. It asks nodes in the order of a hash over task and node id, so that tasks spread.
-Whoever promises a copy downloads it like any other, and is then a holder like any other.
+The first of the complete holders, by id, sees to it that there are enough: at import, when members
+come and go, and now and then. It asks nodes in the order of `node.placement`. Whoever promises a
+copy downloads it like any other, and is then a holder like any other; only where there come to be
+too many, such as when a holder returns, such copies go again. What a user brought to a node
+stays.
 """
 
 from __future__ import annotations
 
-import hashlib
+from functools import partial
 
 import trio
 
@@ -16,8 +18,12 @@ from gossipcache.ids import NodeId, TaskId
 from gossipcache.link.interface import Peer
 from gossipcache.manifest import SignedManifest, open_manifest
 from gossipcache.messages.holding import CopyPromised, KeepCopy
+from gossipcache.node.deleting import may_drop
+from gossipcache.node.evicting import evict
 from gossipcache.node.fetching import fetch
+from gossipcache.node.placement import is_spare, next_places
 from gossipcache.node.services import Services
+from gossipcache.transfer.store.index import StoredTask
 
 REVIEW_INTERVAL_S = 60.0
 SETTLE_S = 5.0
@@ -35,19 +41,38 @@ async def restore_copies(services: Services, signed: SignedManifest) -> None:
     if not complete or complete[0] != services.me:
         return
     missing = signed.manifest.copies - len(complete)
-    for node in _others(services, signed.task_id, complete):
+    for node in _places(services, signed.task_id, complete) if missing > 0 else ():
         if missing <= 0:
             return
         missing -= await _promises(services, node, signed)
 
 
-def _others(services: Services, task_id: TaskId, holders: list[NodeId]) -> list[NodeId]:
-    able = [
-        member.node_id
+def _places(services: Services, task_id: TaskId, holders: list[NodeId]) -> list[NodeId]:
+    able = {
+        member.node_id: member.zone
         for member in services.membership.members()
         if member.state == "alive" and "peer" in member.roles and member.node_id not in holders
-    ]
-    return sorted(able, key=lambda node: hashlib.blake2b(task_id + node, digest_size=8).digest())
+    }
+    return next_places(task_id, able, (_zone(services, holder) for holder in holders))
+
+
+def _zone(services: Services, node: NodeId) -> str:
+    member = services.membership.member(node)
+    return "" if member is None else member.zone
+
+
+async def drop_surplus(services: Services, stored: StoredTask) -> bool:
+    """Drops this node's copy if it is but a replica, and enough others have one. Whether it did.
+
+    The keepers give leave to one holder after the other, so that too few never stay.
+    """
+    task_id, copies = stored.task_id, stored.copies
+    holders = await services.announcer.holders(task_id, ASK_TIMEOUT_S)
+    others = [one.node_id for one in holders.known if one.complete and one.node_id != services.me]
+    zones = (_zone(services, node) for node in others)
+    if not is_spare(_zone(services, services.me), zones, copies):
+        return False
+    return await may_drop(services, task_id, others=copies) and await evict(services, task_id)
 
 
 async def _promises(services: Services, node: NodeId, signed: SignedManifest) -> bool:
@@ -81,12 +106,14 @@ class CopyDuty:
                 await trio.sleep(SETTLE_S)
 
     async def _review(self) -> None:
-        for stored in self._services.store.tasks():
-            if stored.complete and stored.signed.manifest.copies > 1:
-                try:
+        for stored in self._services.store.replicated():
+            if not stored.complete:
+                continue
+            try:
+                if not (_is_droppable(stored) and await drop_surplus(self._services, stored)):
                     await restore_copies(self._services, stored.signed)
-                except GossipcacheError:
-                    self._services.metrics.count("copy_reviews_failed")
+            except GossipcacheError:
+                self._services.metrics.count("copy_reviews_failed")
 
     async def _on_keep_copy(self, _peer: Peer, message: KeepCopy) -> CopyPromised:
         signed = open_manifest(message.manifest, self._services.cluster.cluster_id)
@@ -110,6 +137,18 @@ class CopyDuty:
         async for signed in self._promises.clone():
             with trio.move_on_after(FETCH_TIMEOUT_S):
                 try:
-                    await fetch(self._services, signed)
+                    await self._keep(signed)
                 except (GossipcacheError, OSError):
                     self._services.metrics.count("copies_not_kept")
+
+    async def _keep(self, signed: SignedManifest) -> None:
+        store = self._services.store
+        before = store.find(signed.task_id)
+        await fetch(self._services, signed)
+        if before is None:
+            work = partial(store.mark_replica, signed.task_id)
+            await self._services.env.workers.run(work)
+
+
+def _is_droppable(stored: StoredTask) -> bool:
+    return stored.replica and not stored.pinned

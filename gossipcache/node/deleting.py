@@ -179,9 +179,9 @@ async def _delete_here(services: Services, request: DeleteRequest) -> DeleteResu
     return DeleteResult(confirmed=(services.me.hex(),), pending=(), record_copies=0)
 
 
-async def may_drop(services: Services, task_id: TaskId) -> bool:
+async def may_drop(services: Services, task_id: TaskId, *, others: int = 1) -> bool:
     """Asks the task's keepers for leave to drop a complete copy (`AnnounceService.release`)."""
-    return await services.announcer.release(task_id, HOLDERS_TIMEOUT_S)
+    return await services.announcer.release(task_id, HOLDERS_TIMEOUT_S, others=others)
 
 
 async def _drop_here(services: Services, task_id: TaskId) -> None:

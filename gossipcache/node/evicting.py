@@ -31,7 +31,7 @@ async def gc(services: Services, *, dry_run: bool, need_bytes: int = 0) -> GcRes
         if not await _may_evict(services, proposal, dry_run=dry_run):
             kept += 1
             continue
-        if not dry_run and not await _evict(services, proposal.task_id):
+        if not dry_run and not await evict(services, proposal.task_id):
             continue
         freed_bytes += proposal.freed_bytes
         removed.append(proposal.task_id.hex())
@@ -42,13 +42,16 @@ async def _may_evict(services: Services, proposal: Eviction, *, dry_run: bool) -
     stored = services.store.find(proposal.task_id)
     if proposal.reason == "expired" or stored is None or not stored.complete or dry_run:
         return True
+    # What only idles goes if as many copies are left as were asked for, else any would do.
+    others = stored.copies if proposal.reason == "idle" else 1
     try:
-        return await may_drop(services, proposal.task_id)
+        return await may_drop(services, proposal.task_id, others=others)
     except GossipcacheError:
         return False
 
 
-async def _evict(services: Services, task_id: TaskId) -> bool:
+async def evict(services: Services, task_id: TaskId) -> bool:
+    """Removes a task, unless it is absent, pinned or in use by now."""
     evicted = await services.env.workers.run(lambda: services.store.evict(task_id))
     if evicted:
         services.announcer.drop(task_id)

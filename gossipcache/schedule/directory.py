@@ -128,18 +128,19 @@ class Directory:
             if (name is None or held.manifest_name == name) and self._view.is_alive(node_id):
                 yield node_id, held
 
-    def release(self, task_id: TaskId, sender: NodeId, now: float) -> bool:
-        """Whether `sender` may drop its complete copy because another one is left.
+    def release(self, task_id: TaskId, sender: NodeId, now: float, *, others: int = 1) -> bool:
+        """Whether `sender` may drop its complete copy because `others` are left.
 
         Holders with such leave are not counted as copies, so that no two of them can rely on
         each other.
         """
         while self._releases and next(iter(self._releases.values())) <= now:
             self._releases.popitem(last=False)
-        granted = any(
+        left = sum(
             held.complete and node_id != sender and (task_id, node_id) not in self._releases
             for node_id, held in self.holders(task_id)
         )
+        granted = left >= others
         if granted:
             self._releases[task_id, sender] = now + RELEASE_S
             self._releases.move_to_end((task_id, sender))

@@ -20,6 +20,7 @@ from gossipcache.ids import NodeId, TaskId
 from gossipcache.messages.announcements import (
     MAX_HOLDERS,
     AnnounceReply,
+    AskRelease,
     HeartbeatReply,
     HolderEntry,
     HoldersReply,
@@ -130,11 +131,14 @@ class Scheduler:
         covered = lacking == 0 or any(entry.complete for entry in ranked)
         return HoldersReply(holders=tuple(ranked[:MAX_HOLDERS]), covered=covered)
 
-    def release(self, task_id: TaskId, sender: NodeId, now: float) -> bool:
+    def release(self, message: AskRelease, sender: NodeId, now: float) -> bool:
         """Whether `sender` may drop its complete copy; see `Directory.release`. Raises
         `NotReady`."""
         self._view.check_member(sender)
-        return self._keeps(task_id) and self._directory.release(task_id, sender, now)
+        task_id = TaskId(message.task_id)
+        if not self._keeps(task_id):
+            return False
+        return self._directory.release(task_id, sender, now, others=message.others)
 
     def register(self, message: RegisterPeer, sender: NodeId, now: float) -> SessionReply:
         """A child opens a session, or comes over from another keeper.

@@ -117,7 +117,7 @@ class SchedulerService:
 
     async def _on_ask_release(self, peer: Peer, message: AskRelease) -> ReleaseReply:
         now = trio.current_time()
-        granted = self._core.release(TaskId(message.task_id), peer.node_id, now)
+        granted = self._core.release(message, peer.node_id, now)
         return ReleaseReply(granted=granted)
 
     async def _on_register(self, peer: Peer, message: RegisterPeer) -> SessionReply:

@@ -235,11 +235,11 @@ class AnnounceService:
             tuple(sorted(alive, key=lambda info: (not info.complete, -info.pieces))), covered
         )
 
-    async def release(self, task_id: TaskId, timeout_s: float) -> bool:
+    async def release(self, task_id: TaskId, timeout_s: float, *, others: int = 1) -> bool:
         """Whether this node may drop its complete copy within the next 30 s.
 
-        More than half of the task's keepers must know of another complete, alive copy whose
-        holder has no such leave; a keeper that does not answer grants nothing.
+        More than half of the task's keepers must know of `others` complete, alive copies whose
+        holders have no such leave; a keeper that does not answer grants nothing.
         """
         keepers = self._keepers_of(task_id)
         granted = 0
@@ -248,7 +248,7 @@ class AnnounceService:
             nonlocal granted
             try:
                 reply = await self._links.request(
-                    keeper, AskRelease(task_id=task_id), ReleaseReply, timeout_s
+                    keeper, AskRelease(task_id=task_id, others=others), ReleaseReply, timeout_s
                 )
             except GossipcacheError:
                 return

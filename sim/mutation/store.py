@@ -35,8 +35,8 @@ STORE = (
     Mutant(
         name="last-copy-evicted",
         breaks="a full disk throws away the only copy there is",
-        module="gossipcache.node.housekeeping",
-        old="        return await may_drop(services, proposal.task_id)",
+        module="gossipcache.node.evicting",
+        old="        return await may_drop(services, proposal.task_id, others=others)",
         new="        return True",
         scenarios=("quota-of-the-last-copy",),
     ),

@@ -10,7 +10,7 @@ from gossipcache.errors import Busy, NotReady
 from gossipcache.identity import Identity
 from gossipcache.ids import NodeId
 from gossipcache.manifest import SignedManifest
-from gossipcache.messages.announcements import HeartbeatReply, HolderEntry
+from gossipcache.messages.announcements import AskRelease, HeartbeatReply, HolderEntry
 from gossipcache.messages.sessions import (
     LeaveTask,
     ParentFailure,
@@ -397,10 +397,11 @@ class TestSessions:
     def test_nothing_is_kept_of_a_node_that_is_no_member(self, keeper: Keeper) -> None:
         stranger = CHILDREN[0]
         keeper.dead.add(stranger.node_id)
+        asked = AskRelease(task_id=TASK.task_id)
         for say in (
             lambda: keeper.register(stranger, TASK),
             lambda: keeper.announce(stranger, held_of(TASK)),
-            lambda: keeper.core.release(TASK.task_id, stranger.node_id, keeper.now),
+            lambda: keeper.core.release(asked, stranger.node_id, keeper.now),
         ):
             with pytest.raises(NotReady):
                 say()

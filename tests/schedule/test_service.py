@@ -434,6 +434,19 @@ async def test_of_two_copies_only_one_may_be_dropped(
     assert not await stage.child.release(TASK.task_id, 5.0)
 
 
+async def test_of_three_copies_one_goes_where_two_are_to_stay(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    stage = await set_stage(nursery)
+    third = await stage.cast.add(nursery, 4)
+    for holder in (stage.child, third):
+        holder.set(TASK.task_id, TASK.name, 8, 8)
+        await holder.flush(TASK.task_id, 5.0)
+    assert not await stage.seed.release(TASK.task_id, 5.0, others=3)
+    assert await stage.seed.release(TASK.task_id, 5.0, others=2)
+    assert not await stage.child.release(TASK.task_id, 5.0, others=2)
+
+
 async def test_leave_to_drop_takes_most_of_the_keepers(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:

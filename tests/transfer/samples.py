@@ -36,7 +36,9 @@ def tree_of(content: bytes, piece_size: int = PIECE) -> DigestTree:
     )
 
 
-def manifest_of(ingested: Ingested, *, generation: int = 1, cid: str = "a cid") -> SignedManifest:
+def manifest_of(
+    ingested: Ingested, *, generation: int = 1, cid: str = "a cid", copies: int = 1
+) -> SignedManifest:
     """The signed manifest of ingested content."""
     return sign_manifest(
         Manifest(
@@ -52,6 +54,7 @@ def manifest_of(ingested: Ingested, *, generation: int = 1, cid: str = "a cid") 
             root=ingested.tree.root,
             digest=ingested.digest,
             created_at=0,
+            copies=copies,
         ),
         PUBLISHER,
     )
@@ -103,6 +106,7 @@ class Shop:
         generation: int = 1,
         pinned: bool = False,
         expires_at: float | None = None,
+        copies: int = 1,
     ) -> TaskId:
         """Imports `content` as a published task."""
         staging = self.store.stage()
@@ -110,7 +114,7 @@ class Shop:
             stream = StreamIngest(self.disk, staging, want_sha256=False, piece_size=PIECE)
             stream.feed(content)
             ingested = stream.finish()
-            signed = manifest_of(ingested, generation=generation, cid=cid)
+            signed = manifest_of(ingested, generation=generation, cid=cid, copies=copies)
             self.store.adopt(
                 staging,
                 signed,

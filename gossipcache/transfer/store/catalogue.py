@@ -63,6 +63,8 @@ class Catalogue:
         """The sum of the highest deleted generations."""
         self._outputs: set[bytes] = set()
         self._used_since_saved: set[TaskId] = set()
+        self._replicated: dict[TaskId, None] = {}
+        """The tasks of which there should be more copies than one."""
         self.used_bytes = 0
         for key, value in journal.items():
             self._load(key[:1], key[1:], value)
@@ -89,6 +91,11 @@ class Catalogue:
     def tasks(self) -> list[StoredTask]:
         """All snapshots, in no order that means anything."""
         return list(self._tasks.values())
+
+    def replicated(self) -> list[StoredTask]:
+        """Those of which there should be more copies than one."""
+        with self._state:
+            return [self._tasks[task_id] for task_id in self._replicated]
 
     def put(self, task_id: TaskId, entry: Entry) -> None:
         """Adds a task, or replaces what stood of it; durable on return."""
@@ -120,11 +127,16 @@ class Catalogue:
             self.used_bytes -= old.entry.disk_bytes if old is not None else 0
             if entry is None:
                 self._tasks.pop(task_id, None)
+                self._replicated.pop(task_id, None)
                 return old
             if old is not None and old.entry.last_use > entry.last_use:
                 entry = msgspec.structs.replace(entry, last_use=old.entry.last_use)
             self._tasks[task_id] = old.with_entry(entry) if old else StoredTask(task_id, entry)
             self.used_bytes += entry.disk_bytes
+            if self._tasks[task_id].copies > 1:
+                self._replicated[task_id] = None
+            else:
+                self._replicated.pop(task_id, None)
             return old
 
     def touch(self, task_id: TaskId, now: float) -> None:

@@ -71,6 +71,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     disk_bytes: int
     """What it takes of the disk; 0 when the bytes are the user's own file."""
     linked: LinkStamp | None = None
+    copies: int | None = None
+    """How many nodes should hold the task; None: the manifest says so (an older entry)."""
+    replica: bool = False
+    """It came because another node asked for a copy, and may go where there are too many."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,16 @@ class StoredTask:
     def pinned(self) -> bool:
         """Whether it is never evicted."""
         return self.entry.pinned
+
+    @property
+    def copies(self) -> int:
+        """How many nodes should hold it."""
+        return self.entry.copies or self.signed.manifest.copies
+
+    @property
+    def replica(self) -> bool:
+        """Whether it is here only because another node asked for a copy."""
+        return self.entry.replica
 
     @property
     def published(self) -> bool:

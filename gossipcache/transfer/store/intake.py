@@ -140,6 +140,7 @@ class Intake:
             last_use=now,
             verified_at=now,
             disk_bytes=0,
+            copies=manifest.copies,
         )
 
     def _install(
@@ -198,6 +199,7 @@ class Intake:
                 key=sealed.key,
                 signature=sealed.signature,
                 generation=signed.manifest.generation,
+                copies=signed.manifest.copies,
                 digest_checked=task.entry.digest_checked and accepted,
                 finished=task.entry.finished and accepted,
             ),

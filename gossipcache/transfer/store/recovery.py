@@ -78,6 +78,7 @@ def _rebuilt(disk: Disk, layout: Layout, task_id: TaskId, now: float) -> Entry:
         last_use=now,
         verified_at=0,
         disk_bytes=stamp.blocks_bytes if stamp else 0,
+        copies=manifest.copies,
     )
 
 

@@ -37,9 +37,9 @@ from gossipcache.transfer.store.staging import Budget, Staging
 class Store:
     """Tasks by id. Made by `Store.open`.
 
-    `find`, `tasks`, `used_bytes`, `touch` and `using` never block and may be called from the
-    event loop; all else touches the disk and runs in workers, any number at once. A task that
-    is not there is `TaskNotFound`.
+    `find`, `tasks`, `replicated`, `used_bytes`, `touch` and `using` never block and may be called
+    from the event loop; all else touches the disk and runs in workers, any number at once. A task
+    that is not there is `TaskNotFound`.
     """
 
     def __init__(
@@ -96,6 +96,10 @@ class Store:
     def tasks(self, *, unpublished: bool = False) -> list[StoredTask]:
         """All published tasks; with `unpublished` also those whose record is not out yet."""
         return [task for task in self._catalogue.tasks() if unpublished or task.published]
+
+    def replicated(self) -> list[StoredTask]:
+        """The published tasks of which there should be more copies than one."""
+        return [task for task in self._catalogue.replicated() if task.published]
 
     @property
     def used_bytes(self) -> int:
@@ -259,6 +263,10 @@ class Store:
     def unpin(self, task_id: TaskId) -> None:
         """Ends `pin`."""
         self._catalogue.update(task_id, lambda task: replace(task.entry, pinned=False))
+
+    def mark_replica(self, task_id: TaskId) -> None:
+        """Says that the task is here only because another node asked for a copy."""
+        self._catalogue.update(task_id, lambda task: replace(task.entry, replica=True))
 
     def verify(self, task_id: TaskId, progress: OnProgress = ignore_progress) -> tuple[int, ...]:
         """Hashes the pieces that are there, and of a suspect task all of them; returns the bad.

@@ -287,6 +287,25 @@ def test_pinning_and_uses_outlive_the_process(shop: Shop) -> None:
     assert not shop.store.require(TASK).pinned
 
 
+def test_tasks_that_want_more_copies_are_found_without_decoding_manifests(shop: Shop) -> None:
+    shop.keep(b"x", cid="one copy will do")
+    shop.keep(b"x", cid="three", copies=3)
+    shop.keep(b"x", cid="gone", copies=2)
+    shop.store.remove(task_id_of("gone", ""))
+    shop.reopen()
+    (found,) = shop.store.replicated()
+    assert (found.task_id, found.copies) == (task_id_of("three", ""), 3)
+    assert not any("signed" in task.__dict__ for task in shop.store.tasks())
+
+
+def test_what_is_a_replica_stays_one(shop: Shop) -> None:
+    shop.keep(b"x", copies=2)
+    assert not shop.store.require(TASK).replica
+    shop.store.mark_replica(TASK)
+    shop.reopen()
+    assert shop.store.require(TASK).replica
+
+
 def test_a_late_write_does_not_take_back_a_use(shop: Shop) -> None:
     shop.keep(b"x")
     shop.store.touch(TASK, 5000.0)
