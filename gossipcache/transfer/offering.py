@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 from gossipcache.ids import NodeId
 
-FEW_CHILDREN = 1
-"""So many children hear of everything at once: there is nobody else to swap with."""
 FIRST_OFFERS = 4
-"""Pieces that a child hears of at first, and each time it has asked for all but one of them."""
+"""Pieces that a child hears of at first, and each time it has asked for all but one of them. Who is
+alone once so many were sent hears of everything: children that come together are here by then."""
 
 
 @dataclass(slots=True)
@@ -44,11 +43,16 @@ class Offering:
         self._unoffered = self._everything
         self._unsent = self._everything
         self._offers: dict[NodeId, _Offer] = {}
+        self._settled = 0
+        """Requests that were answered, or taken back."""
 
     @property
     def is_open(self) -> bool:
-        """Whether everybody hears of everything: few are there, or each piece went out once."""
-        return len(self._offers) <= FEW_CHILDREN or not self._unsent
+        """Whether everybody hears of everything: there are few pieces, or a single child, with
+        nobody to swap with, or each piece went out once."""
+        is_small = not self._everything >> FIRST_OFFERS
+        is_alone = len(self._offers) <= 1 and self._settled >= FIRST_OFFERS
+        return is_small or is_alone or not self._unsent
 
     @property
     def is_idle(self) -> bool:
@@ -75,6 +79,7 @@ class Offering:
     def asked(self, child: NodeId, index: int) -> bool:
         """A child asks for a piece; whether it should hear of more at once."""
         self._unsent &= ~(1 << index)
+        self._unoffered &= ~(1 << index)
         offer = self._offers.get(child)
         if offer is None:
             return False
@@ -84,6 +89,7 @@ class Offering:
 
     def settled(self, child: NodeId) -> None:
         """A request of a child was answered, or taken back."""
+        self._settled += 1
         if child in self._offers:
             self._offers[child].owed -= 1
 

@@ -45,7 +45,7 @@ OPEN_TIMEOUT_S = 10.0
 IDLE_TIMEOUT_S = 300.0
 """So is one on which nothing was asked for and nothing sent this long."""
 HAVE_INTERVAL_S = 0.1
-"""New pieces are told at most this often, together."""
+"""New pieces are told at most this often, together, unless the child waits for nothing."""
 HAVE_POLL_S = 30.0
 """How often a partial task is looked at that no download adds to."""
 SLOWEST_BYTES_PER_S = 16 * 1024
@@ -237,6 +237,9 @@ class _Upload:
         """The pieces that the child knows of (bitmap)."""
         self._is_sending = False
         self._work = trio.Event()
+        self._idle = trio.Event()
+        """Set while the child waits for nothing."""
+        self._idle.set()
 
     async def run(self, *, follow: bool) -> None:
         """Serves until the channel or the task ends."""
@@ -284,6 +287,8 @@ class _Upload:
         if len(self._wanted) >= MAX_REQUESTS_AT_ONCE:
             raise ProtocolError(f"more than {MAX_REQUESTS_AT_ONCE} requests at once")
         self._wanted[request_id] = index
+        if self._idle.is_set():
+            self._idle = trio.Event()
         if self._offers is not None:
             self._offers.asked(self._child, index)
 
@@ -302,6 +307,7 @@ class _Upload:
     async def _send_all(self, done: trio.CancelScope) -> None:
         while True:
             self._is_sending = False
+            self._idle.set()
             await self._work.wait()
             self._is_sending = True
             self._work = trio.Event()
@@ -377,7 +383,8 @@ class _Upload:
             for message in have_messages(news, total):
                 await self._channel.send(message)
             self._told |= news
-            await trio.sleep(HAVE_INTERVAL_S)
+            with trio.move_on_after(HAVE_INTERVAL_S):
+                await self._idle.wait()
 
     async def _offer_pieces(self) -> None:
         """Tells the child of what this node has by and by."""

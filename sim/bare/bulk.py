@@ -97,6 +97,11 @@ class BulkChannel:
             self._left = 0
             self._sent_whole()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being sent, and nothing waits for that."""
+        return not self._is_sending and not self.wanted
+
     # What the host does for it.
 
     def start(self) -> bool:

@@ -1,7 +1,8 @@
 """What one bare process has of tasks, and the pieces that it serves to others.
 
 As `transfer.server` does it: a child opens a channel, asks for pieces in a line, and hears on one
-of its channels what more the parent has, at most every `HAVE_INTERVAL_S`. The content of a piece
+of its channels what more the parent has: at once if it waits for nothing on that channel, else at
+most every `HAVE_INTERVAL_S`. The content of a piece
 is stood for by a few bytes that depend on the task and its index; a child compares them before it
 counts the piece as its own.
 """
@@ -211,14 +212,18 @@ class Upload:
     def tell_soon(self) -> None:
         """There is more than the child knows of."""
         if self._follows and self._tells_at is None:
-            timeline = self.server.timeline
-            self._tells_at = max(timeline.now, self._told_at + HAVE_INTERVAL_S)
-            timeline.push(self._tells_at, self.server.process.step, self._tell, self._tells_at)
+            is_idle = self._offering is None and self._channel.is_idle
+            self._tell_at(self._told_at + (0.0 if is_idle else HAVE_INTERVAL_S))
 
     def tell_now(self) -> None:
         """The child asked for what it was offered."""
         if self._follows and self._told != self.shelf.present:
             self._send_news()
+
+    def _tell_at(self, at: float) -> None:
+        timeline = self.server.timeline
+        self._tells_at = max(timeline.now, at)
+        timeline.push(self._tells_at, self.server.process.step, self._tell, self._tells_at)
 
     def _tell(self, at: float) -> None:
         if self._tells_at == at and self in self.server.uploads:
@@ -245,6 +250,8 @@ class Upload:
     def _settled(self) -> None:
         if self._offering is not None:
             self._offering.settled(self.child)
+        elif self._tells_at is not None and self._channel.is_idle:
+            self._tell_at(self.server.timeline.now)
 
     def _sent(self, request_id: int, index: int) -> None:
         self.slot.process.step(self.slot.came, request_id, self.shelf.contents[index])

@@ -23,10 +23,37 @@ def ask_for_all(made: Offering, child: NodeId, pieces: int) -> None:
             made.asked(child, index)
 
 
-def test_a_child_that_is_alone_hears_of_everything() -> None:
+def answer(made: Offering, child: NodeId, pieces: int) -> None:
+    ask_for_all(made, child, pieces)
+    for _ in range(pieces.bit_count()):
+        made.settled(child)
+
+
+def test_a_child_that_is_still_alone_when_it_has_the_first_pieces_hears_of_everything() -> None:
     made = offering(ANNE)
-    assert made.more(ANNE) == EVERYTHING
+    first = made.more(ANNE)
+    assert first.bit_count() == FIRST_OFFERS
+    answer(made, ANNE, first)
+    assert made.more(ANNE) == EVERYTHING & ~first
     assert made.knows_all(ANNE)
+
+
+def test_who_comes_first_of_several_does_not_hear_of_everything() -> None:
+    made = offering(ANNE)
+    first = made.more(ANNE)
+    made.join(BERT)
+    answer(made, ANNE, first)
+    assert made.more(ANNE).bit_count() == FIRST_OFFERS
+    assert not made.knows_all(ANNE)
+
+
+def test_what_a_child_that_was_alone_asks_for_is_not_offered_to_others() -> None:
+    made = offering(ANNE)
+    answer(made, ANNE, made.more(ANNE))
+    made.more(ANNE)
+    made.join(BERT)
+    ask_for_all(made, ANNE, 0b11110000)
+    assert made.more(BERT) == 0b111100000000
 
 
 def test_several_children_hear_of_different_pieces() -> None:

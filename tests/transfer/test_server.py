@@ -24,7 +24,11 @@ from gossipcache.messages.pieces import (
     TaskRefused,
 )
 from gossipcache.transfer.offering import FIRST_OFFERS
-from gossipcache.transfer.server import IDLE_TIMEOUT_S, OPEN_TIMEOUT_S, have_messages
+from gossipcache.transfer.server import (
+    IDLE_TIMEOUT_S,
+    OPEN_TIMEOUT_S,
+    have_messages,
+)
 from gossipcache.transfer.store.arrivals import to_bitmap
 from gossipcache.wire import Message
 from tests.fakes.channels import ChannelBoard, FakeChannel, Wire, channel_pair
@@ -130,6 +134,24 @@ async def test_a_partial_holder_tells_and_serves_what_it_gets_at_once(
         channel.expect(1, memoryview(buffer))
         await channel.send(request(1, 4))
         assert await channel.receive() == PieceArrived(1, PIECE)
+
+
+async def test_a_child_that_waits_for_nothing_hears_of_each_piece_at_once(
+    parent: SwarmNode, autojump_clock: MockClock
+) -> None:
+    parent.store.begin(SIGNED, tree_of(CONTENT))
+    stored = parent.store.find(TASK)
+    assert stored is not None
+    arrivals = parent.downloader.arrivals
+    arrivals.begin(TASK, stored.have)
+    async with serving(parent) as channel:
+        assert await opened(channel, follow=True) == TaskOpened(complete=False)
+        started = trio.current_time()
+        parent.shop.download(CONTENT, SIGNED, [3, 4, 5])
+        for index in (3, 4, 5):
+            arrivals.add(TASK, index)
+            assert _pieces(await channel.receive()) == 1 << index
+        assert trio.current_time() == started
 
 
 async def test_refuses_a_piece_it_has_not_got(parent: SwarmNode) -> None:
@@ -307,11 +329,13 @@ async def test_two_children_are_told_of_different_pieces_first(parent: SwarmNode
     other = NodeId(b"d" * 16)
     async with serving(parent) as first, serving(parent, child=other) as second:
         await first.send(open_task(follow=True))
-        assert await first.receive() == TaskOpened(complete=True), "it is alone as yet"
+        assert await first.receive() == TaskOpened(complete=False)
+        told = _pieces(await first.receive())
         await second.send(open_task(follow=True))
         assert await second.receive() == TaskOpened(complete=False)
         heard = _pieces(await second.receive())
-        assert heard.bit_count() == FIRST_OFFERS
+        assert heard.bit_count() == told.bit_count() == FIRST_OFFERS
+        assert not heard & told
         asked = [index for index in range(11) if heard >> index & 1]
         for request_id, index in enumerate(asked, start=1):
             await second.send(request(request_id, index))

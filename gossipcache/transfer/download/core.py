@@ -47,6 +47,9 @@ OPEN_TIMEOUT_S = 10.0
 _MAX_BACKLOG = 4
 """With more pieces than this waiting to be checked, this machine is the bottleneck: to ask for
 more would only fill memory and cool the processor's caches."""
+_FIRST_PIECES = 2
+"""Asked of a partial parent until the first piece is here: the fewer share its uplink at first, the
+sooner each of its children has something to give."""
 _OVERDUE_FACTOR = 4.0
 _ENDGAME_GAIN = 2.0
 """A piece in flight is asked for again where it comes this many times sooner."""
@@ -303,7 +306,9 @@ class DownloadCore:
 
     def _open_parents(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        few = self.missing <= self._config.pipeline_depth
+        # Two connections make the most of a single parent. Where several give, each has other
+        # children too, and a piece takes the longer the more connections share an uplink.
+        few = self.missing <= self._config.pipeline_depth or len(self._assigned) > 1
         connections = 1 if few else self._config.connections_per_parent
         for node in self._assigned:
             if len(self._parents) >= self._config.max_active_parents:
@@ -329,7 +334,10 @@ class DownloadCore:
         return False
 
     def _can_ask(self, parent: Parent) -> bool:
-        return parent.can_ask(max(1, self._budget // len(self._parents)))
+        fair = max(1, self._budget // len(self._parents))
+        if not self._picker.has_any and self._picker.is_partial(parent.node):
+            fair = min(fair, _FIRST_PIECES)
+        return parent.can_ask(fair)
 
     def _ask(self, now: float) -> list[Effect]:
         effects: list[Effect] = []

@@ -50,6 +50,15 @@ class Picker:
         """Whether `parent` is known to have piece `index`."""
         return bool(self._holdings.get(parent, 0) >> index & 1)
 
+    @property
+    def has_any(self) -> bool:
+        """Whether any piece is present."""
+        return self.missing != self.everything
+
+    def is_partial(self, parent: NodeId) -> bool:
+        """Whether `parent` is not known to have everything."""
+        return self._holdings.get(parent, 0) != self.everything
+
     def claim(self, parent: NodeId, exclude: int = 0) -> int | None:
         """The best piece to ask of `parent`, now counted as requested; None if there is none.
 

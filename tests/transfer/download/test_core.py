@@ -6,11 +6,13 @@ from hypothesis import strategies as st
 
 from gossipcache.ids import NodeId
 from gossipcache.transfer.download.events import (
+    CheckPiece,
     FetchPiece,
     Finished,
     OpenParent,
     ParentHas,
     ParentsAssigned,
+    PieceReceived,
     PieceRefusedBy,
     SlotOpened,
     StoreReady,
@@ -248,3 +250,23 @@ def test_one_honest_parent_is_enough(
 
 def others_of(parents: dict[NodeId, FakeParent]) -> list[NodeId]:
     return [node for node in parents if node != E]
+
+
+def test_several_parents_get_one_connection_each_and_a_single_one_two() -> None:
+    for parents, connections in (((A,), 2), ((A, B), 1)):
+        core = Swarm(40, {}).core
+        opened = core.handle(ParentsAssigned(parents), 0.0)
+        assert opened == [OpenParent(node, connections) for node in parents]
+
+
+def test_of_a_parent_that_tells_by_and_by_few_pieces_are_asked_until_the_first_is_here() -> None:
+    core = Swarm(40, {}).core
+    core.handle(StoreReady(0), 0.0)
+    core.handle(ParentsAssigned((A,)), 0.0)
+    core.handle(SlotOpened(A, 0, 0.001), 0.0)
+    first = core.handle(ParentHas(A, 0b1111), 0.0)
+    assert len(first) == 2
+    asked = [effect.request_id for effect in first if isinstance(effect, FetchPiece)]
+    check, *more = core.handle(PieceReceived(asked[0]), 0.1)
+    assert isinstance(check, CheckPiece)
+    assert more, "its speed is known now"

@@ -21,7 +21,7 @@ SIGNED = manifest_for(CONTENT)
 
 
 class Bench:
-    """A child with its downloads, and one parent that gives a piece a second."""
+    """A child with its downloads, and one parent that gives a piece a second on each connection."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         board = ChannelBoard(nursery)
@@ -111,7 +111,7 @@ async def test_the_last_one_to_leave_stops_it_and_progress_is_kept(
     await trio.sleep(20)
     stored = bench.child.store.find(TASK)
     assert stored is not None
-    assert 3 <= stored.have.count <= 6
+    assert 3 <= stored.have.count <= 2 * 5.5, "two connections, and nothing after the end"
     bench.swarm.assign(bench.parent_id)
     output = Output(bench)
     await output.export()
