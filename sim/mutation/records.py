@@ -33,7 +33,7 @@ RECORDS = (
         module=f"{_DHT}.standing",
         old="    if buried:\n",
         new="    if len(buried) == 2:\n",
-        scenarios=("delete-dead-holder",),
+        scenarios=("bare-delete-storm",),
     ),
     Mutant(
         name="absent-while-recovering",
@@ -121,7 +121,7 @@ RECORDS = (
         module=f"{_DHT}.recall",
         old="        for standing in tombstones:\n            if standing.tombstone is None:",
         new="        for standing in tombstones[:0]:\n            if standing.tombstone is None:",
-        scenarios=("delete-storm",),
+        scenarios=("bare-delete-storm",),
     ),
     Mutant(
         name="hearsay-vouches",

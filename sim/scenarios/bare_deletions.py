@@ -7,6 +7,7 @@ import hashlib
 import heapq
 from functools import partial
 
+from gossipcache.config import RecordConfig
 from gossipcache.dht.records.publishing import Published
 from gossipcache.dht.records.reading import TaskRecord
 from gossipcache.dht.records.standing import Standing
@@ -20,7 +21,10 @@ from sim.bare.stage import BareStage
 from sim.faults import AnyFault, Kill, OldSnapshot, Partition, Pause, Restart
 
 SIZE = 2000
+QUORUM = RecordConfig().write_quorum
 KINDS = ("spared", "cut off", "paused", "away", "wiped", "wiped", "set back")
+LOSES = (None, None, None, None, "deletion", "import")
+"""What is followed by the loss of its keepers, in storms that strike nobody else."""
 STORM_S = 11.0
 """Within it all faults strike, and end."""
 PROBE_INTERVAL_S = 0.3
@@ -32,6 +36,9 @@ KNOWN_S = 8.0
 """After all nodes see each other, how long a deletion may take to reach a node that was away."""
 AGREE_S = 30.0
 """How long the keepers of the task may take until all hold the same."""
+DROPPED_S = 75.0
+"""How long a node may take that was set back to drop a copy that is over: it asks its keepers again
+after a minute at the most, and tells nobody of the copy until then."""
 ANSWER_S = 10.0
 
 
@@ -45,6 +52,7 @@ def bare_delete_storm(stage: BareStage) -> None:
     stage.run(KNOWN_S)
     stage.run_until("the keepers hold the same", storm.keepers_agree, AGREE_S)
     storm.judge()
+    stage.run_until("no node has a deleted copy", storm.copies_are_gone, DROPPED_S)
 
 
 class _Storm:
@@ -105,10 +113,10 @@ class _Storm:
         befall = self.rng.choice(
             (self._each_by_itself, self._each_by_itself, self._lose_disks, self._lose_touch)
         )
-        if self.rng.random() < 0.2:
-            befall = self._lose_no_one_at_first
-        befall()
-        begin(self._use(loses=befall == self._lose_no_one_at_first))
+        loses = self.rng.choice(LOSES)
+        if loses is None:
+            befall()
+        begin(self._use(loses))
         ends_at, probed_at = self.stage.now + STORM_S, 0.0
         while self.stage.now < ends_at or self._due or self._is_used:
             self.stage.run(STEP_S)
@@ -118,23 +126,24 @@ class _Storm:
                 probed_at = self.stage.now
                 self._probe(self.rng.choice(self.steady))
 
-    async def _use(self, *, loses: bool) -> None:
+    async def _use(self, loses: str | None) -> None:
         """Up to three deletions, with imports between them or after, by nodes that no fault
-        strikes. `loses`: as soon as a write is acknowledged with some copies, all but one are
-        wiped at once."""
+        strikes. The first time that one which `loses` names is acknowledged, keepers are wiped."""
         rng, self._is_used = self.rng, True
         await self._sleep(rng.uniform(0.0, 3.0))
         for _ in range(rng.choice((1, 1, 2, 3))):
             copies = await self._delete(rng.choice(self.steady))
-            if loses and copies > 1:
-                self._lose_copies(copies - 1)
-                loses = False
+            if loses == "deletion" and copies:
+                self._wipe_keepers(copies - 1)
+                loses = None
             await self._sleep(rng.uniform(0.0, 4.0))
             if rng.random() < 0.5:
-                copies = await self._import_anew(rng.choice(self.steady))
-                if loses and copies > 1:
-                    self._lose_copies(copies - 1)
-                    loses = False
+                name = rng.choice(self.steady)
+                copies = await self._import_anew(name)
+                if loses == "import" and copies:
+                    # All of them, but for the importer: holders give the record back.
+                    self._wipe_keepers(copies, spared=name)
+                    loses = None
         self._is_used = False
 
     async def _delete(self, name: str) -> int:
@@ -147,6 +156,7 @@ class _Storm:
             return 0
         self.dead_generation = max(self.dead_generation, deletion.generation)
         self.stands = False
+        self._count_copies("a deletion", deletion.copies)
         return deletion.copies
 
     async def _import_anew(self, name: str) -> int:
@@ -166,11 +176,16 @@ class _Storm:
         is_new = generation > self.live_generation
         self.live_generation = max(self.live_generation, generation)
         self.stands = True
+        self._count_copies("an import", outcome.result().copies)
         if generation <= self.dead_generation:
             self.stage.report(
                 f"generation {generation} was acknowledged, deleted: {self.dead_generation}"
             )
         return is_new
+
+    def _count_copies(self, what: str, copies: int) -> None:
+        if copies < QUORUM:
+            self.stage.report(f"{what} was acknowledged with {copies} copy of its record")
 
     def _sleep(self, seconds: float) -> Outcome[None]:
         over: Outcome[None] = Outcome()
@@ -207,12 +222,10 @@ class _Storm:
             for name in some:
                 self._at(0.0, Pause(node=name, for_s=lasts_s))
 
-    def _lose_no_one_at_first(self) -> None:
-        """See `_lose_copies`."""
-
-    def _lose_copies(self, count: int) -> None:
-        keepers = self.library.keepers(self.task_id)
-        lost = self.rng.sample(keepers, min(count, len(keepers) - 1))
+    def _wipe_keepers(self, count: int, spared: str = "") -> None:
+        """At one instant. Whoever is left is struck by nothing else."""
+        keepers = [name for name in self.library.keepers(self.task_id) if name != spared]
+        lost = self.rng.sample(keepers, min(count, len(keepers)))
         for name in lost:
             self._wipe(name, 0.0, self.rng.choice((0.1, 0.5, 3.0)))
         self.struck = lost
@@ -276,6 +289,12 @@ class _Storm:
             held.append(None if standing is None else standing.version)
         return len(set(held)) == 1
 
+    def copies_are_gone(self) -> bool:
+        """Whether no node has a copy of a generation that was deleted."""
+        copies = [each.disk.copies.get(self.task_id) for each in self.world.machines.values()]
+        dead = self.dead_generation
+        return all(each is None or each.manifest.generation > dead for each in copies)
+
     def judge(self) -> None:
         """When all is well again: no node has anything of deleted generations, and all find what
         was imported and not deleted."""
@@ -286,9 +305,6 @@ class _Storm:
         over = partial(_are_settled, list(reads.values()))
         self.stage.run_until("all nodes were asked", over, ANSWER_S + 1)
         for name, read in reads.items():
-            copy = self.world.machines[name].disk.copies.get(self.task_id)
-            if copy is not None and copy.manifest.generation <= self.dead_generation:
-                self.stage.report(f"{name} still holds generation {copy.manifest.generation}")
             try:
                 self._judge(name, read.result())
             except GossipcacheError as error:
