@@ -33,7 +33,7 @@ RECORDS = (
         module=f"{_DHT}.standing",
         old="    if buried:\n",
         new="    if len(buried) == 2:\n",
-        scenarios=("bare-delete-storm",),
+        scenarios=("delete-dead-holder",),
     ),
     Mutant(
         name="absent-while-recovering",
