@@ -20,6 +20,7 @@ from bench.membership import crash_noticed, join_storm, long_partition
 from bench.one_to_one import one_to_one
 from bench.plot import as_svg
 from bench.report import Findings, Job, Report
+from bench.small_files import small_files
 
 RIVALS_HOME = Path(__file__).resolve().parent.parent / ".venv-bench"
 RIVALS = ["libtorrent==2.1.1"]
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[Job], Findings]] = {
     "import": import_file,
     "local-export": local_export,
     "stat": stat,
+    "small-files": small_files,
     "crash-noticed": crash_noticed,
     "join-storm": join_storm,
     "long-partition": long_partition,

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from gossipcache.errors import (
+    GossipcacheError,
     NodeUnreachable,
     NotPermitted,
     TimedOut,
@@ -29,6 +30,7 @@ R = TypeVar("R")
 OnProgress = Callable[[dict[str, Any]], None]
 
 JSON_TYPE = "application/json"
+NDJSON_TYPE = "application/x-ndjson"
 OCTETS_TYPE = "application/octet-stream"
 FRAMED_TYPE = "application/vnd.gossipcache.framed"
 SLACK_S = 5.0
@@ -102,6 +104,16 @@ class ControlClient:
         """A long verb: `on_progress` is called with each progress line; returns the result."""
         with closing(self._ask("POST", path, None, body, None)) as reply:
             return _last_line(reply, on_progress)
+
+    def run_batch(self, path: str, entries: Iterable[Fields]) -> Iterator[dict[str, Any]]:
+        """Runs a verb for many entries; the lines of those that have ended, as they do so."""
+        data = b"".join(json.dumps(_given(entry)).encode() + b"\n" for entry in entries)
+        headers = {"Content-Type": NDJSON_TYPE}
+        with closing(self._send("POST", path, None, data, headers, None)) as reply:
+            while "entry" in (line := _line(reply)):
+                yield line
+            _result(line)
+            reply.finish()
 
     def upload(
         self,
@@ -340,13 +352,18 @@ def _json(text: bytes) -> dict[str, Any]:
     return value
 
 
+def error_of(fields: Mapping[str, object]) -> GossipcacheError:
+    """An error as the node told it."""
+    return from_code(
+        str(fields.get("code")), str(fields.get("message")), str(fields.get("hint") or "")
+    )
+
+
 def _result(line: dict[str, Any]) -> dict[str, Any]:
     """The result in `line`, or the error in it raised."""
     error = line.get("error")
     if isinstance(error, dict):
-        raise from_code(
-            str(error.get("code")), str(error.get("message")), str(error.get("hint") or "")
-        )
+        raise error_of(error)
     result = line.get("result")
     if not isinstance(result, dict):
         raise NodeUnreachable("the node gave an answer without a result")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -127,6 +127,10 @@ class Disk(Protocol):
 
     def sync_folder(self, path: PurePath) -> None:
         """Returns when the names in `path` are durable."""
+
+    def sync_all(self, paths: Iterable[PurePath]) -> None:
+        """Returns when the contents of these files and the names in these folders are durable;
+        where the system can, that costs one wait for all of them."""
 
     def free_bytes(self, path: PurePath) -> int:
         """Room left for this user on the file system of `path`."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gossipcache.errors import GossipcacheError
+
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
@@ -262,3 +264,7 @@ class Progress:
     done_bytes: int
     total_bytes: int
     sources: dict[str, int] = field(default_factory=dict)
+
+
+Outcome = ImportResult | ExportResult | GossipcacheError
+"""What comes of one of many imports or exports."""

@@ -5,10 +5,18 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from gossipcache.api.asking import AnyPath, absolute, home_of, own_umask
+from gossipcache.api.batches import (
+    Ended,
+    Exportable,
+    Importable,
+    cut,
+    export_requests,
+    import_requests,
+)
 from gossipcache.api.remote import OnProgress, RemoteNode
 from gossipcache.client import ControlClient
 from gossipcache.launch import find_node, may_start_lone
@@ -82,6 +90,23 @@ class Cache:
         parts = (content,) if isinstance(content, bytes) else content
         request = ImportRequest(None, cid, tag, ttl_s, replicas, pin, False, timeout_s)
         return self._node().import_file(request, parts, progress)
+
+    def import_files(self, files: Iterable[Importable]) -> Iterator[Ended[ImportResult]]:
+        """Imports many files, of which small ones cost a fraction of `import_file`.
+
+        `files` are paths, pairs of a path and a cid, or `ImportRequest`s; they are drawn as the
+        work goes on. Gives how each one ended, in their order: one that failed ends no other.
+        """
+        for batch in cut(import_requests(files)):
+            yield from self._node().import_files(batch)
+
+    def export_files(
+        self, tasks: Iterable[Exportable], *, overwrite: bool = False
+    ) -> Iterator[Ended[ExportResult]]:
+        """Exports many tasks, as `import_files` imports: `tasks` are pairs of a cid and a path,
+        or `ExportRequest`s."""
+        for batch in cut(export_requests(tasks, overwrite=overwrite)):
+            yield from self._node().export_files(batch)
 
     def stat(
         self,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
 import msgspec
 
-from gossipcache.client import ControlClient, task_path
+from gossipcache.api.batches import Ended
+from gossipcache.client import ControlClient, error_of, task_path
 from gossipcache.client import OnProgress as OnEvent
 from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
 from gossipcache.results import (
@@ -22,6 +23,7 @@ from gossipcache.results import (
 )
 
 R = TypeVar("R")
+B = TypeVar("B", ImportResult, ExportResult)
 OnProgress = Callable[[Progress], None]
 
 
@@ -57,12 +59,22 @@ class RemoteNode:
     def export(self, request: ExportRequest, progress: OnProgress | None = None) -> ExportResult:
         """Writes the task to the request's path."""
         task = request.task
-        fields = _plain(request) | _naming(task) | {"umask": f"{request.umask:03o}"}
-        del fields["task"]
+        fields = _export_fields(request)
         path = task_path(task.cid, "export")
         return _typed(
             self.client.run(path, body=fields, on_progress=_events(progress)), ExportResult
         )
+
+    def import_files(self, requests: Sequence[ImportRequest]) -> list[Ended[ImportResult]]:
+        """Imports the paths of a batch, in its order."""
+        lines = self.client.run_batch("/v1/imports", map(_plain, requests))
+        return _ended(lines, requests, ImportResult)
+
+    def export_files(self, requests: Sequence[ExportRequest]) -> list[Ended[ExportResult]]:
+        """Writes the tasks of a batch to their paths, in its order."""
+        entries = (_export_fields(one) | {"cid": one.task.cid} for one in requests)
+        lines = self.client.run_batch("/v1/exports", entries)
+        return _ended(lines, requests, ExportResult)
 
     def delete(self, request: DeleteRequest) -> DeleteResult:
         """Deletes the task."""
@@ -96,6 +108,29 @@ class RemoteNode:
 def _plain(request: ImportRequest | ExportRequest) -> dict[str, Any]:
     path = request.path
     return asdict(request) | {"path": None if path is None else str(path)}
+
+
+def _export_fields(request: ExportRequest) -> dict[str, Any]:
+    fields = _plain(request) | _naming(request.task) | {"umask": f"{request.umask:03o}"}
+    del fields["task"]
+    return fields
+
+
+def _ended(
+    lines: Iterable[dict[str, Any]],
+    requests: Sequence[ImportRequest] | Sequence[ExportRequest],
+    kind: type[B],
+) -> list[Ended[B]]:
+    found: list[Ended[B] | None] = [None] * len(requests)
+    for line in lines:
+        number = line["entry"]
+        path = requests[number].path
+        assert path is not None
+        if "error" in line:
+            found[number] = Ended(path, None, error_of(line["error"]))
+        else:
+            found[number] = Ended(path, _typed(line["result"], kind), None)
+    return [ended for ended in found if ended is not None]
 
 
 def _naming(task: TaskQuery) -> dict[str, Any]:

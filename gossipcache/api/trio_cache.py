@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+)
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Protocol, TypeVar
@@ -10,9 +17,18 @@ from typing import Protocol, TypeVar
 import trio
 
 from gossipcache.api.asking import AnyPath, absolute, home_of, own_umask
+from gossipcache.api.batches import (
+    Ended,
+    Exportable,
+    Importable,
+    cut,
+    export_requests,
+    import_requests,
+)
 from gossipcache.api.remote import OnProgress, RemoteNode
 from gossipcache.client import ControlClient
 from gossipcache.embed import only_error, running_node
+from gossipcache.errors import GossipcacheError
 from gossipcache.home import Home
 from gossipcache.launch import find_node, may_start_lone, read_settings
 from gossipcache.node.node import Node
@@ -23,11 +39,14 @@ from gossipcache.results import (
     ImportResult,
     LocalTask,
     MemberView,
+    Outcome,
     StatResult,
 )
 from gossipcache.unix_http import Connections
 
 R = TypeVar("R")
+Q = TypeVar("Q", ImportRequest, ExportRequest)
+B = TypeVar("B", ImportResult, ExportResult)
 
 
 class Verbs(Protocol):
@@ -37,6 +56,12 @@ class Verbs(Protocol):
         self, request: ImportRequest, content: bytes | None, progress: OnProgress | None
     ) -> ImportResult:
         """Imports the request's path, or `content`."""
+
+    async def import_files(self, batch: list[ImportRequest]) -> list[Ended[ImportResult]]:
+        """Imports the paths of a batch."""
+
+    async def export_files(self, batch: list[ExportRequest]) -> list[Ended[ExportResult]]:
+        """Writes the tasks of a batch to their paths."""
 
     async def stat(self, task: TaskQuery, local: bool, timeout_s: float) -> StatResult:
         """The task, if it can be had."""
@@ -86,6 +111,22 @@ class AsyncCache:
     ) -> ImportResult:
         """As `Cache.import_bytes`."""
         return await self._verbs.import_file(ImportRequest(None, cid, tag, ttl_s), content, None)
+
+    async def import_files(
+        self, files: Iterable[Importable]
+    ) -> AsyncGenerator[Ended[ImportResult], None]:
+        """As `Cache.import_files`."""
+        for batch in cut(import_requests(files)):
+            for ended in await self._verbs.import_files(batch):
+                yield ended
+
+    async def export_files(
+        self, tasks: Iterable[Exportable], *, overwrite: bool = False
+    ) -> AsyncGenerator[Ended[ExportResult], None]:
+        """As `Cache.export_files`."""
+        for batch in cut(export_requests(tasks, overwrite=overwrite)):
+            for ended in await self._verbs.export_files(batch):
+                yield ended
 
     async def stat(
         self,
@@ -195,6 +236,12 @@ class _Embedded:
         async with aclosing(_once(content)) as stream:
             return await self._node.import_file(request, stream=stream, progress=progress)
 
+    async def import_files(self, batch: list[ImportRequest]) -> list[Ended[ImportResult]]:
+        return await _gathered(batch, self._node.import_files, ImportResult)
+
+    async def export_files(self, batch: list[ExportRequest]) -> list[Ended[ExportResult]]:
+        return await _gathered(batch, self._node.export_files, ExportResult)
+
     async def stat(self, task: TaskQuery, local: bool, timeout_s: float) -> StatResult:
         return await self._node.stat(task, local=local, timeout_s=timeout_s)
 
@@ -232,6 +279,12 @@ class _Beside:
         report = _from_thread(progress)
         return await self._call(lambda node: node.import_file(request, parts, report))
 
+    async def import_files(self, batch: list[ImportRequest]) -> list[Ended[ImportResult]]:
+        return await self._call(lambda node: node.import_files(batch))
+
+    async def export_files(self, batch: list[ExportRequest]) -> list[Ended[ExportResult]]:
+        return await self._call(lambda node: node.export_files(batch))
+
     async def stat(self, task: TaskQuery, local: bool, timeout_s: float) -> StatResult:
         return await self._call(lambda node: node.stat(task, local=local, timeout_s=timeout_s))
 
@@ -267,6 +320,27 @@ class _Beside:
         except trio.Cancelled:
             client.abort()
             raise
+
+
+async def _gathered(
+    batch: list[Q],
+    verb: Callable[[list[Q], Callable[[int, Outcome], None]], Awaitable[None]],
+    kind: type[B],
+) -> list[Ended[B]]:
+    """Runs a verb of a node over a batch, and gives how each entry ended, in order."""
+    found: dict[int, Ended[B]] = {}
+
+    def tell(number: int, outcome: Outcome) -> None:
+        path = batch[number].path
+        assert path is not None
+        if isinstance(outcome, GossipcacheError):
+            found[number] = Ended(path, None, outcome)
+        else:
+            assert isinstance(outcome, kind)
+            found[number] = Ended(path, outcome, None)
+
+    await verb(batch, tell)
+    return [found[number] for number in sorted(found)]
 
 
 def _from_thread(progress: OnProgress | None) -> OnProgress | None:

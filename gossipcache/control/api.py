@@ -10,6 +10,7 @@ import os
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import trio
@@ -17,9 +18,11 @@ import trio
 from gossipcache.control.backend import Backend, OnProgress
 from gossipcache.control.content import send_content
 from gossipcache.control.http import Exchange, Request
-from gossipcache.control.progress import NDJSON, ProgressLines, error_line, json_line
+from gossipcache.control.progress import NDJSON, OutcomeLines, ProgressLines, error_line, json_line
 from gossipcache.control.reading import (
+    MAX_BATCH_BYTES,
     Fields,
+    batch_fields,
     delete_of,
     export_of,
     import_of,
@@ -36,6 +39,7 @@ from gossipcache.errors import (
     UsageError,
 )
 from gossipcache.requests import TaskLimitsChange, TaskQuery
+from gossipcache.results import Outcome
 
 JSON = ("content-type", "application/json")
 OCTETS = "application/octet-stream"
@@ -75,6 +79,8 @@ class ControlApi:
             ("v1", "charter"): {"GET": self._charter, "PUT": self._enact},
             ("v1", "ticket"): {"PUT": self._take_ticket},
             ("v1", "tasks"): {"GET": self._list, "POST": self._import},
+            ("v1", "imports"): {"POST": self._import_many},
+            ("v1", "exports"): {"POST": self._export_many},
             ("v1", "gc"): {"POST": self._gc},
             ("v1", "verify"): {"POST": self._verify},
             ("v1", "limits"): {"GET": self._limits, "PUT": self._change_limits},
@@ -207,6 +213,18 @@ class ControlApi:
             exchange, lambda progress: self._node.export(wanted, progress=progress)
         )
 
+    async def _import_many(self, exchange: Exchange) -> None:
+        _require_local(exchange.request)
+        body = await exchange.read_body(MAX_BATCH_BYTES)
+        wanted = [import_of(fields, from_stream=False) for fields in batch_fields(body)]
+        await _with_outcomes(exchange, partial(self._node.import_files, wanted))
+
+    async def _export_many(self, exchange: Exchange) -> None:
+        _require_local(exchange.request)
+        body = await exchange.read_body(MAX_BATCH_BYTES)
+        wanted = [export_of(fields.text("cid") or "", fields) for fields in batch_fields(body)]
+        await _with_outcomes(exchange, partial(self._node.export_files, wanted))
+
     async def _content(self, exchange: Exchange) -> None:
         fields = Fields(exchange.request.query)
         task = task_of(_cid(exchange), fields)
@@ -275,6 +293,18 @@ async def _with_progress(exchange: Exchange, verb: Callable[[OnProgress], Awaita
     await exchange.start(200, [NDJSON], in_lines=True)
     result = await ProgressLines(exchange.write).around(verb)
     await exchange.write(json_line({"result": result}))
+    await exchange.finish()
+
+
+async def _with_outcomes(
+    exchange: Exchange, verb: Callable[[Callable[[int, Outcome], None]], Awaitable[None]]
+) -> None:
+    """Runs `verb`; what it tells of each entry is a line of the answer, then how many failed."""
+    await exchange.start(200, [NDJSON], in_lines=True)
+    lines = OutcomeLines(exchange.write)
+    await lines.around(verb)
+    summary = {"entries": lines.count, "failed": lines.failed}
+    await exchange.write(json_line({"result": summary}))
     await exchange.finish()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
@@ -26,6 +26,7 @@ from gossipcache.results import (
     LocalTask,
     MemberView,
     NodeStatus,
+    Outcome,
     Progress,
     RingResult,
     StatResult,
@@ -72,6 +73,16 @@ class Backend(Protocol):
         progress: OnProgress | None = None,
     ) -> ImportResult:
         """Imports a path, or `stream`."""
+
+    async def import_files(
+        self, requests: Sequence[ImportRequest], tell: Callable[[int, Outcome], None]
+    ) -> None:
+        """Imports all paths; `tell` hears what came of the request of that number."""
+
+    async def export_files(
+        self, requests: Sequence[ExportRequest], tell: Callable[[int, Outcome], None]
+    ) -> None:
+        """Writes all tasks to their paths; `tell` hears as for `import_files`."""
 
     async def stat(
         self, task: TaskQuery, *, local: bool = False, timeout_s: float = 10.0

@@ -79,14 +79,16 @@ class Exchange:
         while part := await self.read_some():
             yield part
 
-    async def read_body(self) -> bytes:
-        """The whole body. Raises `UsageError` beyond 64 KiB."""
+    async def read_body(self, limit_bytes: int = MAX_JSON_BYTES) -> bytes:
+        """The whole body. Raises `UsageError` beyond the limit."""
         await self._wire.invite_body()
         whole = bytearray()
         while part := await self.read_some():
             whole += part
-            if len(whole) > MAX_JSON_BYTES:
-                raise UsageError("the request's body is too large", "send at most 64 KiB")
+            if len(whole) > limit_bytes:
+                raise UsageError(
+                    "the request's body is too large", f"send at most {limit_bytes // 1024} KiB"
+                )
         return bytes(whole)
 
     async def respond(self, status: int, data: bytes, headers: Headers) -> None:

@@ -12,7 +12,7 @@ import trio
 
 from gossipcache.control.backend import OnProgress
 from gossipcache.errors import GossipcacheError
-from gossipcache.results import Progress
+from gossipcache.results import Outcome, Progress
 
 R = TypeVar("R")
 
@@ -65,6 +65,48 @@ class ProgressLines:
                 await self._finished.wait()
 
 
+class OutcomeLines:
+    """Writes what comes of the entries of a batch, many lines at once where many are ready."""
+
+    def __init__(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+        self._write = write
+        self._ready: list[bytes] = []
+        self._news = trio.Event()
+        self.count = 0
+        self.failed = 0
+
+    def note(self, number: int, outcome: Outcome) -> None:
+        """The entry of that number has ended."""
+        self.count += 1
+        if isinstance(outcome, GossipcacheError):
+            self.failed += 1
+            self._ready.append(json_line({"entry": number, "error": _error_fields(outcome)}))
+        else:
+            self._ready.append(json_line({"entry": number, "result": outcome}))
+        self._news.set()
+
+    async def around(
+        self, verb: Callable[[Callable[[int, Outcome], None]], Awaitable[None]]
+    ) -> None:
+        """Runs `verb`, and writes what it notes."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write_lines)
+            await verb(self.note)
+            nursery.cancel_scope.cancel()
+        await self._write_ready()
+
+    async def _write_lines(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            with trio.CancelScope(shield=True):
+                await self._write_ready()
+
+    async def _write_ready(self) -> None:
+        ready, self._ready = self._ready, []
+        await self._write(b"".join(ready))
+
+
 def json_line(value: object) -> bytes:
     """`value`, in which there may be dataclasses, as one line."""
     try:
@@ -75,5 +117,8 @@ def json_line(value: object) -> bytes:
 
 def error_line(error: GossipcacheError) -> bytes:
     """An error as the command line and the library read it back."""
-    fields = {"code": error.code, "message": error.message, "hint": error.hint}
-    return json_line({"error": fields})
+    return json_line({"error": _error_fields(error)})
+
+
+def _error_fields(error: GossipcacheError) -> dict[str, str]:
+    return {"code": error.code, "message": error.message, "hint": error.hint}

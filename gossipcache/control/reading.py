@@ -19,6 +19,8 @@ from gossipcache.requests import (
 from gossipcache.units import checked_rate, parse_rate
 
 _MISSING = object()
+MAX_BATCH_ENTRIES = 1000
+MAX_BATCH_BYTES = 8 * 2**20
 MAX_TIMEOUT_S = 366 * 86400.0
 
 
@@ -134,6 +136,14 @@ def task_limits_of(fields: Fields) -> TaskLimitsChange:
     )
     fields.done()
     return wanted
+
+
+def batch_fields(body: bytes) -> list[Fields]:
+    """The objects on the lines of a request's body."""
+    lines = body.splitlines()
+    if len(lines) > MAX_BATCH_ENTRIES:
+        raise UsageError(f"the request has {len(lines)} lines", f"send {MAX_BATCH_ENTRIES} at most")
+    return [json_fields(line) for line in lines]
 
 
 def task_of(cid: str, fields: Fields) -> TaskQuery:

@@ -14,6 +14,7 @@ from functools import partial
 
 import trio
 
+from gossipcache.dht.records.service import Published
 from gossipcache.errors import Conflict, GossipcacheError, IntegrityError, NotReady, TimedOut
 from gossipcache.ids import TaskId, task_id_of
 from gossipcache.manifest import Manifest, SignedManifest, is_digest_cid, sign_manifest
@@ -41,7 +42,7 @@ SETTLE_RETRY_S = 5.0
 
 
 @dataclass(frozen=True)
-class _Content:
+class Content:
     """Content that stands whole and durable in a staging area, with the name it will have."""
 
     cid: str
@@ -93,7 +94,7 @@ async def import_file(
         staging = await services.env.workers.run(services.store.stage)
         try:
             ingested = await _ingest(services, request, staging, stream, report)
-            content = _named(services, request, ingested)
+            content = named(services, request, ingested)
             return await _publish(services, request, content, staging, started)
         finally:
             with trio.CancelScope(shield=True):
@@ -144,14 +145,14 @@ def _ingest_path(
     size = stamp.size if stamp is not None else 0
     if stamp is not None and stamp.kind == "directory":
         return ingest_tree(
-            disk, staging, request.path, piece_size=_piece_size(services, 0), progress=progress
+            disk, staging, request.path, piece_size=piece_size(services, 0), progress=progress
         )
     meter.total_bytes = size
     return ingest_file(
         disk,
         staging,
         request.path,
-        piece_size=_piece_size(services, size),
+        piece_size=piece_size(services, size),
         link=request.link,
         want_sha256=sha256,
         lanes=services.env.workers.lane,
@@ -167,9 +168,11 @@ async def _ingest_stream(
     meter: Meter,
 ) -> Ingested:
     run = services.env.workers.run
-    piece_size = _piece_size(services, 0)
+    size_of_piece = piece_size(services, 0)
     ingest = await run(
-        lambda: StreamIngest(services.env.disk, staging, want_sha256=sha256, piece_size=piece_size)
+        lambda: StreamIngest(
+            services.env.disk, staging, want_sha256=sha256, piece_size=size_of_piece
+        )
     )
     try:
         async for chunk in stream:
@@ -181,14 +184,17 @@ async def _ingest_stream(
             await run(ingest.close)
 
 
-def _piece_size(services: Services, size: int) -> int:
+def piece_size(services: Services, size: int) -> int:
+    """How content of `size` bytes is cut."""
     config = services.config.transfer
     if size >= config.large_task_bytes:
         return config.large_piece_size_bytes
     return config.piece_size_bytes
 
 
-def _named(services: Services, request: ImportRequest, ingested: Ingested) -> _Content:
+def named(services: Services, request: ImportRequest, ingested: Ingested) -> Content:
+    """The content with the name that it is to have. Raises `IntegrityError` for a content-addressed
+    cid that does not fit."""
     cid = request.cid if request.cid is not None else ingested.digest
     if is_digest_cid(cid) and cid != ingested.digest:
         raise IntegrityError(
@@ -196,13 +202,13 @@ def _named(services: Services, request: ImportRequest, ingested: Ingested) -> _C
         )
     now = services.env.wall_time()
     expires_at = None if request.ttl_s is None else int(now + request.ttl_s)
-    return _Content(cid, request.tag, ingested, int(now), expires_at, request.replicas)
+    return Content(cid, request.tag, ingested, int(now), expires_at, request.replicas)
 
 
 async def _publish(
     services: Services,
     request: ImportRequest,
-    content: _Content,
+    content: Content,
     staging: Staging,
     started: float,
 ) -> ImportResult:
@@ -210,7 +216,7 @@ async def _publish(
     services.unsettled.pop(task_id, None)
     record = await services.records.read(task_id, timeout_s=PUBLISH_TIMEOUT_S)
     if record is not None and record.manifest is not None:
-        _check_same(content, record.manifest)
+        check_same(content, record.manifest)
     if record is not None and record.tombstone is not None:
         tombstone = record.tombstone
         await services.env.workers.run(lambda: services.store.remember_tombstone(tombstone))
@@ -231,10 +237,10 @@ async def _publish(
             task_id=task_id,
             timeout_s=PUBLISH_TIMEOUT_S,
         )
-        _check_same(content, published.manifest)
+        check_same(content, published.manifest)
         await _adopt(services, request, content, staging, published.manifest, published=True)
     except (Conflict, NotReady):
-        await _withdraw(services, task_id)
+        await withdraw(services, task_id)
         raise
     except BaseException:
         services.unsettled[task_id] = None
@@ -243,23 +249,30 @@ async def _publish(
     if published.manifest.manifest.copies > 1:
         with suppress(GossipcacheError):
             await restore_copies(services, published.manifest)
+    return described(content, published, standing is not None or published.adopted, started)
+
+
+def described(
+    content: Content, published: Published, present: bool, started: float
+) -> ImportResult:
+    """What an import that began at `started` is answered with."""
     manifest = published.manifest.manifest
     return ImportResult(
         cid=content.cid,
         tag=content.tag,
-        task_id=task_id.hex(),
+        task_id=content.task_id.hex(),
         size=manifest.size,
         digest=manifest.digest,
         piece_size=manifest.piece_size,
         pieces=manifest.piece_count,
         publisher=published.manifest.publisher.hex(),
         record_copies=published.copies,
-        already_present=standing is not None or published.adopted,
+        already_present=present,
         seconds=trio.current_time() - started,
     )
 
 
-def _check_same(content: _Content, standing: SignedManifest) -> None:
+def check_same(content: Content, standing: SignedManifest) -> None:
     if standing.manifest.digest != content.ingested.digest:
         raise Conflict(
             f"{content.cid!r} has other content already: {standing.manifest.digest}, "
@@ -270,7 +283,7 @@ def _check_same(content: _Content, standing: SignedManifest) -> None:
 async def _adopt(
     services: Services,
     request: ImportRequest,
-    content: _Content,
+    content: Content,
     staging: Staging,
     signed: SignedManifest,
     *,
@@ -303,7 +316,8 @@ async def _adopt(
     await services.env.workers.run(adopt)
 
 
-async def _withdraw(services: Services, task_id: TaskId) -> None:
+async def withdraw(services: Services, task_id: TaskId) -> None:
+    """Drops this node's copy, if its record does not stand."""
     stored = services.store.find(task_id)
     if stored is not None and not stored.published:
         with trio.CancelScope(shield=True):
@@ -344,5 +358,5 @@ async def _settled(services: Services, stored: StoredTask) -> bool:
         await services.env.workers.run(lambda: services.store.mark_published(task_id))
         announce(services, task_id)
     else:
-        await _withdraw(services, task_id)
+        await withdraw(services, task_id)
     return True

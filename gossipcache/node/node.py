@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import trio
@@ -16,6 +16,7 @@ from gossipcache.identity import Identity
 from gossipcache.ids import Address, task_id_of
 from gossipcache.metrics import Metrics
 from gossipcache.node import (
+    batches,
     clocks,
     deleting,
     evicting,
@@ -49,6 +50,7 @@ from gossipcache.results import (
     LocalTask,
     MemberView,
     NodeStatus,
+    Outcome,
     RingResult,
     RingShare,
     StatResult,
@@ -125,6 +127,18 @@ class Node:
     ) -> ImportResult:
         """Puts a file, a folder or `stream` into the cache; see `node.importing`."""
         return await importing.import_file(self.services, request, stream, progress)
+
+    async def import_files(
+        self, requests: Sequence[ImportRequest], tell: Callable[[int, Outcome], None]
+    ) -> None:
+        """Imports many files at once; see `node.batches`."""
+        await batches.import_files(self.services, requests, tell)
+
+    async def export_files(
+        self, requests: Sequence[ExportRequest], tell: Callable[[int, Outcome], None]
+    ) -> None:
+        """Exports many tasks at once; see `node.batches`."""
+        await batches.export_files(self.services, requests, tell)
 
     async def stat(
         self, task: TaskQuery, *, local: bool = False, timeout_s: float = STAT_TIMEOUT_S

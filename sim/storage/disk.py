@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Literal
 
@@ -288,6 +289,13 @@ class SimDisk(DiskCondition):
     def sync_folder(self, path: PurePath) -> None:
         """Returns when the names in `path` are durable."""
         self.sync(self._folder(path))
+
+    def sync_all(self, paths: Iterable[PurePath]) -> None:
+        """Makes what stands at these paths durable, one after the other."""
+        for path in paths:
+            inode = self._lookup(path)
+            assert isinstance(inode, FileInode | FolderInode)
+            self.sync(inode)
 
     def free_bytes(self, path: PurePath) -> int:
         """Room left, in bytes."""

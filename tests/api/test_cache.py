@@ -13,7 +13,13 @@ import pytest
 import trio
 
 from gossipcache import Cache, connect
-from gossipcache.errors import Conflict, IntegrityError, NodeUnreachable, TaskNotFound
+from gossipcache.errors import (
+    Conflict,
+    IntegrityError,
+    NodeUnreachable,
+    TaskNotFound,
+    UsageError,
+)
 from gossipcache.home import Home
 from gossipcache.results import ExportResult, Holder, ImportResult, Progress, StatResult
 from tests.fakes.node import NODE_ID
@@ -112,3 +118,33 @@ def test_the_package_loads_lazily() -> None:
     code = "import sys, gossipcache; gossipcache.Cache; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "trio" not in done.stdout.split()
+
+
+def test_many_files_by_one_call(cache: Cache, tmp_path: Path) -> None:
+    paths = [tmp_path / f"f{number}" for number in range(600)]
+    for path in paths:
+        path.write_text(path.name)
+    named = [(path, path.name) for path in paths]
+    ended = list(cache.import_files([*named, tmp_path / "none"]))
+    assert [one.get().cid for one in ended[:-1]] == [path.name for path in paths]
+    assert [one.path for one in ended] == [*paths, tmp_path / "none"]
+    assert isinstance(ended[-1].error, UsageError)
+    with pytest.raises(UsageError):
+        ended[-1].get()
+
+    (tmp_path / "out").mkdir()
+    outputs = [(path.name, tmp_path / "out" / path.name) for path in paths]
+    exported = list(cache.export_files([*outputs, ("none", tmp_path / "out" / "none")]))
+    assert isinstance(exported[-1].error, TaskNotFound)
+    assert all(isinstance(one.get(), ExportResult) for one in exported[:-1])
+    assert (tmp_path / "out" / "f599").read_text() == "f599"
+
+
+async def test_many_files_by_one_call_in_trio(fake: Served, tmp_path: Path) -> None:
+    cache = connect(fake.home.path)
+    (tmp_path / "f").write_bytes(b"content")
+    imported = [ended.get().cid async for ended in cache.import_files([(tmp_path / "f", "x")])]
+    assert imported == ["x"]
+    exported = cache.export_files([("x", tmp_path / "out"), ("y", tmp_path / "y")])
+    assert [ended.error is None async for ended in exported] == [True, False]
+    assert (tmp_path / "out").read_bytes() == b"content"

@@ -268,6 +268,15 @@ def test_folders_list_sorted_and_sync(disk: Disk, home: PurePath) -> None:
         disk.list_folder(home / "none")
 
 
+def test_many_files_and_folders_sync_at_once(disk: Disk, home: PurePath) -> None:
+    put(disk, home / "a", b"1")
+    put(disk, home / "b", b"2")
+    disk.sync_all([home / "a", home / "b", home])
+    disk.sync_all([])
+    with pytest.raises(FileNotFoundError):
+        disk.sync_all([home / "none"])
+
+
 def test_making_a_folder_over_a_file_fails(disk: Disk, home: PurePath) -> None:
     put(disk, home / "a", b"")
     with pytest.raises(OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -160,6 +161,11 @@ class MemoryDisk:
 
     def sync_folder(self, path: PurePath) -> None:
         return None
+
+    def sync_all(self, paths: Iterable[PurePath]) -> None:
+        for path in paths:
+            if path in self._names:
+                MemoryFile(self, self._names[path]).sync()
 
     def free_bytes(self, path: PurePath) -> int:
         return 2**40

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path, PurePath
 from typing import Literal
@@ -11,7 +11,14 @@ from typing import Literal
 import trio
 
 from gossipcache.control.backend import OnProgress
-from gossipcache.errors import Conflict, IntegrityError, TaskNotFound, TimedOut, UsageError
+from gossipcache.errors import (
+    Conflict,
+    GossipcacheError,
+    IntegrityError,
+    TaskNotFound,
+    TimedOut,
+    UsageError,
+)
 from gossipcache.ids import task_id_of
 from gossipcache.metrics import Metrics
 from gossipcache.requests import (
@@ -35,6 +42,7 @@ from gossipcache.results import (
     LocalTask,
     MemberView,
     NodeStatus,
+    Outcome,
     Progress,
     RingResult,
     RingShare,
@@ -144,6 +152,24 @@ class FakeNode:
             return self.tasks[task.cid, task.tag]
         except KeyError:
             raise TaskNotFound(f"no task {task.cid}") from None
+
+    async def import_files(
+        self, requests: Sequence[ImportRequest], tell: Callable[[int, Outcome], None]
+    ) -> None:
+        for number, request in enumerate(requests):
+            try:
+                tell(number, await self.import_file(request))
+            except GossipcacheError as error:
+                tell(number, error)
+
+    async def export_files(
+        self, requests: Sequence[ExportRequest], tell: Callable[[int, Outcome], None]
+    ) -> None:
+        for number, request in enumerate(requests):
+            try:
+                tell(number, await self.export(request))
+            except GossipcacheError as error:
+                tell(number, error)
 
     async def stat(
         self, task: TaskQuery, *, local: bool = False, timeout_s: float = 10.0

@@ -48,7 +48,11 @@ def gather(
             changed.clear()
         return tuple(agreed)
 
-    return lead(group, run())
+    def alone(node: NodeId) -> Steps[tuple[NodeId, ...]]:
+        yield from one(node)
+        return tuple(agreed)
+
+    return alone(next(iter(waiting))) if len(waiting) == 1 else lead(group, run())
 
 
 def ask_in_turn(

@@ -189,6 +189,24 @@ def ingest_file(
     return hashing.result(LinkStamp.of(before) if link else None)
 
 
+def ingest_small(
+    disk: Disk, staging: Staging, path: PurePath, *, piece_size: int, want_sha256: bool
+) -> Ingested:
+    """`ingest_file` for a file that is read in one go, one of many."""
+    path = followed(disk, path)
+    before = regular_file(disk, path)
+    staging.reserve(before.size)
+    with closing(open_source(disk, path)) as file:
+        data = file.read_at(0, before.size + 1)
+    if len(data) != before.size or disk.stamp(path) != before:
+        raise changed(path)
+    with closing(disk.open(staging.data, "create")) as copy:
+        copy.write_at(0, data)
+    hashing = _Hashing(want_sha256, piece_size)
+    hashing.update(memoryview(data))
+    return hashing.result()
+
+
 def _read(
     file: DiskFile,
     copy: DiskFile | None,

@@ -72,6 +72,11 @@ class Place:
 
     def put_file(self) -> None:
         """The temporary file becomes the target, durable on return. Raises `Conflict`."""
+        self.put_unsynced()
+        self._disk.sync_folder(self.target.parent)
+
+    def put_unsynced(self) -> None:
+        """The same, durable when the target's folder has been synced."""
         found = self._check()
         if found is not None and found.kind == "directory":
             raise Conflict(f"{self.target} is a folder", "name a file in it")
@@ -79,7 +84,6 @@ class Place:
             self._disk.rename(self.temporary, self.target)
         else:
             self._link_or_rename()
-        self._disk.sync_folder(self.target.parent)
 
     def _link_or_rename(self) -> None:
         # A link never replaces what somebody else put there in the meantime; a rename would.
@@ -172,6 +176,22 @@ class OutputFile:
     def write_sparse(self, offset: int, chunk: memoryview) -> None:
         """The same for at most 1 MiB, leaving out zeros; for an output made `sparse`."""
         write_sparse(self.write, offset, chunk)
+
+    @property
+    def temporary(self) -> PurePath:
+        """Where it grows."""
+        return self._place.temporary
+
+    def seal(self) -> None:
+        """All is written: what is left is to sync it, and `put`."""
+        assert self._file is not None
+        self._disk.set_mode(self._place.temporary, 0o666 & ~self._umask)
+        self._file.close()
+
+    def put(self) -> None:
+        """What was sealed and synced stands at its target, durable when the folder has been
+        synced. Raises `Conflict`. `abort` is due in any case."""
+        self._place.put_unsynced()
 
     def commit(self) -> None:
         """The file stands at its target, durable, with the mode that the user's umask gives.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import PurePath
 
 import msgspec
@@ -22,6 +23,16 @@ from gossipcache.transfer.store.layout import Layout, write_file
 from gossipcache.transfer.store.removal import Removal
 from gossipcache.transfer.store.scrub import bad_pieces
 from gossipcache.transfer.store.staging import Budget, Folders, Staging
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Content in a staging area, written but not synced, that becomes a task of its own."""
+
+    staging: Staging
+    signed: SignedManifest
+    tree: DigestTree
+    pinned: bool
 
 
 class Intake:
@@ -79,6 +90,49 @@ class Intake:
             linked=linked,
         )
         self._install(staging, signed, tree, entry, keep_complete=True)
+
+    def adopt_new(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
+        """See `Store.adopt_new`."""
+        sealed = []
+        for arrival in arrivals:
+            path = arrival.staging.folder / "manifest"
+            manifest = _sealed(arrival.signed, arrival.tree)
+            with closing(self._disk.open(path, "create")) as file:
+                file.write_at(0, msgspec.msgpack.encode(manifest))
+            sealed += [arrival.staging.data, path, arrival.staging.folder]
+        self._disk.sync_all(sealed)
+        with self.moving:
+            taken = {one.signed.task_id: one for one in arrivals if self._is_new(one.signed)}
+            entries = {task_id: self._whole_entry(one) for task_id, one in taken.items()}
+            folders = {task_id: self._layout.task(task_id) for task_id in taken}
+            for task_id, folder in folders.items():
+                self._removal.take_away(task_id)
+                self._disk.rename(taken[task_id].staging.folder, folder)
+            self._disk.sync_all(dict.fromkeys(folder.parent for folder in folders.values()))
+            self._catalogue.put_all(entries)
+        for arrival in taken.values():
+            arrival.staging.release()
+        self._removal.tidy()
+        return list(taken.values())
+
+    def _is_new(self, signed: SignedManifest) -> bool:
+        task_id = signed.task_id
+        dead = self._catalogue.dead_generation(task_id)
+        return self._catalogue.find(task_id) is None and dead < signed.manifest.generation
+
+    def _whole_entry(self, arrival: Arrival) -> Entry:
+        stamp = self._disk.stamp(arrival.staging.data)
+        manifest = arrival.signed.manifest
+        if stamp is None or stamp.size != manifest.size or arrival.tree.root != manifest.root:
+            raise IntegrityError("the manifest does not fit the content that was staged")
+        return replace(
+            self._entry(arrival.signed),
+            finished=True,
+            digest_checked=True,
+            pinned=arrival.pinned,
+            published=False,
+            disk_bytes=stamp.blocks_bytes,
+        )
 
     def _readopted(
         self, signed: SignedManifest, tree: DigestTree, *, pinned: bool, published: bool

@@ -7,7 +7,7 @@ away by the next start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import PurePath
 
@@ -26,7 +26,7 @@ from gossipcache.transfer.store.catalogue import Catalogue, Grave
 from gossipcache.transfer.store.content import Content
 from gossipcache.transfer.store.eviction import Eviction, evictions
 from gossipcache.transfer.store.index import Entry, LinkStamp, StoredTask
-from gossipcache.transfer.store.intake import Intake
+from gossipcache.transfer.store.intake import Arrival, Intake
 from gossipcache.transfer.store.layout import Layout
 from gossipcache.transfer.store.recovery import open_catalogue
 from gossipcache.transfer.store.removal import Removal
@@ -175,6 +175,18 @@ class Store:
             published=published,
             linked=linked,
         )
+
+    def adopt_new(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
+        """`adopt` for many tasks at once, whose records do not stand yet: a few syncs for all.
+
+        Returns those that are tasks now, durably; of the others something stands here already,
+        or is known to be deleted, or they came twice.
+        """
+        return self._intake.adopt_new(arrivals)
+
+    def mark_all_published(self, task_ids: Collection[TaskId]) -> None:
+        """`mark_published` for many, with one sync; those that are gone do not matter."""
+        self._catalogue.update_all(task_ids, lambda task: replace(task.entry, published=True))
 
     def mark_published(self, task_id: TaskId) -> None:
         """Says that the task's record stands in the cluster."""

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 
 from gossipcache.errors import IntegrityError
 from gossipcache.manifest import sign_tombstone
+from gossipcache.transfer.files.batch import Target, export_small
+from gossipcache.transfer.files.ingest import ingest_small
 from gossipcache.transfer.files.local_export import export_link
+from gossipcache.transfer.store.intake import Arrival
 from sim.storage.disk import DiskCrashed, SimDisk
 from tests.transfer.samples import (
     PIECE,
@@ -23,6 +26,7 @@ from tests.transfer.samples import (
     Shop,
     content_of,
     manifest_for,
+    manifest_of,
     tree_of,
 )
 
@@ -33,6 +37,30 @@ NEW = content_of(3 * PIECE, seed=2)
 
 def do_import(shop: Shop) -> None:
     shop.keep(NEW, cid="new")
+
+
+def do_import_many(shop: Shop) -> None:
+    arrivals = []
+    for cid in ("new", "newer"):
+        staging = shop.store.stage()
+        path = shop.write_source(cid, NEW)
+        small = ingest_small(shop.disk, staging, path, piece_size=PIECE, want_sha256=False)
+        arrivals.append(Arrival(staging, manifest_of(small, cid=cid), small.tree, pinned=False))
+    adopted = shop.store.adopt_new(arrivals)
+    shop.store.mark_all_published([arrival.signed.task_id for arrival in adopted])
+    for arrival in arrivals:
+        arrival.staging.discard()
+
+
+def do_export_many(shop: Shop) -> None:
+    stored = shop.store.require(TASK)
+    targets = {
+        number: Target(stored, HOME / f"out {number}", token=f"{number}", umask=0, overwrite=True)
+        for number in range(2)
+    }
+    failed = export_small(shop.disk, shop.store, targets, lambda: None)
+    assert not failed
+    assert shop.read(HOME / "out 1") == OLD
 
 
 def do_download(shop: Shop) -> None:
@@ -79,6 +107,8 @@ def do_export_by_link(shop: Shop) -> None:
 
 WORK = [
     do_import,
+    do_import_many,
+    do_export_many,
     do_download,
     do_remove,
     do_delete,

@@ -1,0 +1,102 @@
+"""Exporting many small files at once: each verified, and whole at its place or not there at all,
+with a few syncs for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from blake3 import blake3
+
+from gossipcache.env import Disk
+from gossipcache.errors import GossipcacheError, IntegrityError, from_os_error
+from gossipcache.transfer.digest_tree import DigestTree
+from gossipcache.transfer.files.output import OutputFile
+from gossipcache.transfer.store.index import StoredTask
+from gossipcache.transfer.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a task that is complete here goes; the rest as for `OutputFile`."""
+
+    stored: StoredTask
+    path: PurePath
+    token: str
+    umask: int
+    overwrite: bool
+
+
+def export_small(
+    disk: Disk, store: Store, targets: Mapping[int, Target], check: Callable[[], None]
+) -> dict[int, GossipcacheError]:
+    """Puts each task at its path, by number; returns why those that failed did. Each is read
+    into memory whole. What `check` raises ends the work, and nothing unfinished stays."""
+    failed: dict[int, GossipcacheError] = {}
+    outputs: dict[int, OutputFile] = {}
+
+    def attempt(number: int, work: Callable[[], None]) -> None:
+        check()
+        try:
+            work()
+        except GossipcacheError as error:
+            failed[number] = error
+        except OSError as error:
+            failed[number] = from_os_error(error)
+
+    def write(number: int, target: Target) -> None:
+        data = _verified(store, target.stored)
+        outputs[number] = output = OutputFile(
+            disk,
+            target.path,
+            size=len(data),
+            token=target.token,
+            ledger=store,
+            umask=target.umask,
+            overwrite=target.overwrite,
+            sparse=True,
+        )
+        output.write_sparse(0, memoryview(data))
+        output.seal()
+
+    def put(number: int) -> None:
+        outputs[number].put()
+
+    def sync(paths: Mapping[int, PurePath]) -> None:
+        try:
+            disk.sync_all(dict.fromkeys(paths.values()))
+        except (OSError, GossipcacheError) as error:
+            typed = error if isinstance(error, GossipcacheError) else from_os_error(error)
+            failed.update(dict.fromkeys(paths, typed))
+
+    try:
+        for number, target in targets.items():
+            attempt(number, lambda number=number, target=target: write(number, target))  # type: ignore[misc]
+        written = [number for number in targets if number not in failed]
+        sync({number: outputs[number].temporary for number in written})
+        for number in [number for number in written if number not in failed]:
+            attempt(number, lambda number=number: put(number))  # type: ignore[misc]
+        sync({number: targets[number].path.parent for number in written if number not in failed})
+    finally:
+        for output in outputs.values():
+            output.abort()
+    return failed
+
+
+def _verified(store: Store, stored: StoredTask) -> bytes:
+    """The content, every piece checked by the root in the manifest. Raises `IntegrityError`."""
+    with store.using(stored.task_id), closing(store.open_data(stored.task_id)) as file:
+        data = file.read_at(0, stored.size + 1)
+    manifest = stored.signed.manifest
+    pieces = [
+        data[at : at + manifest.piece_size] for at in range(0, len(data), manifest.piece_size)
+    ]
+    tree = DigestTree(b"".join(blake3(piece).digest() for piece in pieces))
+    if len(data) != manifest.size or tree.root != manifest.root:
+        raise IntegrityError(
+            f"task {stored.task_id.hex()} has rotted on the disk",
+            "run `gossipcache verify`, which gets it again from another holder",
+        )
+    return data
