@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,13 @@ class Node:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def spawn(self, join: str | None = None, *options: str) -> None:
-        """Starts the process; `await_ready` waits for it to serve."""
+    def spawn(self, join: str | None = None, *options: str, prefix: Sequence[str] = ()) -> None:
+        """Starts the process, by the command `prefix` if given; `await_ready` waits for it to
+        serve."""
         self.home.prepare()
         clean = {key: text for key, text in os.environ.items() if "GOSSIPCACHE" not in key}
-        command = [sys.executable, "-P", "-m", "gossipcache", "--home", str(self.home.path)]
+        command = [*prefix, sys.executable, "-P", "-m", "gossipcache"]
+        command += ["--home", str(self.home.path)]
         command += ["node", "run", "--name", self.name, "--listen", "127.0.0.1:0", *options]
         command += ["--join", join] if join else []
         with self.home.log_path.open("ab") as log:
