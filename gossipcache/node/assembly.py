@@ -126,6 +126,7 @@ class Assembly:
             record_of=self._records.local,
             ring=lambda: self._membership.ring,
             is_alive=self._membership.is_alive,
+            zone_of=self._membership.zone_of,
             record_copies=config.records.replicas,
             on_void=lambda node, count: budget.blame(node, count, trio.current_time()),
         )

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from gossipcache.config import ScheduleConfig
 from gossipcache.ids import NodeId, TaskId
+from gossipcache.schedule.announcement import Held
 from gossipcache.schedule.directory import Directory
 from gossipcache.schedule.parents import Candidate, choose_parents
 from gossipcache.schedule.standing import Standings
@@ -24,6 +25,9 @@ MAX_CHILDREN = 8
 PATIENCE_S = 2.0
 """How long a child without any parent waits for one with room, while others of its swarm are fed
 and will soon have pieces to give, before it shares a full one."""
+
+GATEWAY_PATIENCE_S = 10.0
+"""How long the child that fetches for its zone may gain nothing before another one does as well."""
 
 T = TypeVar("T")
 
@@ -56,7 +60,10 @@ class Assignments:
         """Chooses the child's parents anew; whether that changed who they are."""
         self.decisions += 1
         chosen = choose_parents(
-            self._candidates(child, swarm, now),
+            [
+                self._candidate(child, swarm, parent, useful, now)
+                for parent, useful in self._within_zone(child, swarm, now).items()
+            ],
             child=child.node_id,
             max_parents=self._config.max_parents,
             max_children=MAX_CHILDREN,
@@ -66,6 +73,7 @@ class Assignments:
         if changed:
             self.feed(child, chosen)
             child.version += 1
+            self._fetches_for_zone(child, swarm)
             child.depth = 1 + min((swarm.depth(parent) for parent in chosen), default=0)
         return changed
 
@@ -81,16 +89,43 @@ class Assignments:
             self._fed_by.setdefault(parent, {})[key] = None
         child.parents = parents
 
-    def _candidates(self, child: Child, swarm: Swarm, now: float) -> list[Candidate]:
+    def _within_zone(self, child: Child, swarm: Swarm, now: float) -> dict[NodeId, float]:
+        """Possible parents by their use: those in the child's own zone if there are any.
+
+        While one child of a zone, its *gateway*, fetches from other zones, the others wait for
+        what comes in there: so each piece crosses into the zone once.
+        """
+        able = self._able(child, swarm, now)
+        gateway = swarm.gateways.get(child.zone)
+        if gateway is child:
+            return able
+        near = {
+            parent: useful
+            for parent, useful in able.items()
+            if self._view.zone_of(parent) == child.zone
+        }
+        # What a partial holder has that opened no session is not known: it may be of no use.
+        is_sure = any(useful == 1.0 or parent in swarm.givers for parent, useful in near.items())
+        return near if is_sure or _fetches(gateway, now) else able
+
+    def _fetches_for_zone(self, child: Child, swarm: Swarm) -> None:
+        """Keeps it in mind if the child has parents in other zones, or has them no more."""
+        if any(self._view.zone_of(parent) != child.zone for parent in child.parents):
+            swarm.gateways[child.zone] = child
+        elif swarm.gateways.get(child.zone) is child:
+            del swarm.gateways[child.zone]
+
+    def _able(self, child: Child, swarm: Swarm, now: float) -> dict[NodeId, float]:
+        """Who has what the child lacks, and what share of it."""
         missing = child.missing
         lacking = missing.bit_count()
         if not lacking:
-            return []
+            return {}
         useful: dict[NodeId, float] = {}
         for parent in child.claimed:
             if self._view.is_alive(parent):
                 useful[parent] = 0.5
-        for parent, held in self._sample(list(self._directory.holders(child.task_id))):
+        for parent, held in self._sample(self._holders(child)):
             if held.manifest_name == child.manifest_name:
                 useful[parent] = held.pieces / max(1, held.piece_count)
         for other in self._givers(child, swarm):
@@ -106,14 +141,31 @@ class Assignments:
         if len(able) > MAX_CANDIDATES:
             kept = [parent for parent in child.parents if parent in useful]
             able = list(dict.fromkeys(kept + self._rng.sample(able, MAX_CANDIDATES)))
-        return [self._candidate(child, swarm, parent, useful[parent], now) for parent in able]
+        return {parent: useful[parent] for parent in able}
+
+    def _holders(self, child: Child) -> list[tuple[NodeId, Held]]:
+        """Those of the child's zone that have everything, if there are any; else all."""
+        holders = list(self._directory.holders(child.task_id))
+        near = [
+            (parent, held)
+            for parent, held in holders
+            if held.complete and self._view.zone_of(parent) == child.zone
+        ]
+        return near or holders
 
     def _givers(self, child: Child, swarm: Swarm) -> Iterator[Child]:
         """Children that have pieces: its parents, and others."""
         own = [swarm.givers[parent] for parent in child.parents if parent in swarm.givers]
-        for other in dict.fromkeys([*own, *self._sample(list(swarm.givers.values()))]):
+        near = list(swarm.givers_in.get(child.zone, {}).values())
+        for other in dict.fromkeys(
+            [*own, *self._sample(near), *self._sample_of_others(swarm, near)]
+        ):
             if other.manifest_name == child.manifest_name and self._view.is_alive(other.node_id):
                 yield other
+
+    def _sample_of_others(self, swarm: Swarm, near: list[Child]) -> list[Child]:
+        """Children with pieces in any zone, unless all of them are in one."""
+        return self._sample(list(swarm.givers.values())) if len(near) < len(swarm.givers) else []
 
     def _sample(self, found: list[T]) -> list[T]:
         return found if len(found) <= MAX_CANDIDATES else self._rng.sample(found, MAX_CANDIDATES)
@@ -131,3 +183,10 @@ class Assignments:
             depth=swarm.depth(parent),
             is_parent=is_parent,
         )
+
+
+def _fetches(gateway: Child | None, now: float) -> bool:
+    """Whether there is a gateway that makes progress."""
+    if gateway is None or gateway.done:
+        return False
+    return now < gateway.gained_at + GATEWAY_PATIENCE_S

@@ -164,6 +164,8 @@ class Scheduler:
             have=bits_of(message.have, message.piece_count),
             lease_until=now + self._config.lease_ttl_s,
             since=now if earlier is None else earlier.since,
+            gained_at=now,
+            zone=self._view.zone_of(sender),
             claimed=tuple(NodeId(parent) for parent in message.parents if parent != sender),
             version=earlier.version if earlier is not None else 0,
         )
@@ -172,7 +174,7 @@ class Scheduler:
         swarm.children[sender] = child
         self._sessions_of.setdefault(sender, {})[task_id] = None
         if child.have:
-            swarm.givers[sender] = child
+            swarm.gives(child)
         self._assign(child, now)
         if child.have:
             self._children_may_gain(task_id, sender, now)
@@ -203,8 +205,10 @@ class Scheduler:
             self._assign(child, now)
         had_none = not child.have
         child.have |= bits_of(message.have, child.piece_count)
+        if message.have:
+            child.gained_at = now
         if had_none and child.have:
-            self._swarms[task_id].givers[sender] = child
+            self._swarms[task_id].gives(child)
             self._children_may_gain(task_id, sender, now)
         return _standing_of(child)
 
@@ -218,7 +222,7 @@ class Scheduler:
             self._end(child)
             return
         child.have = all_bits(child.piece_count)
-        self._swarms[child.task_id].givers[sender] = child
+        self._swarms[child.task_id].gives(child)
         child.done = True
         child.depth = 0
         child.lease_until = now + self._config.lease_ttl_s
@@ -312,8 +316,7 @@ class Scheduler:
         self._piece_count -= child.piece_count
         child.review_at = float("inf")
         swarm = self._swarms[child.task_id]
-        swarm.givers.pop(child.node_id, None)
-        swarm.children.pop(child.node_id, None)
+        swarm.remove(child)
         if not swarm.children:
             del self._swarms[child.task_id]
         sessions = self._sessions_of[child.node_id]
@@ -332,12 +335,13 @@ class Scheduler:
     def _children_may_gain(self, task_id: TaskId, giver: NodeId, now: float) -> None:
         """`giver` can give pieces now: as many children without any parent as it has room for are
         reviewed at once, and others that want for parents soon."""
-        room = self._assignments.room(giver)
+        room, zone = self._assignments.room(giver), self._view.zone_of(giver)
         for child in self._swarm(task_id).children.values():
             if child.done or len(child.parents) >= self._config.max_parents:
                 continue
             earliest = child.reviewed_at + self._config.report_interval_s
-            if room > 0 and not child.parents and child.node_id != giver:
+            is_near = child.zone == zone and child.node_id != giver
+            if room > 0 and not child.parents and is_near:
                 room -= 1
                 earliest = now
             self._review_at(child, min(child.review_at, max(now, earliest)))

@@ -52,6 +52,7 @@ class SchedulerService:
         record_of: Callable[[TaskId], RecordView | None],
         ring: Callable[[], RingView],
         is_alive: Callable[[NodeId], bool],
+        zone_of: Callable[[NodeId], str] = lambda _node: "",
         record_copies: int = 3,
         on_void: Callable[[NodeId, int], None] = lambda _node, _count: None,
     ) -> None:
@@ -59,7 +60,9 @@ class SchedulerService:
         self._env = env
         self._links = links
         self._metrics = metrics
-        view = View(record_of, lambda task_id: ring().keepers(task_id, record_copies), is_alive)
+        view = View(
+            record_of, lambda task_id: ring().keepers(task_id, record_copies), is_alive, zone_of
+        )
         self._core = Scheduler(config, cluster.cluster_id, identity.node_id, view, env.rng)
         self._outbox: deque[Push] = deque()
         self._alarm = Alarm()

@@ -46,6 +46,8 @@ class View:
     record_of: Callable[[TaskId], RecordView | None]
     keepers_of: Callable[[TaskId], tuple[NodeId, ...]]
     is_alive: Callable[[NodeId], bool]
+    zone_of: Callable[[NodeId], str] = lambda _node: ""
+    """Where a node stands; those that name no zone are together in one."""
 
     def check_member(self, node_id: NodeId) -> None:
         """Only of alive members is anything kept: their number is limited, that of the keys which
@@ -91,6 +93,9 @@ class Child:
     lease_until: float
     since: float = float("-inf")
     """When the session was opened here."""
+    gained_at: float = float("-inf")
+    """When it last reported a new piece."""
+    zone: str = ""
     claimed: tuple[NodeId, ...] = ()
     """Parents that it had before it came here."""
     parents: tuple[NodeId, ...] = ()
@@ -121,11 +126,28 @@ class Swarm:
     children: dict[NodeId, Child] = field(default_factory=dict)
     givers: dict[NodeId, Child] = field(default_factory=dict)
     """Those that have pieces."""
+    givers_in: dict[str, dict[NodeId, Child]] = field(default_factory=dict)
+    """The same, by zone."""
+    gateways: dict[str, Child] = field(default_factory=dict)
+    """The child of each zone that fetches for it from other zones."""
 
     @property
     def is_fed(self) -> bool:
         """Whether any of them has parents."""
         return any(child.parents for child in self.children.values())
+
+    def gives(self, child: Child) -> None:
+        """A child has pieces from now on."""
+        self.givers[child.node_id] = child
+        self.givers_in.setdefault(child.zone, {})[child.node_id] = child
+
+    def remove(self, child: Child) -> None:
+        """A child is gone."""
+        self.children.pop(child.node_id, None)
+        if self.givers.pop(child.node_id, None) is not None:
+            del self.givers_in[child.zone][child.node_id]
+        if self.gateways.get(child.zone) is child:
+            del self.gateways[child.zone]
 
     def depth(self, node_id: NodeId) -> int:
         """A node's hops from a complete holder."""

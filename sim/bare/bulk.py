@@ -169,6 +169,8 @@ class BulkNetwork:
         self.latency_s = latency_s
         self.message_bytes = 0
         """Of the small messages that were sent over them."""
+        self.pairs: dict[tuple[int, int], int] = {}
+        """Bytes of pieces by the numbers of the machines that sent and received them."""
         self._timeline = timeline
         self._trace = trace
 
@@ -233,6 +235,8 @@ class BulkNetwork:
     def _received(self, channel: BulkChannel, size: int, whole: tuple[int, int] | None) -> None:
         child = channel.child
         child.received_bytes += size
+        pair = channel.parent.host.number, child.host.number
+        self.pairs[pair] = self.pairs.get(pair, 0) + size
         if whole is not None:
             parent = channel.parent.host.number
             self._trace.record("piece", parent, child.host.number, size, whole)

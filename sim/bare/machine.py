@@ -27,6 +27,7 @@ class BareMachine:
     host: BareHost
     process: Process | None = None
     wall_skew_s: float = 0.0
+    zone: str = ""
     disk: BareDisk = field(default_factory=BareDisk)
 
     @property

@@ -207,6 +207,11 @@ class BareMembership:
         member = self.core.table.get(node)
         return member is not None and member.is_live
 
+    def zone_of(self, node: NodeId) -> str:
+        """Where a member stands, by its own word."""
+        member = self.core.table.get(node)
+        return "" if member is None else member.zone
+
     def resolve(self, node: NodeId) -> Address | None:
         """Where to dial a member, by its own signed word."""
         member = self.core.table.get(node)

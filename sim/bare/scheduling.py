@@ -89,7 +89,7 @@ class BareScheduling:
         )
         self.scheduler: Scheduler | None = None
         if is_scheduler:
-            view = View(record_of, self.keepers_of, is_alive)
+            view = View(record_of, self.keepers_of, is_alive, membership.zone_of)
             self.scheduler = scheduler = Scheduler(
                 config, cluster_id, identity.node_id, view, rng, wire.check
             )

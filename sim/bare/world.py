@@ -125,7 +125,13 @@ class BareWorld:
             config=self._swim,
             identity=machine.identity,
             cluster=self._cluster,
-            profile=Profile(self._cluster.cluster_id, name, host.address, frozenset(machine.roles)),
+            profile=Profile(
+                self._cluster.cluster_id,
+                name,
+                host.address,
+                frozenset(machine.roles),
+                zone=machine.zone,
+            ),
             verifier=self._verifier,
             metrics=self.metrics,
             rng=random.Random(machine.rng.getrandbits(128)),
@@ -141,16 +147,20 @@ class BareWorld:
         if self._teller is not None:
             self._teller.started(name)
 
-    def grow(self, count: int, *, schedulers: int | None = None) -> None:
+    def grow(
+        self, count: int, *, schedulers: int | None = None, zones: Sequence[str] = ("",)
+    ) -> None:
         """Machines whose nodes run and know each other: a cluster that has long been there.
-        Only the first `schedulers` of them keep records; None: all."""
+        Only the first `schedulers` of them keep records; None: all. They stand in `zones` in
+        turn."""
         peers: frozenset[Role] = frozenset(("peer",))
         kept = count if schedulers is None else schedulers
         added = [
             self.add_machine(roles=ALL_ROLES if number < kept else peers).name
             for number in range(count)
         ]
-        for name in added:
+        for number, name in enumerate(added):
+            self.machines[name].zone = zones[number % len(zones)]
             self.start(name)
             self.machines[name].membership.enter("active")
         views = [self.machines[name].membership for name in added]

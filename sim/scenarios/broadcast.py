@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from gossipcache.manifest import SignedManifest
 from sim.bare.distribution import Distribution, Rates
 from sim.bare.library import Library
 from sim.bare.scenario import bare_scenario
 from sim.bare.stage import BareStage
+from sim.faults import Kill
 
 SCHEDULERS = 9
 SIZE_BYTES = 2**30
 RATE_BYTES_S = 125e6
 """Of every link, up and down: a gigabit a second."""
+EQUAL = Rates(RATE_BYTES_S, RATE_BYTES_S)
+SLOW = Rates(RATE_BYTES_S / 10, RATE_BYTES_S / 10)
+SLOW_SHARE = 0.1
+CRASH_SHARE = 0.2
+ZONES = ("a", "b", "c", "d", "e")
 SETTLE_S = 3.0
 LIMIT_S = 300.0
 SEED = "n0"
@@ -33,41 +41,108 @@ def broadcast(stage: BareStage) -> None:
     _Broadcast(stage).play()
 
 
+@bare_scenario("broadcast-slow", nodes=1000)
+def broadcast_slow(stage: BareStage) -> None:
+    """The same while every tenth node has a tenth of the rate, up and down.
+
+    A slow node cannot be done before ten times the others' time; what counts is that it delays
+    nobody else, and how near it comes to what its own link allows.
+    """
+    names = [f"n{number}" for number in range(1, stage.nodes)]
+    chosen = stage.world.streams.named("scenario").sample(names, round(SLOW_SHARE * stage.nodes))
+    played = _Broadcast(stage, slower=dict.fromkeys(chosen, SLOW))
+    played.play()
+    played.measure_apart(chosen)
+
+
+@bare_scenario("broadcast-crashes", nodes=1000)
+def broadcast_crashes(stage: BareStage) -> None:
+    """The same while every fifth node, but not the seed, is killed at some time during it."""
+    played = _Broadcast(stage)
+    rng = stage.world.streams.named("scenario")
+    victims = rng.sample(played.children, round(CRASH_SHARE * stage.nodes))
+    played.play(sorted((rng.uniform(0, played.bound_s), name) for name in victims))
+
+
+@bare_scenario("broadcast-zones", nodes=500)
+def broadcast_zones(stage: BareStage) -> None:
+    """The same to five zones: what crosses into each of the four that the seed is not in."""
+    played = _Broadcast(stage, zones=ZONES)
+    played.play()
+    played.measure_borders()
+
+
 class _Broadcast:
-    def __init__(self, stage: BareStage) -> None:
+    def __init__(
+        self,
+        stage: BareStage,
+        *,
+        slower: Mapping[str, Rates] | None = None,
+        zones: Sequence[str] = ("",),
+    ) -> None:
         world = stage.world
         self._stage = stage
-        world.grow(stage.nodes, schedulers=min(SCHEDULERS, stage.nodes))
+        world.grow(stage.nodes, schedulers=min(SCHEDULERS, stage.nodes), zones=zones)
         library = Library(world)
         library.settle()
-        self.distribution = Distribution(world, library, Rates(RATE_BYTES_S, RATE_BYTES_S))
+        self.distribution = Distribution(world, library, EQUAL, slower=slower)
         self.signed = library.publish("broadcast", size=SIZE_BYTES)
         self.distribution.seed(SEED, self.signed)
         self.children = [name for name in world.machines if name != SEED]
+        self.bound_s = bound_s(self.signed, len(self.children))
+        self._began = 0.0
 
-    def play(self) -> None:
-        """All fetch at once."""
+    def play(self, deaths: Sequence[tuple[float, str]] = ()) -> None:
+        """All fetch at once. `deaths`: who is killed, so many seconds after that."""
         stage, distribution = self._stage, self.distribution
         stage.run(SETTLE_S)
-        began, counted = stage.now, distribution.decisions()
+        self._began, counted = stage.now, distribution.decisions()
         for name in self.children:
             distribution.download(name, self.signed)
+        for after_s, name in deaths:
+            stage.run(max(0.0, self._began + after_s - stage.now))
+            stage.inject(Kill(node=name))
         stage.run_until("all have it", distribution.is_over, LIMIT_S)
-        self._measure(began, distribution.decisions() - counted)
+        self._measure(distribution.decisions() - counted)
 
-    def _measure(self, began: float, decisions: int) -> None:
+    def measure_apart(self, slow: Sequence[str]) -> None:
+        """What the slow ones took, by their own rate, and the last of the others."""
+        took = self._took()
+        alone_s = self.signed.manifest.size / SLOW.down_bytes_s
+        quick_s = max(took[name] for name in self.children if name not in slow)
+        self._stage.metrics |= {
+            "ratio of the quick": round(quick_s / self.bound_s, 3),
+            "ratio of the slow to their link": round(max(took[name] for name in slow) / alone_s, 3),
+        }
+
+    def measure_borders(self) -> None:
+        """How many copies came into each zone from other zones."""
+        machines = list(self._stage.world.machines.values())
+        came: Counter[str] = Counter()
+        for (source, target), size in self.distribution.network.pairs.items():
+            if machines[source].zone != machines[target].zone:
+                came[machines[target].zone] += size
+        copies = {zone: came[zone] / SIZE_BYTES for zone in ZONES}
+        self._stage.metrics |= {
+            "copies into a zone at most": round(max(copies.values()), 3),
+            "copies over borders": round(sum(copies.values()), 3),
+        }
+
+    def _took(self) -> dict[str, float]:
+        return {name: at - self._began for name, at in self.distribution.finished_at.items()}
+
+    def _measure(self, decisions: int) -> None:
         stage, distribution, size = self._stage, self.distribution, SIZE_BYTES
-        bound = bound_s(self.signed, len(self.children))
-        took = sorted(at - began for at in distribution.finished_at.values())
+        took = sorted(self._took().values())
         sent = stage.world.network.link_bytes
         control = sum(sent[kind] for kind in sorted(sent) if kind in SESSION_KINDS)
         children = len(self.children)
         stage.metrics |= {
-            "bound s": round(bound, 3),
+            "bound s": round(self.bound_s, 3),
             "first s": round(took[0], 3),
             "p50 s": round(took[len(took) // 2], 3),
             "last s": round(took[-1], 3),
-            "ratio": round(took[-1] / bound, 3),
+            "ratio": round(took[-1] / self.bound_s, 3),
             "decisions a second": round(decisions / took[-1], 1),
             "decisions a child": round(decisions / children, 2),
             "control bytes a child": round(control / children),

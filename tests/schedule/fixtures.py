@@ -106,6 +106,7 @@ class Keeper:
     dead: set[NodeId] = field(default_factory=set)
     foreign: set[TaskId] = field(default_factory=set)
     """Tasks that it does not keep."""
+    zones: dict[NodeId, str] = field(default_factory=dict)
     now: float = 0.0
     core: Scheduler = field(init=False)
     sequence: int = 0
@@ -117,6 +118,7 @@ class Keeper:
             record_of=lambda task_id: cast(RecordView | None, self.records.get(task_id)),
             keepers_of=lambda task_id: (other,) if task_id in self.foreign else (self.me, other),
             is_alive=lambda node_id: node_id not in self.dead,
+            zone_of=lambda node_id: self.zones.get(node_id, ""),
         )
         self.core = Scheduler(CONFIG, CLUSTER.cluster_id, self.me, view, random.Random(1))
 

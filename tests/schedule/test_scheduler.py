@@ -25,7 +25,7 @@ from gossipcache.schedule.announcement import (
     sign_batch,
     sign_heartbeat,
 )
-from gossipcache.schedule.assignments import MAX_CHILDREN, PATIENCE_S
+from gossipcache.schedule.assignments import GATEWAY_PATIENCE_S, MAX_CHILDREN, PATIENCE_S
 from gossipcache.schedule.scheduler import (
     MAX_PIECES_IN_ALL,
     MAX_PIECES_PER_PEER,
@@ -215,6 +215,63 @@ class TestLeases:
         assert proof.task_id == TASK.task_id
         keeper.announce(SEED, withdrawn=(TASK.task_id,))
         assert heartbeat(keeper, SEED) == HeartbeatReply(sequence_seen=keeper.sequence)
+
+
+class TestZones:
+    """The seed is in one zone, children 0 to 2 are in another."""
+
+    @pytest.fixture
+    def far(self, keeper: Keeper) -> Keeper:
+        keeper.zones = {SEED.node_id: "a"} | {child.node_id: "b" for child in CHILDREN[:3]}
+        return keeper
+
+    def test_only_the_first_child_of_a_zone_fetches_from_another(self, far: Keeper) -> None:
+        assert far.register(CHILDREN[0], TASK).parents == (SEED.node_id,)
+        assert far.register(CHILDREN[1], TASK).parents == ()
+        report(far, CHILDREN[0], 0)
+        assert assigned(run(far, 1.0), CHILDREN[1]) == (CHILDREN[0].node_id,)
+        assert far.register(CHILDREN[2], TASK).parents == (CHILDREN[0].node_id,)
+
+    def test_children_in_the_zone_of_a_holder_do_not_wait(self, far: Keeper) -> None:
+        near = CHILDREN[3:5]
+        far.zones |= {child.node_id: "a" for child in near}
+        for child in near:
+            assert far.register(child, TASK).parents == (SEED.node_id,)
+
+    def test_a_holder_in_the_zone_is_preferred_to_faster_ones_elsewhere(self, far: Keeper) -> None:
+        near = identity(3)
+        far.zones[near.node_id] = "b"
+        far.announce(near, held_of(TASK))
+        measured = (ParentReport(SEED.node_id, 10_000_000, 1000, 0),)
+        far.register(CHILDREN[0], TASK)
+        report(far, CHILDREN[0], 0, reports=measured)
+        assert SEED.node_id not in far.register(CHILDREN[1], TASK).parents
+
+    def test_when_the_first_one_dies_the_next_one_takes_its_place(self, far: Keeper) -> None:
+        far.register(CHILDREN[0], TASK)
+        far.register(CHILDREN[1], TASK)
+        far.dead.add(CHILDREN[0].node_id)
+        far.core.member_down(CHILDREN[0].node_id, far.now)
+        assert assigned(run(far, 1.0), CHILDREN[1]) == (SEED.node_id,)
+
+    def test_when_the_first_one_gains_nothing_others_fetch_as_well(self, far: Keeper) -> None:
+        far.register(CHILDREN[0], TASK)
+        far.register(CHILDREN[1], TASK)
+        assert not [push for push in run(far, GATEWAY_PATIENCE_S - 1) if push.message.parents]
+        assert assigned(run(far, 2.0), CHILDREN[1]) == (SEED.node_id,)
+
+    def test_a_partial_holder_in_the_zone_without_a_session_holds_nobody_up(
+        self, far: Keeper
+    ) -> None:
+        partial = identity(3)
+        far.zones[partial.node_id] = "b"
+        far.announce(partial, held_of(TASK, 1))
+        assert SEED.node_id in far.register(CHILDREN[0], TASK).parents
+
+
+def assigned(pushes: list[Push], child: Identity) -> tuple[bytes, ...]:
+    """What a child was told last."""
+    return [push.message.parents for push in pushes if push.to == child.node_id][-1]
 
 
 class TestSessions:

@@ -20,6 +20,9 @@ NAMED_IN_THE_CONTRACT = {
 
 SMALLER = {
     "broadcast": 10,
+    "broadcast-crashes": 10,
+    "broadcast-slow": 10,
+    "broadcast-zones": 15,
     "one-to-many": 5,
     "memberlist-243-cost-at-scale": 60,
     "lookups-under-differing-views": 60,
@@ -37,6 +40,8 @@ SMALLER = {
 }
 WITHOUT_FAULTS = {
     "broadcast",
+    "broadcast-slow",
+    "broadcast-zones",
     "foca-25-tireless-accuser",
     "olric-253-common-seed-late",
     "one-to-many",

@@ -178,6 +178,11 @@ class MembershipService:
         member = self.member(node_id)
         return member is not None and member.is_live
 
+    def zone_of(self, node_id: NodeId) -> str:
+        """Where a member stands, by its own word; empty if it does not say."""
+        member = self.member(node_id)
+        return "" if member is None else member.zone
+
     @property
     def ring(self) -> Ring:
         """The ring of the ACTIVE schedulers that are alive or suspect."""
