@@ -12,15 +12,20 @@ from sim.faults import (
     ForgedDeletion,
     MintedKeys,
     RivalManifest,
+    UsurpingKeeper,
 )
 from sim.registry import find, run
 
 WITH_AN_OPERATOR = {ForgedCharter, ForgedDeletion, MintedKeys, RivalManifest}
 """They say nothing in a cluster without an operator; `malicious-member` plays them."""
 
+TOLD_FOR_GOOD = {UsurpingKeeper}
+"""Where it is believed by one, nobody can tell who lies until a user names the content, so that no
+storm could ask for each task in the end; `liar-beside-empty-keeper` plays it."""
+
 
 def test_there_is_a_draw_of_every_kind() -> None:
-    assert set(DRAWS) == set(KINDS.values()) - WITH_AN_OPERATOR
+    assert set(DRAWS) == set(KINDS.values()) - WITH_AN_OPERATOR - TOLD_FOR_GOOD
     assert len(DRAWS) >= 50
 
 
