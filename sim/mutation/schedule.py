@@ -59,8 +59,14 @@ SCHEDULE = (
         name="session-dies-with-its-owner",
         breaks="a download that outlives its scheduler finds no further parents",
         module=f"{_SCHEDULE}.conversation",
-        old="if best is not None and best != self._keeper:",
-        new="if best is not None and self._answered_at < 0:",
+        old="if best is not None and best != self._keeper:\n"
+        "                self._under_way = self._register(best)\n"
+        "                return self._under_way\n"
+        "            self._look_at = None if self._keeper is not None else self._next_try(now)\n",
+        new="if best is not None and self._answered_at < 0:\n"
+        "                self._under_way = self._register(best)\n"
+        "                return self._under_way\n"
+        "            self._look_at = None if self._keeper is not None else now + 1.0\n",
         scenarios=("owner-then-parent-death",),
     ),
     Mutant(

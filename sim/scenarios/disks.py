@@ -24,16 +24,18 @@ SIZE = 48 * PIECE_BYTES + 3
 
 @scenario("bit-rot")
 async def bit_rot(stage: Stage) -> None:
-    """One of two copies decays on its disk: no export ever shows a wrong byte."""
+    """One of two copies decays on its disk, twice: no export ever shows a wrong byte."""
     world = stage.world
     await world.start_cluster(stage.nodes)
     await world.import_content("n0", CID, SIZE)
     await world.export("n1", CID)
     data = _data_file(world.machines["n0"], SIZE)
-    offset = world.streams.named("scenario").randrange(SIZE)
-    await stage.faults.inject(BitRot(node="n0", path=str(data), offset=offset))
+    rng = world.streams.named("scenario")
+    await stage.faults.inject(BitRot(node="n0", path=str(data), offset=rng.randrange(SIZE)))
     result = await world.export("n2", CID)
     check.each_byte_once(world, result, SIZE)
+    # What a child met is repaired by now, so that a second place is to rot.
+    await stage.faults.inject(BitRot(node="n0", path=str(data), offset=rng.randrange(SIZE)))
     await world.export("n0", CID)
 
 

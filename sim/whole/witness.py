@@ -171,16 +171,18 @@ class Witness:
     def is_whole(self, output: Output, disk: SimDisk) -> bool:
         """Whether all of the content stands at the output; reports what is there in part."""
         output.seen = False
-        return self._look(output, disk)
+        return self._look(output, disk, is_new=True)
 
-    def _look(self, output: Output, disk: SimDisk) -> bool:
+    def _look(self, output: Output, disk: SimDisk, *, is_new: bool = False) -> bool:
+        """Whether something stands there. What is new was verified; later it may rot."""
         if disk.stamp(output.path) is None:
             return False
         output.seen = True
         with disk.unhindered():
             found: Content = get_content(disk, output.path)
         expected = self.model.trees.get(output.task, self.model.contents.get(output.task))
-        if found != expected and not output.wrong and not disk.has_rotten(output.path):
+        may_be_wrong = not is_new and disk.has_rotten(output.path)
+        if found != expected and not output.wrong and not may_be_wrong:
             output.wrong = True
             self._report(
                 f"the export of {output.task[0]!r} on {output.machine} has wrong or missing bytes"
