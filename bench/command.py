@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from bench.keepers import keepers_killed, owner_killed
+from bench.large_store import large_store
 from bench.latency import stat
 from bench.local import import_file, local_export
 from bench.many import four_to_one, four_to_one_slow, one_to_eight, one_to_four
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[Job], Findings]] = {
     "local-export": local_export,
     "stat": stat,
     "small-files": small_files,
+    "large-store": large_store,
     "crash-noticed": crash_noticed,
     "join-storm": join_storm,
     "long-partition": long_partition,

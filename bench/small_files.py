@@ -20,6 +20,8 @@ from gossipcache.results import ExportResult, ImportResult
 
 FILES = 10_000
 FILE_BYTES = 4096
+ELSEWHERE = 1_000
+"""How many are exported on the node that does not hold them: each is still a download."""
 GOAL_PER_S = 2000
 
 
@@ -36,7 +38,7 @@ def small_files(job: Job) -> Figures:
             _pass(found, "lone", node, node, source, job)
         with two_nodes(job.folder / f"pair-{run}") as (one, other):
             _pass(found, "two nodes", one, other, source, job)
-    figures = [Figure(name, FILES / median(times), "files/s") for name, times in found.items()]
+    figures = [Figure(name, median(rates), "files/s") for name, rates in found.items()]
     ours = [figure for figure in figures if "import" in figure.name or "export" in figure.name]
     missed = [figure.name for figure in ours if figure.value < GOAL_PER_S]
     setting = {"files": FILES, "bytes each": FILE_BYTES, "runs": job.runs, "below 2,000/s": missed}
@@ -51,35 +53,39 @@ def _pass(
     nodes = [one] if other is one else [one, other]
     with_names = [(path, path.name) for path in paths]
     work: dict[str, Callable[[], object]] = {
-        "import": lambda: _all(Cache(one.home, start=False).import_files(with_names)),
+        "import": lambda: _all(Cache(one.home, start=False).import_files(with_names), FILES),
         "export where they are": lambda: _exported(one, paths, target),
     }
     if other is not one:
-        work["export elsewhere"] = lambda: _exported(other, paths, target)
+        work["export elsewhere"] = lambda: _exported(other, paths[:ELSEWHERE], target)
     for verb, once in work.items():
         before_s = sum(node.process.cpu_s() for node in nodes)
         took_s = _timed(once)
         cpu_s = sum(node.process.cpu_s() for node in nodes) - before_s
         shutil.rmtree(target, ignore_errors=True)
-        found.setdefault(f"{name}: {verb}", []).append(took_s)
-        job.say(f"{name + ': ' + verb:<36} {FILES / took_s:8.0f} files/s  {cpu_s:6.2f} CPU s")
+        count = ELSEWHERE if verb == "export elsewhere" else FILES
+        found.setdefault(f"{name}: {verb}", []).append(count / took_s)
+        told = f"{count / took_s:8.0f} files/s  {1e3 * cpu_s / count:6.2f} CPU ms a file"
+        job.say(f"{name + ': ' + verb:<36} {told}")
     job.say(f"peak {one.process.peak_rss_mib():.0f} MiB")
 
 
 def _exported(node: Node, paths: list[Path], target: Path) -> None:
     target.mkdir()
     tasks = [(path.name, target / path.name) for path in paths]
-    _all(Cache(node.home, start=False).export_files(tasks))
+    _all(Cache(node.home, start=False).export_files(tasks), len(tasks))
     for path in paths[:: max(1, len(paths) // 100)]:
         assert (target / path.name).read_bytes() == path.read_bytes()
 
 
-def _all(outcomes: Iterable[Ended[ImportResult]] | Iterable[Ended[ExportResult]]) -> None:
+def _all(
+    outcomes: Iterable[Ended[ImportResult]] | Iterable[Ended[ExportResult]], expected: int
+) -> None:
     count = 0
     for ended in outcomes:
         ended.get()
         count += 1
-    assert count == FILES, count
+    assert count == expected, count
 
 
 def _make(folder: Path) -> None:
@@ -101,7 +107,7 @@ def _command(job: Job, *command: str) -> float:
     shutil.rmtree(target, ignore_errors=True)
     target.unlink(missing_ok=True)
     job.say(f"{command[0]:<36} {FILES / took_s:8.0f} files/s")
-    return took_s
+    return FILES / took_s
 
 
 def _timed(once: Callable[[], object]) -> float:

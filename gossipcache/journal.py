@@ -15,9 +15,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePath
+from typing import NamedTuple
 
 from gossipcache.env import Disk, DiskFile
 from gossipcache.errors import IntegrityError, UsageError, VersionUnsupported
@@ -42,8 +42,11 @@ Change = tuple[bytes, bytes | None]
 """A key and its new value; None deletes it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+def _ignore(_key: bytes, _value: bytes | None) -> None:
+    pass
+
+
+class _Entry(NamedTuple):
     offset: int
     end: int
     durable: int
@@ -67,8 +70,16 @@ class Journal:
         self._failed = False
 
     @classmethod
-    def open(cls, disk: Disk, path: PurePath) -> Journal:
+    def open(
+        cls,
+        disk: Disk,
+        path: PurePath,
+        take: Callable[[bytes, bytes | None], None] = _ignore,
+    ) -> Journal:
         """Opens the log at `path`, or makes it with the missing folders.
+
+        `take` is given what was written, change by change (None: a deletion): whoever needs all
+        values has them at the price of one reading, that of `items` comes on top.
 
         Raises `VersionUnsupported` for a newer format, and `IntegrityError` if entries that had
         been durable are damaged: the file is then moved to `PATH.bad`, so that the next open
@@ -80,7 +91,7 @@ class Journal:
             return cls(disk, path, _made_anew(disk, path))
         journal = cls(disk, path, disk.open(path, "write"))
         try:
-            journal._load()
+            journal._load(take)
         except BaseException:
             journal._file.close()
             raise
@@ -202,7 +213,7 @@ class Journal:
             self._spans[key] = span
             self._live_bytes += span[1] - span[0]
 
-    def _load(self) -> None:
+    def _load(self, take: Callable[[bytes, bytes | None], None]) -> None:
         header = self._file.read_at(0, len(_HEADER))
         if not header.startswith(_MAGIC) or len(header) < len(_HEADER):
             raise self._set_aside(0)
@@ -211,7 +222,9 @@ class Journal:
                 f"{self._path} has format {version}, this program knows up to {FORMAT_VERSION}"
             )
         for entry in _scan(self._file, len(_HEADER)):
-            self._note(entry.key, (entry.offset, entry.end) if entry.kind == _PUT else None)
+            is_put = entry.kind == _PUT
+            self._note(entry.key, (entry.offset, entry.end) if is_put else None)
+            take(entry.key, entry.value if is_put else None)
             self._end = entry.end
         if self._end < self._file.size():
             self._drop_tail()
@@ -324,13 +337,16 @@ def _scan(file: DiskFile, start: int) -> Iterator[_Entry]:
     """The sound entries from `start` on, up to the first that is not."""
     window, base, at = b"", start, 0
     while True:
-        wanted = _wanted_bytes(window, at)
-        if at + wanted > len(window):
+        entry = _parse(window, at, base + at)
+        if entry is None:
+            wanted = _wanted_bytes(window, at)
+            if at + wanted <= len(window):
+                return
             base, at = base + at, 0
             window = file.read_at(base, max(_CHUNK_BYTES, wanted))
             if len(window) >= _PREFIX.size and _wanted_bytes(window, 0) > len(window):
                 window = file.read_at(base, _wanted_bytes(window, 0))
-        entry = _parse(window, at, base + at)
+            entry = _parse(window, 0, base)
         if entry is None:
             return
         yield entry

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gossipcache import journal as journal_module
 from gossipcache.errors import IntegrityError, UsageError, VersionUnsupported
-from gossipcache.journal import MAX_KEY_BYTES, Journal
+from gossipcache.journal import MAX_KEY_BYTES, Change, Journal
 from tests.fakes.disk import MemoryDisk
 
 PATH = PurePath("/home/records/journal")
@@ -211,3 +211,16 @@ def test_many_entries_reopen_whole() -> None:
     entries = {number.to_bytes(4, "big"): bytes(300) for number in range(30_000)}
     log.write(entries.items())
     assert dict(opened(disk).items()) == entries
+
+
+def test_what_was_written_is_told_in_order_as_the_log_is_opened() -> None:
+    disk = MemoryDisk()
+    journal = Journal.open(disk, PATH)
+    changes: list[Change] = [(b"a", b"1"), (b"b", b"2"), (b"a", b"3"), (b"b", None)]
+    journal.write(changes)
+    journal.close()
+    told: list[Change] = []
+    again = Journal.open(disk, PATH, lambda key, value: told.append((key, value)))
+    assert told == changes
+    assert list(again.items()) == [(b"a", b"3")]
+    again.close()

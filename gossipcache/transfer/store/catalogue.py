@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePath
 
 import msgspec
 
+from gossipcache.env import Disk
 from gossipcache.errors import TaskNotFound
 from gossipcache.ids import TaskId
 from gossipcache.journal import Change, Journal
@@ -51,13 +53,14 @@ _decode_grave = msgspec.msgpack.Decoder(Grave).decode
 class Catalogue:
     """Entries, graves and the exports under way, by task and by path."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, disk: Disk, path: PurePath) -> None:
+        """Reads the journal at `path`, or makes one. Raises as `Journal.open`."""
         self._writing = threading.Lock()
         """Held over journal writes."""
         self._state = threading.Lock()
         """Held for memory updates only, never over I/O."""
         self._tasks: dict[TaskId, StoredTask] = {}
+        self._publishers: dict[bytes, bytes] = {}
         self._generations: dict[TaskId, int] = {}
         self.dead_sum = 0
         """The sum of the highest deleted generations."""
@@ -65,17 +68,29 @@ class Catalogue:
         self._used_since_saved: set[TaskId] = set()
         self._replicated: dict[TaskId, None] = {}
         """The tasks of which there should be more copies than one."""
-        self.used_bytes = 0
-        for key, value in journal.items():
-            self._load(key[:1], key[1:], value)
+        self._journal = Journal.open(disk, path, self._load)
+        self.used_bytes = sum(task.entry.disk_bytes for task in self._tasks.values())
+        wanting = (task.task_id for task in self._tasks.values() if task.copies > 1)
+        self._replicated = dict.fromkeys(wanting)
 
-    def _load(self, kind: bytes, name: bytes, value: bytes) -> None:
+    def _load(self, key: bytes, value: bytes | None) -> None:
+        kind, name = key[:1], key[1:]
         if kind == _TASK:
-            self._swap(TaskId(name), _decode_entry(value))
-        elif kind == _TOMBSTONE:
+            task_id = TaskId(name)
+            if value is None:
+                self._tasks.pop(task_id, None)
+            else:
+                entry = _decode_entry(value)
+                # Most are by few publishers: their keys need not be in memory many times.
+                key = self._publishers.setdefault(entry.key, entry.key)
+                msgspec.structs.force_setattr(entry, "key", key)
+                self._tasks[task_id] = StoredTask(task_id, entry)
+        elif kind == _TOMBSTONE and value is not None:
             self._remember(TaskId(name), _decode_grave(value).generation)
-        elif kind == _OUTPUT:
+        elif kind == _OUTPUT and value is not None:
             self._outputs.add(name)
+        elif kind == _OUTPUT:
+            self._outputs.discard(name)
 
     def find(self, task_id: TaskId) -> StoredTask | None:
         """The present snapshot of a task."""

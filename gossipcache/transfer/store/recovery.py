@@ -7,7 +7,6 @@ from pathlib import PurePath
 from gossipcache.env import Disk
 from gossipcache.errors import GossipcacheError, IntegrityError
 from gossipcache.ids import TaskId
-from gossipcache.journal import Journal
 from gossipcache.manifest import Manifest
 from gossipcache.transfer.files.output import is_temporary
 from gossipcache.transfer.files.paths import path_text
@@ -25,10 +24,10 @@ def open_catalogue(disk: Disk, layout: Layout, now: float) -> Catalogue:
     until they are verified.
     """
     try:
-        catalogue = Catalogue(Journal.open(disk, layout.index))
+        catalogue = Catalogue(disk, layout.index)
     except IntegrityError:
         # The journal has set the damaged file aside.
-        catalogue = Catalogue(Journal.open(disk, layout.index))
+        catalogue = Catalogue(disk, layout.index)
         _rebuild(disk, layout, catalogue, now)
     _sweep(disk, layout, catalogue)
     _remove_outputs(disk, catalogue)
