@@ -1,7 +1,8 @@
 """Whose turn it is to be sent a piece, when more want one than are sent at once.
 
-Sans-IO. The child with the fewest pieces under way is next; of equals the one that was given a
-slot the longest ago. So a child that opens many channels gets no more than one that opens two.
+Sans-IO. The child with the fewest pieces under way is next; of equals the one that has waited the
+longest since it asked or last had a turn. So a child that opens many channels gets no more than
+one that opens two.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class UploadSlots(Generic[T]):
         self.total = total
         """May be changed: uploads under way are not stopped, but none begins above it."""
         self._waiting: dict[NodeId, deque[T]] = {}
-        """In the order in which children were last given a slot."""
+        """In the order in which children asked, or last had a turn."""
         self._running: dict[T, NodeId] = {}
         self._count: Counter[NodeId] = Counter()
 

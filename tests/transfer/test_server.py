@@ -23,6 +23,7 @@ from gossipcache.messages.pieces import (
     TaskOpened,
     TaskRefused,
 )
+from gossipcache.requests import LimitsChange
 from gossipcache.transfer.offering import FIRST_OFFERS
 from gossipcache.transfer.server import (
     IDLE_TIMEOUT_S,
@@ -310,6 +311,33 @@ async def test_uploads_beyond_the_limit_queue(
             nursery.start_soon(parent.server.serve, parent_end)
             children.start_soon(fetch, child_end)
     assert [round(at - before) for at in done] == [1] * limit + [2]
+
+
+async def test_children_take_turns_however_many_channels_they_open(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    parent = SwarmNode(ChannelBoard(nursery), "p")
+    parent.shop.keep(CONTENT)
+    parent.limits.change(LimitsChange(max_uploads=1))
+    done: list[NodeId] = []
+
+    async def fetch(child: NodeId) -> None:
+        child_end, parent_end = channel_pair(child, parent.node_id, Wire(piece_s=1.0))
+        nursery.start_soon(parent.server.serve, parent_end)
+        await opened(child_end)
+        child_end.expect(1, memoryview(bytearray(PIECE)))
+        await child_end.send(request(1, 0))
+        await child_end.receive()
+        done.append(child)
+        await child_end.aclose()
+
+    modest = NodeId(b"d" * 16)
+    async with trio.open_nursery() as children:
+        for _ in range(6):
+            children.start_soon(fetch, CHILD)
+        await wait_all_tasks_blocked()
+        children.start_soon(fetch, modest)
+    assert done.index(modest) <= 2, "behind one that was under way, and one that had its turn"
 
 
 def test_a_bitmap_is_told_by_slices_without_the_empty_ends() -> None:
