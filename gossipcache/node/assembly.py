@@ -192,7 +192,7 @@ class Assembly:
             else:
                 nursery.start_soon(self._become_active, nursery)
             for stored in services.store.tasks():
-                announce(services, stored.signed.task_id)
+                announce(services, stored.task_id)
             nursery.start_soon(settle_unpublished, services)
             nursery.start_soon(keep_in_order, services)
             nursery.start_soon(scrub, services)

@@ -87,5 +87,5 @@ def announce(services: Services, task_id: TaskId) -> None:
         services.announcer.drop(task_id)
         return
     services.announcer.set(
-        task_id, stored.manifest_name, stored.have.count, stored.signed.manifest.piece_count
+        task_id, stored.manifest_name, stored.have.count, stored.entry.piece_count
     )

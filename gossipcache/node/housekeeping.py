@@ -40,7 +40,7 @@ def _local_task(stored: StoredTask) -> LocalTask:
     return LocalTask(
         cid=manifest.cid,
         tag=manifest.tag,
-        task_id=stored.signed.task_id.hex(),
+        task_id=stored.task_id.hex(),
         size=manifest.size,
         pieces=manifest.piece_count,
         pieces_present=stored.have.count,
