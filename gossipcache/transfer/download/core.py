@@ -290,14 +290,15 @@ class DownloadCore:
         return effects
 
     def _replace_unassigned(self, now: float) -> list[Effect]:
-        """Parents no longer assigned work on, unless assigned ones wait for their places."""
+        """Parents no longer assigned work on, unless assigned ones wait for their places: then they
+        give what they owe, if that comes soon."""
         surplus = len(self._parents) - self._config.max_active_parents
         surplus += sum(self._may_open(node, now) for node in self._assigned)
         effects: list[Effect] = []
         for parent in list(self._parents.values()):
             parent.draining = surplus > 0 and parent.node not in self._assigned
             surplus -= parent.draining
-            if parent.draining and not parent.requests:
+            if parent.draining and (not parent.requests or parent.drain_s() > _LATE_S):
                 effects += self._drop(parent, None, now)
         return effects
 

@@ -270,3 +270,16 @@ def test_of_a_parent_that_tells_by_and_by_few_pieces_are_asked_until_the_first_i
     check, *more = core.handle(PieceReceived(asked[0]), 0.1)
     assert isinstance(check, CheckPiece)
     assert more, "its speed is known now"
+
+
+def test_slow_parents_that_are_replaced_do_not_hold_their_places_for_what_they_owe() -> None:
+    slow = {NodeId(bytes([n]) * 16): FakeParent(piece_s=4.0, trickles=True) for n in range(4)}
+    quick = {NodeId(bytes([n]) * 16): FakeParent(piece_s=0.1) for n in range(4, 8)}
+    swarm = Swarm(60, slow | quick)
+    swarm.at(0.0, StoreReady(0))
+    swarm.at(0.0, ParentsAssigned(tuple(slow)))
+    swarm.at(5.0, ParentsAssigned(tuple(quick)))
+    finished_at = swarm.run().finished_at
+    assert finished_at is not None
+    assert finished_at < 8.0
+    assert all(swarm.dropped[node] is None for node in slow)
