@@ -86,4 +86,12 @@ SCHEDULE = (
         new="\n",
         scenarios=("delete-last-copies",),
     ),
+    Mutant(
+        name="zones-ignored",
+        breaks="a file crosses the links between zones as often as there are children",
+        module=f"{_SCHEDULE}.assignments",
+        old="return near if is_sure or _fetches(gateway, now) else able",
+        new="return able",
+        scenarios=("broadcast-zones",),
+    ),
 )
