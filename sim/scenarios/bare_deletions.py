@@ -76,6 +76,9 @@ class _Storm:
         self.struck = list(rng.choice((keepers, names[3:])))
         self.steady = [name for name in names if name not in self.struck]
         """Nodes that no fault strikes. One of them deletes, and so remembers the deletion."""
+        self.steady_schedulers = sum(
+            "scheduler" in self.world.machines[name].roles for name in self.steady
+        )
         self.dead_generation = 0
         """The highest generation whose deletion was acknowledged."""
         self.live_generation = 0
@@ -184,7 +187,8 @@ class _Storm:
         return is_new
 
     def _count_copies(self, what: str, copies: int) -> None:
-        if copies < QUORUM:
+        # With a single scheduler left, its copy is all that can be had, and what is told.
+        if copies < min(QUORUM, self.steady_schedulers):
             self.stage.report(f"{what} was acknowledged with {copies} copy of its record")
 
     def _sleep(self, seconds: float) -> Outcome[None]:
