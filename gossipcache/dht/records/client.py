@@ -90,7 +90,8 @@ class RecordClient:
                 return decision if isinstance(decision, TaskRecord) else None
             reasons.append(tally.hindrance)
             told, reconcile = tally.redirects or told, tally.disagrees
-            redirecting = tally.redirecting | (redirecting - set(nodes))
+            # For one round only: whoever named dead keepers may have become one by then.
+            redirecting = tally.redirecting
             backoff_s = yield from self._back_off(backoff_s)
 
     def _read_round(
