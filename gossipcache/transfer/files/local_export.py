@@ -13,7 +13,7 @@ from blake3 import blake3
 from gossipcache.env import Disk, Lanes, inline_lane
 from gossipcache.errors import IntegrityError
 from gossipcache.ids import TaskId
-from gossipcache.transfer.files.chunks import CHUNK_BYTES, OnProgress, ignore_progress
+from gossipcache.transfer.files.chunks import CHUNK_BYTES, OnProgress, chunks, ignore_progress
 from gossipcache.transfer.files.ingest import SEVERAL_LANES_BYTES
 from gossipcache.transfer.files.output import OutputFile, link_out
 from gossipcache.transfer.files.tree_output import OutputTree
@@ -145,12 +145,11 @@ def _verified_chunks(
             state = blake3()
             end = offset + manifest.piece_length(index)
             while offset < end:
-                wanted = next(buffers)[: min(CHUNK_BYTES, end - offset)]
-                if data.read_into(offset, wanted) != len(wanted):
-                    raise IntegrityError("a file is shorter than it was")
-                yield offset, wanted
-                state.update(wanted)
-                offset += len(wanted)
+                size = min(CHUNK_BYTES, end - offset)
+                (chunk,) = chunks(data, offset, size, next(buffers))
+                yield offset, chunk
+                state.update(chunk)
+                offset += size
             if state.digest() != tree.piece(index):
                 raise IntegrityError(
                     f"piece {index} of task {task_id.hex()} has rotted on the disk",
