@@ -45,7 +45,7 @@ SHELLS = {
     "dht.records.glances", "dht.records.log", "dht.records.performing", "dht.records.service",
     "schedule.alarm", "schedule.scheduling", "schedule.service", "schedule.session",
     "transfer.download.client", "transfer.download.connection", "transfer.download.downloads",
-    "transfer.limits", "transfer.server", "transfer.store.arrivals",
+    "transfer.limits", "transfer.server", "transfer.store.arrivals", "transfer.upload",
     "link.bulk", "link.channel", "link.connection", "link.control", "link.loopback", "link.pool",
     "link.tls",
 }  # fmt: skip

@@ -17,7 +17,7 @@ from gossipcache.node.progress import Meter, ReportProgress, reported
 from gossipcache.node.services import Services, not_found
 from gossipcache.requests import ExportRequest
 from gossipcache.results import ExportResult, Source
-from gossipcache.transfer.download.client import DownloadOutcome
+from gossipcache.transfer.download.outcome import DownloadOutcome
 from gossipcache.transfer.files.local_export import export_file, export_link, export_tree
 from gossipcache.transfer.files.output import OutputFile
 from gossipcache.transfer.pieces import PieceSet

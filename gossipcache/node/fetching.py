@@ -11,8 +11,8 @@ from gossipcache.manifest import SignedManifest
 from gossipcache.node.evicting import make_room
 from gossipcache.node.progress import Meter
 from gossipcache.node.services import Services
-from gossipcache.transfer.download.client import DownloadOutcome, DownloadProgress
 from gossipcache.transfer.download.downloads import Joined
+from gossipcache.transfer.download.outcome import DownloadOutcome, DownloadProgress
 from gossipcache.transfer.download.sink import OnPiece
 
 

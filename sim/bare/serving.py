@@ -1,10 +1,10 @@
 """What one bare process has of tasks, and the pieces that it serves to others.
 
-As `transfer.server` does it: a child opens a channel, asks for pieces in a line, and hears on one
-of its channels what more the parent has: at once if it waits for nothing on that channel, else at
-most every `HAVE_INTERVAL_S`. The content of a piece
-is stood for by a few bytes that depend on the task and its index; a child compares them before it
-counts the piece as its own.
+As `transfer.server` and `transfer.upload` do it: a child opens a channel, asks for pieces in a
+line, and hears on one of its channels what more the parent has: at once if it waits for nothing on
+that channel, else at most every `HAVE_INTERVAL_S`. The content of a piece is stood for by a few
+bytes that depend on the task and its index; a child compares them before it counts the piece as its
+own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gossipcache.messages.pieces import (
     TaskRefused,
 )
 from gossipcache.transfer.offering import Offering
-from gossipcache.transfer.server import HAVE_INTERVAL_S, have_messages
+from gossipcache.transfer.upload import HAVE_INTERVAL_S, have_messages
 from sim.bare.bulk import BulkChannel, BulkHost, BulkNetwork
 from sim.bare.process import Process
 from sim.bare.timeline import Timeline

@@ -25,12 +25,9 @@ from gossipcache.messages.pieces import (
 )
 from gossipcache.requests import LimitsChange
 from gossipcache.transfer.offering import FIRST_OFFERS
-from gossipcache.transfer.server import (
-    IDLE_TIMEOUT_S,
-    OPEN_TIMEOUT_S,
-    have_messages,
-)
+from gossipcache.transfer.server import OPEN_TIMEOUT_S
 from gossipcache.transfer.store.arrivals import to_bitmap
+from gossipcache.transfer.upload import IDLE_TIMEOUT_S, have_messages
 from gossipcache.wire import Message
 from tests.fakes.channels import ChannelBoard, FakeChannel, Wire, channel_pair
 from tests.transfer.samples import PIECE, TASK, content_of, manifest_for, tree_of

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import trio
@@ -41,6 +40,7 @@ from gossipcache.transfer.download.events import (
     StoreReady,
 )
 from gossipcache.transfer.download.ledger import Ledger
+from gossipcache.transfer.download.outcome import DownloadOutcome, DownloadProgress, OnProgress
 from gossipcache.transfer.download.sink import OnPiece, Sink
 from gossipcache.transfer.limits import TransferLimits
 from gossipcache.transfer.store.arrivals import Arrivals, to_bitmap
@@ -49,26 +49,6 @@ from gossipcache.transfer.store.store import Store
 _CHECKS_AT_ONCE = 2
 _INBOX_SIZE = 64
 REPORT_INTERVAL_S = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class DownloadProgress:
-    """How far a download is, in bytes; `resumed_bytes` stood in the store before it began."""
-
-    done_bytes: int
-    resumed_bytes: int
-    bytes_by_source: Mapping[NodeId, int]
-
-
-@dataclass(frozen=True, slots=True)
-class DownloadOutcome:
-    """Where the bytes of a complete download came from."""
-
-    bytes_by_source: dict[NodeId, int] = field(default_factory=dict)
-    resumed_bytes: int = 0
-
-
-OnProgress = Callable[[DownloadProgress], None]
 
 
 class Downloader:

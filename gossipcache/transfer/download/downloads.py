@@ -14,12 +14,8 @@ from gossipcache.errors import Conflict, Interrupted
 from gossipcache.ids import TaskId
 from gossipcache.manifest import SignedManifest
 from gossipcache.swarm import Swarm
-from gossipcache.transfer.download.client import (
-    Downloader,
-    DownloadOutcome,
-    DownloadProgress,
-    OnProgress,
-)
+from gossipcache.transfer.download.client import Downloader
+from gossipcache.transfer.download.outcome import DownloadOutcome, DownloadProgress, OnProgress
 from gossipcache.transfer.download.sink import OnPiece
 from gossipcache.transfer.pieces import PieceSet
 from gossipcache.transfer.store.arrivals import to_bits

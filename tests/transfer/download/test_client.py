@@ -19,7 +19,7 @@ from gossipcache.manifest import SignedManifest, sign_manifest
 from gossipcache.messages.pieces import GetPages, OpenTask, Page, TaskOpened
 from gossipcache.transfer.download import sink, whole_digest
 from gossipcache.transfer.download.buffers import Buffers
-from gossipcache.transfer.download.client import DownloadProgress
+from gossipcache.transfer.download.outcome import DownloadProgress
 from gossipcache.transfer.download.whole_digest import WholeDigest
 from sim.storage.disk import SimDisk, SimFile
 from tests.fakes.channels import ChannelBoard, Wire
