@@ -16,11 +16,11 @@ from bench.keepers import keepers_killed, owner_killed
 from bench.large_store import large_store
 from bench.latency import stat
 from bench.local import import_file, local_export
-from bench.many import four_to_one, four_to_one_slow, one_to_eight, one_to_four
+from bench.many import many_to_one, many_to_one_slow, one_to_eight, one_to_many
 from bench.membership import crash_noticed, join_storm, long_partition
 from bench.one_to_one import one_to_one
 from bench.plot import as_svg
-from bench.report import Findings, Job, Report
+from bench.report import Findings, Job
 from bench.small_files import small_files
 
 RIVALS_HOME = Path(__file__).resolve().parent.parent / ".venv-bench"
@@ -28,10 +28,10 @@ RIVALS = ["libtorrent==2.1.1"]
 
 BENCHMARKS: dict[str, Callable[[Job], Findings]] = {
     "one-to-one": one_to_one,
-    "one-to-four": one_to_four,
+    "one-to-many": one_to_many,
     "one-to-eight": one_to_eight,
-    "four-to-one": four_to_one,
-    "four-to-one-slow": four_to_one_slow,
+    "many-to-one": many_to_one,
+    "many-to-one-slow": many_to_one_slow,
     "import": import_file,
     "local-export": local_export,
     "stat": stat,
@@ -43,6 +43,8 @@ BENCHMARKS: dict[str, Callable[[Job], Findings]] = {
     "owner-killed": owner_killed,
     "keepers-killed": keepers_killed,
 }
+
+COLD = {"one-to-one", "one-to-many", "many-to-one", "import", "local-export"}
 
 
 def rivals_python() -> str:
@@ -62,21 +64,31 @@ def rivals_python() -> str:
 @click.option("--runs", default=5, show_default=True, help="Interleaved runs of each contender.")
 @click.option("--size-mib", default=1024, show_default=True, help="Size of the file.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to work (default: temp).")
+@click.option("--cold", is_flag=True, help="The givers read from the disk.")
 @click.option("--plot", type=click.Path(path_type=Path), help="An SVG file for a bar chart.")
 def main(
-    name: str, as_json: bool, runs: int, size_mib: int, folder: Path | None, plot: Path | None
+    name: str,
+    as_json: bool,
+    runs: int,
+    size_mib: int,
+    folder: Path | None,
+    cold: bool,
+    plot: Path | None,
 ) -> None:
     """Runs one benchmark with its rivals interleaved in the same run."""
     if name == "list":
         click.echo("\n".join(BENCHMARKS))
         return
 
+    if cold and name not in COLD:
+        raise click.UsageError(f"--cold is for {', '.join(sorted(COLD))}")
+
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory(dir=folder, prefix="gossipcache-bench-") as work:
-        job = Job(Path(work).resolve(), size_mib * 2**20, runs, rivals_python, say)
+        job = Job(Path(work).resolve(), size_mib * 2**20, runs, rivals_python, say, cold)
         found = BENCHMARKS[name](job)
-    if plot is not None and isinstance(found, Report):
+    if plot is not None:
         plot.write_text(as_svg(found))
     click.echo(json.dumps(found.as_json()) if as_json else found.as_table())

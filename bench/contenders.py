@@ -12,21 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from bench.measure import Process, Sample, run_command, wait_until_listening
+from bench.measure import Process, Sample
 from bench.nodes import Node, call, two_nodes
 
 HERE = Path(__file__).resolve().parent
-
-_NGINX = """
-daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{}}
-http {{
-  access_log off; sendfile on; tcp_nopush on;
-  client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
-  uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
-  server {{ listen 127.0.0.1:{port}; root {root}; }}
-}}
-"""
 
 
 class Contender(Protocol):
@@ -107,47 +96,30 @@ def libtorrent(file: Path, folder: Path, python: str, profile: str) -> Iterator[
 
 
 @contextmanager
-def nginx_and_curl(file: Path, folder: Path) -> Iterator[Contender]:
-    """A plain HTTP download: nothing is verified, nothing is synced."""
-    place = folder / "nginx"
-    place.mkdir()
-    port, output = free_port(), place / "copy"
-    config = place / "nginx.conf"
-    config.write_text(_NGINX.format(folder=place, port=port, root=file.parent))
-    giver = Process(["nginx", "-p", str(place), "-c", str(config), "-e", str(place / "error.log")])
-    try:
-        wait_until_listening(port)
+def gossipcache(file: Path, folder: Path) -> Iterator[dict[str, Contender]]:
+    """Two real nodes; a run is one whole `gossipcache export` command.
 
-        def run() -> Sample:
-            cpu_before_s = giver.cpu_s()
-            url = f"http://127.0.0.1:{port}/{file.name}"
-            done = run_command(["curl", "--silent", "--fail", "--output", str(output), url])
-            output.unlink()
-            cpu_s = giver.cpu_s() - cpu_before_s + done.cpu_s
-            return Sample(done.seconds, cpu_s, {"up": giver.peak_rss_mib()})
-
-        yield run
-    finally:
-        giver.stop()
-
-
-@contextmanager
-def gossipcache(file: Path, folder: Path, *, link: bool) -> Iterator[Contender]:
-    """Two real nodes; a run is one whole `gossipcache export` command."""
-    place = folder / f"gossipcache-{'link' if link else 'copy'}"
+    The cid is a name, or the SHA-256 of the whole file, which is then verified too.
+    """
+    place = folder / "gossipcache"
     output = place / "exported"
     with two_nodes(place) as (giver, taker):
         call(giver.home, "import", "-i", "bench", str(file))
-        export = ["export", "-i", "bench", "-O", str(output), *(["--link"] if link else [])]
+        by_content = str(call(giver.home, "import", str(file))["cid"])
 
-        def run() -> Sample:
+        def run(cid: str, *options: str) -> Sample:
+            export = ["export", "-i", cid, "-O", str(output), *options]
             sample = _run_export(giver, taker, export)
             subprocess.run(["cmp", str(file), str(output)], check=True)
             output.unlink()
-            call(taker.home, "delete", "-i", "bench", "--local")
+            call(taker.home, "delete", "-i", cid, "--local")
             return sample
 
-        yield run
+        yield {
+            "gossipcache export": partial(run, "bench"),
+            "gossipcache export --link": partial(run, "bench", "--link"),
+            "gossipcache export, sha256": partial(run, by_content),
+        }
 
 
 def _run_export(giver: Node, taker: Node, export: list[str]) -> Sample:

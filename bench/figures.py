@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from bench.report import Bar
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,19 @@ class Figures:
             goal = "" if figure.at_most is None else f"<= {figure.at_most:g} {figure.unit}"
             lines.append(f"| {figure.name} | {goal} | {figure.value:.3g} {figure.unit} |")
         return "\n".join(lines)
+
+    def title(self) -> str:
+        """What a plot of it is called, with the unit."""
+        return f"{self.name}: {self._unit()}"
+
+    def bars(self) -> list[Bar]:
+        """The figures of the unit that most of them have."""
+        unit = self._unit()
+        return [
+            Bar(each.name, each.value, each.value, each.value, f"{each.value:.3g}")
+            for each in self.figures
+            if each.unit == unit
+        ]
+
+    def _unit(self) -> str:
+        return Counter(figure.unit for figure in self.figures).most_common(1)[0][0]

@@ -32,7 +32,7 @@ def import_file(job: Job) -> Report:
             "gossipcache import (sha256)": imported,
             **_copies(file, copy),
         }
-        samples = interleave(contenders, job.runs, job.say)
+        samples = interleave(contenders, job.runs, job.say, cold=job.to_forget)
     labels = {
         "cp": "cp",
         "cp_sync": "cp + fsync",
@@ -41,7 +41,7 @@ def import_file(job: Job) -> Report:
     }
     sha256_ratios = ratios(samples, "gossipcache import (sha256)", labels)
     return Report(
-        name="import",
+        name=job.titled("import"),
         size_bytes=job.size_bytes,
         runs=job.runs,
         summaries=[summarise(name, found, job.size_bytes) for name, found in samples.items()],
@@ -69,14 +69,14 @@ def local_export(job: Job) -> Report:
             "gossipcache export --local": exported,
             **_copies(file, copy),
         }
-        samples = interleave(contenders, job.runs, job.say)
+        samples = interleave(contenders, job.runs, job.say, cold=job.to_forget)
     labels = {
         "cp": "cp",
         "cp_sync": "cp + fsync",
         "copy_blake3": "read, BLAKE3, write, fsync",
     }
     return Report(
-        name="local-export",
+        name=job.titled("local-export"),
         size_bytes=job.size_bytes,
         runs=job.runs,
         summaries=[summarise(name, found, job.size_bytes) for name, found in samples.items()],

@@ -1,26 +1,30 @@
-"""One file to several nodes at once, and from several: beside libtorrent and bare sockets."""
+"""One file to several nodes at once, and from several: beside libtorrent, bare sockets, nginx."""
 
 from __future__ import annotations
 
+import shutil
 import statistics
 from contextlib import ExitStack
+from functools import partial
 
 from bench.contenders import Contender
 from bench.crowds import Uploads, bare_crowd, gossipcache_crowd, libtorrent_crowd
 from bench.measure import interleave, make_file, ratios, summarise
 from bench.report import Job, Report
+from bench.web import curls_at_once, has_nginx, nginx
 
 OURS = "gossipcache export --link"
 LABELS = {
     "libtorrent": "libtorrent default",
     "libtorrent_best": "libtorrent best",
     "bare_sockets": "bare sockets",
+    "nginx_curl": "nginx + curl",
 }
 
 
-def one_to_four(job: Job) -> Report:
+def one_to_many(job: Job) -> Report:
     """Four nodes fetch from one at the same time."""
-    return _crowd("one-to-four", job, givers=1, takers=4)
+    return _crowd("one-to-many", job, givers=1, takers=4)
 
 
 def one_to_eight(job: Job) -> Report:
@@ -28,12 +32,12 @@ def one_to_eight(job: Job) -> Report:
     return _crowd("one-to-eight", job, givers=1, takers=8)
 
 
-def four_to_one(job: Job) -> Report:
+def many_to_one(job: Job) -> Report:
     """One node fetches what four hold."""
-    return _crowd("four-to-one", job, givers=4, takers=1)
+    return _crowd("many-to-one", job, givers=4, takers=1)
 
 
-def four_to_one_slow(job: Job) -> Report:
+def many_to_one_slow(job: Job) -> Report:
     """The same beside four of which one sends only 1 MB/s: what that costs."""
     folder, file, slow = job.folder, job.folder / "file", f"{OURS}, one giver slow"
     make_file(file, job.size_bytes)
@@ -44,9 +48,9 @@ def four_to_one_slow(job: Job) -> Report:
             )
             for name in (OURS, slow)
         }
-        samples = interleave(contenders, job.runs, job.say)
+        samples = interleave(contenders, job.runs, job.say, cold=job.to_forget)
     return Report(
-        name="four-to-one-slow",
+        name="many-to-one-slow",
         size_bytes=job.size_bytes,
         runs=job.runs,
         summaries=[summarise(name, found, job.size_bytes) for name, found in samples.items()],
@@ -66,10 +70,13 @@ def _crowd(name: str, job: Job, *, givers: int, takers: int) -> Report:
             contenders[f"libtorrent {profile}"] = stack.enter_context(rival)
         bare = bare_crowd(file, folder, givers=givers, takers=takers)
         contenders["bare sockets"] = stack.enter_context(bare)
-        samples = interleave(contenders, job.runs, job.say)
+        if givers == 1 and shutil.which("curl") and has_nginx(job.say):
+            web = stack.enter_context(nginx(file, folder))
+            contenders["nginx + curl"] = partial(curls_at_once, web, takers)
+        samples = interleave(contenders, job.runs, job.say, cold=job.to_forget)
     moved_bytes = takers * job.size_bytes
     return Report(
-        name=name,
+        name=job.titled(name),
         size_bytes=job.size_bytes,
         runs=job.runs,
         summaries=[summarise(name, found, moved_bytes) for name, found in samples.items()],

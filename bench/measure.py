@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,17 +127,23 @@ def summarise(name: str, samples: list[Sample], size_bytes: int) -> Summary:
 
 
 def interleave(
-    contenders: Mapping[str, Callable[[], Sample]], runs: int, report: Callable[[str], None]
+    contenders: Mapping[str, Callable[[], Sample]],
+    runs: int,
+    report: Callable[[str], None],
+    *,
+    cold: Path | None = None,
 ) -> dict[str, list[Sample]]:
     """Runs each contender in turn, `runs` times over, so that drift hits all alike.
 
     The order is another one each time: whoever runs next inherits the memory that was just
-    freed, warm or not.
+    freed, warm or not. With `cold` the page cache forgets what is in that folder before each run.
     """
     samples: dict[str, list[Sample]] = {name: [] for name in contenders}
     order = random.Random(0)
     for run in range(runs):
         for name in order.sample(list(contenders), len(contenders)):
+            if cold is not None:
+                drop_page_cache(cold)
             sample = contenders[name]()
             samples[name].append(sample)
             report(f"run {run + 1}/{runs}  {name:<28} {sample.seconds:7.3f} s")
@@ -172,17 +178,46 @@ def make_file(path: Path, size_bytes: int) -> None:
         os.fsync(file.fileno())
 
 
+def drop_page_cache(folder: Path) -> None:
+    """Makes the next reads of the files below `folder` come from the disk; needs no privilege.
+
+    What was written is synced first. Pages that a running process maps stay.
+    """
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place) / name
+            # A node may remove a file meanwhile; sockets cannot be opened.
+            with suppress(FileNotFoundError), ExitStack() as stack:
+                if path.is_symlink() or not path.is_file():
+                    continue
+                opened = os.open(path, os.O_RDONLY)
+                stack.callback(os.close, opened)
+                os.fsync(opened)
+                os.posix_fadvise(opened, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def run_command(command: list[str]) -> Sample:
     """Runs a command to its end, and measures its time (the kernel counts our own memory as
     its peak, so that is left out). Raises `RuntimeError` if it fails."""
-    started = time.perf_counter()
-    pid = os.posix_spawnp(command[0], command, os.environ)
-    _, status, usage = os.wait4(pid, 0)
-    seconds = time.perf_counter() - started
-    if status:
-        raise RuntimeError(f"{' '.join(command)}: exit {os.waitstatus_to_exitcode(status)}")
-    cpu_s = usage.ru_utime + usage.ru_stime
-    return Sample(seconds, cpu_s)
+    return run_together([command])
+
+
+def run_together(commands: Sequence[list[str]]) -> Sample:
+    """Runs commands at the same time, to the end of the last; what they print on stdout is
+    dropped. Raises `RuntimeError` if one fails."""
+    quietly = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    started, cpu_s, failed = time.perf_counter(), 0.0, []
+    running = {
+        os.posix_spawnp(each[0], each, os.environ, file_actions=quietly): each for each in commands
+    }
+    for pid, command in running.items():
+        _, status, usage = os.wait4(pid, 0)
+        cpu_s += usage.ru_utime + usage.ru_stime
+        if status:
+            failed.append(f"{' '.join(command)}: exit {os.waitstatus_to_exitcode(status)}")
+    if failed:
+        raise RuntimeError("; ".join(failed))
+    return Sample(time.perf_counter() - started, cpu_s)
 
 
 def wait_until_listening(port: int) -> None:

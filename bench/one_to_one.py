@@ -1,54 +1,76 @@
-"""One node to another over loopback: gossipcache beside libtorrent, HTTP and bare sockets."""
+"""One node to another over loopback: gossipcache beside BitTorrent, HTTP and bare sockets."""
 
 from __future__ import annotations
 
 import shutil
 from contextlib import ExitStack
+from pathlib import Path
 
-from bench.contenders import Contender, bare_sockets, gossipcache, libtorrent, nginx_and_curl
+from bench.aria2 import aria2_torrent
+from bench.contenders import Contender, bare_sockets, gossipcache, libtorrent
 from bench.measure import interleave, make_file, ratios, summarise
 from bench.report import Job, Report
+from bench.web import has_nginx, http_contenders, nginx
+
+LABELS = {
+    "libtorrent": "libtorrent default",
+    "libtorrent_best": "libtorrent best",
+    "bare_sockets": "bare sockets x 1",
+    "bare_sockets_2": "bare sockets x 2",
+    "bare_two_files": "bare sockets x 1, two files",
+    "bare_two_files_2": "bare sockets x 2, two files",
+    "nginx_curl": "nginx + curl",
+    "nginx_curl_synced": "nginx + curl, synced",
+    "nginx_curl_sha256sum": "nginx + curl, sha256sum",
+    "aria2_http": "nginx + aria2 x 4, checksum",
+    "aria2_torrent": "aria2 BitTorrent",
+}
+OURS = {
+    "": "gossipcache export",
+    "link_": "gossipcache export --link",
+    "sha256_": "gossipcache export, sha256",
+}
 
 
 def one_to_one(job: Job) -> Report:
     """Copies one file by each contender in turn, `job.runs` times over."""
-    folder, python = job.folder, job.rivals_python()
+    folder = job.folder
     file = folder / "file"
     make_file(file, job.size_bytes)
     with ExitStack() as stack:
-        contenders: dict[str, Contender] = {
-            "gossipcache export": stack.enter_context(gossipcache(file, folder, link=False)),
-            "gossipcache export --link": stack.enter_context(gossipcache(file, folder, link=True)),
-            "libtorrent default": stack.enter_context(libtorrent(file, folder, python, "default")),
-            "libtorrent best": stack.enter_context(libtorrent(file, folder, python, "best")),
-            "bare sockets x 1": stack.enter_context(bare_sockets(file, folder, 1)),
-            "bare sockets x 2": stack.enter_context(bare_sockets(file, folder, 2)),
+        contenders = {
+            **stack.enter_context(gossipcache(file, folder)),
+            **_rivals(stack, job, file),
         }
-        for connections in (1, 2):
-            bare = bare_sockets(file, folder, connections, twice=True)
-            contenders[f"bare sockets x {connections}, two files"] = stack.enter_context(bare)
-        if shutil.which("nginx") and shutil.which("curl"):
-            contenders["nginx + curl"] = stack.enter_context(nginx_and_curl(file, folder))
-        else:
-            job.say("nginx + curl: left out, for they are not installed")
-        samples = interleave(contenders, job.runs, job.say)
-    labels = {
-        "libtorrent": "libtorrent default",
-        "libtorrent_best": "libtorrent best",
-        "bare_sockets": "bare sockets x 1",
-        "bare_sockets_2": "bare sockets x 2",
-        "bare_two_files": "bare sockets x 1, two files",
-        "bare_two_files_2": "bare sockets x 2, two files",
-        "nginx_curl": "nginx + curl",
-    }
-    link_ratios = ratios(samples, "gossipcache export --link", labels)
+        samples = interleave(contenders, job.runs, job.say, cold=job.to_forget)
     return Report(
-        name="one-to-one",
+        name=job.titled("one-to-one"),
         size_bytes=job.size_bytes,
         runs=job.runs,
         summaries=[summarise(name, found, job.size_bytes) for name, found in samples.items()],
         ratios={
-            **ratios(samples, "gossipcache export", labels),
-            **{f"link_{name}": value for name, value in link_ratios.items()},
+            f"{prefix}{name}": value
+            for prefix, ours in OURS.items()
+            for name, value in ratios(samples, ours, LABELS).items()
         },
     )
+
+
+def _rivals(stack: ExitStack, job: Job, file: Path) -> dict[str, Contender]:
+    folder, python = job.folder, job.rivals_python()
+    rivals: dict[str, Contender] = {}
+    for profile in ("default", "best"):
+        torrent = libtorrent(file, folder, python, profile)
+        rivals[f"libtorrent {profile}"] = stack.enter_context(torrent)
+    for twice in (False, True):
+        for connections in (1, 2):
+            name = f"bare sockets x {connections}{', two files' if twice else ''}"
+            bare = bare_sockets(file, folder, connections, twice=twice)
+            rivals[name] = stack.enter_context(bare)
+    if has_nginx(job.say):
+        rivals.update(http_contenders(stack.enter_context(nginx(file, folder)), job.say))
+    if shutil.which("aria2c"):
+        rivals["aria2 BitTorrent"] = stack.enter_context(aria2_torrent(file, folder))
+    else:
+        job.say("aria2 BitTorrent: left out, for aria2 is not installed")
+    return rivals

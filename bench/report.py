@@ -21,6 +21,28 @@ class Job:
     rivals_python: Callable[[], str]
     """The interpreter of the rivals' environment, which is made on first use."""
     say: Callable[[str], None]
+    cold: bool = False
+    """Whether the givers' files come from the disk, not from the page cache."""
+
+    @property
+    def to_forget(self) -> Path | None:
+        """The folder whose files leave the page cache before each run; None: no need."""
+        return self.folder if self.cold else None
+
+    def titled(self, name: str) -> str:
+        """The benchmark's name, with what was asked of it."""
+        return f"{name}, cold" if self.cold else name
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of a plot: a value, and a line between the two ends of its spread."""
+
+    name: str
+    value: float
+    lowest: float
+    highest: float
+    told: str
 
 
 class Findings(Protocol):
@@ -31,6 +53,12 @@ class Findings(Protocol):
 
     def as_table(self) -> str:
         """A Markdown table."""
+
+    def title(self) -> str:
+        """What a plot of it is called, with the unit."""
+
+    def bars(self) -> list[Bar]:
+        """What a plot of it shows."""
 
 
 @dataclass
@@ -60,13 +88,29 @@ class Report:
             f"| contender | MiB/s (lowest to highest) | CPU s | peak MiB, {' / '.join(sides)} |",
             "|---|---|---|---|",
         ]
-        lines += [
-            f"| {summary.name} | {summary.mib_per_s} ({summary.lowest} to {summary.highest}) "
-            f"| {summary.cpu_s} | {' / '.join(str(v) for v in summary.peak_rss_mib.values())} |"
-            for summary in self.summaries
-        ]
+        for summary in self.summaries:
+            peaks = " / ".join(str(summary.peak_rss_mib.get(side, "")) for side in sides)
+            rates = f"{summary.mib_per_s} ({summary.lowest} to {summary.highest})"
+            lines.append(f"| {summary.name} | {rates} | {summary.cpu_s} | {peaks} |")
         lines += ["", *(f"- `{name}`: {value}" for name, value in self.ratios.items())]
         return "\n".join(lines)
+
+    def title(self) -> str:
+        """What a plot of it is called, with the unit."""
+        return f"{self.name}, {self.size_bytes >> 20} MiB, {self.runs} interleaved runs: MiB/s"
+
+    def bars(self) -> list[Bar]:
+        """The rates, from the slowest run to the fastest."""
+        return [
+            Bar(
+                summary.name,
+                summary.mib_per_s,
+                summary.lowest,
+                summary.highest,
+                f"{summary.mib_per_s:g} ({summary.cpu_s:g} CPU s)",
+            )
+            for summary in self.summaries
+        ]
 
 
 @dataclass
@@ -89,3 +133,14 @@ class LatencyReport:
             for name, found in self.latencies.items()
         ]
         return "\n".join(lines)
+
+    def title(self) -> str:
+        """What a plot of it is called, with the unit."""
+        return f"{self.name}, from the median to the 99th percentile: ms"
+
+    def bars(self) -> list[Bar]:
+        """The medians, with a line to the 99th percentile."""
+        return [
+            Bar(name, found.p50_ms, found.p50_ms, found.p99_ms, f"{found.p50_ms:.3g}")
+            for name, found in self.latencies.items()
+        ]
