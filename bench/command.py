@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import click
 
+import gossipcache
 from bench.keepers import keepers_killed, owner_killed
 from bench.large_store import large_store
 from bench.latency import stat
@@ -86,6 +88,8 @@ def main(
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
+    # An installed package is compiled; without that each command would do it anew.
+    compileall.compile_dir(Path(gossipcache.__file__).parent, quiet=1)
     with tempfile.TemporaryDirectory(dir=folder, prefix="gossipcache-bench-") as work:
         job = Job(Path(work).resolve(), size_mib * 2**20, runs, rivals_python, say, cold)
         found = BENCHMARKS[name](job)

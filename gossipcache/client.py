@@ -22,7 +22,7 @@ from gossipcache.errors import (
     from_code,
 )
 from gossipcache.home import Home
-from gossipcache.ids import task_id_of
+from gossipcache.ids import checked_name
 from gossipcache.unix_http import Answer, Connection, Connections, NoHttp
 
 Fields = Mapping[str, object]
@@ -286,7 +286,7 @@ def task_path(cid: str, *parts: str) -> str:
 
     Raises `UsageError` if no task can have this cid.
     """
-    task_id_of(cid, "")
+    checked_name(cid, "")
     return "/".join(("/v1/tasks", quote(cid, safe=""), *parts))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 from dataclasses import dataclass
 from typing import NewType
@@ -25,7 +24,7 @@ _TASK_DOMAIN = b"gossipcache/task/1"
 
 def node_id_of(public_key: bytes) -> NodeId:
     """The id of the node that holds the private half of `public_key` (32 bytes)."""
-    return NodeId(hashlib.blake2b(public_key, digest_size=NODE_ID_BYTES).digest())
+    return NodeId(_blake2b(public_key, NODE_ID_BYTES))
 
 
 def task_id_of(cid: str, tag: str) -> TaskId:
@@ -33,17 +32,23 @@ def task_id_of(cid: str, tag: str) -> TaskId:
 
     Raises `UsageError` if the cid is empty or either is too long.
     """
-    encoded_cid, encoded_tag = (
-        _encoded(cid, "cid", MAX_CID_BYTES),
-        _encoded(tag, "tag", MAX_TAG_BYTES),
-    )
-    if not encoded_cid:
+    parts = (_TASK_DOMAIN, *checked_name(cid, tag))
+    framed = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return TaskId(_blake2b(framed, TASK_ID_BYTES))
+
+
+def checked_name(cid: str, tag: str) -> tuple[bytes, bytes]:
+    """A task's name as bytes. Raises `UsageError` if the cid is empty or either is too long."""
+    name = _encoded(cid, "cid", MAX_CID_BYTES), _encoded(tag, "tag", MAX_TAG_BYTES)
+    if not name[0]:
         raise UsageError("the cid is empty", "name the task with -i CID")
-    state = hashlib.blake2b(digest_size=TASK_ID_BYTES)
-    for part in (_TASK_DOMAIN, encoded_cid, encoded_tag):
-        state.update(len(part).to_bytes(4, "big"))
-        state.update(part)
-    return TaskId(state.digest())
+    return name
+
+
+def _blake2b(data: bytes, size: int) -> bytes:
+    from hashlib import blake2b  # a command, which needs no ids, starts without OpenSSL
+
+    return blake2b(data, digest_size=size).digest()
 
 
 def _encoded(text: str, what: str, limit_bytes: int) -> bytes:

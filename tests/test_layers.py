@@ -194,7 +194,7 @@ def test_membership_and_records_meet_at_the_ring_only() -> None:
 
 
 def test_a_command_starts_without_the_node() -> None:
-    heavy = {"trio", "msgspec", "nacl", "cbor2", "blake3", "cryptography", "rich"}
+    heavy = {"trio", "msgspec", "nacl", "cbor2", "blake3", "cryptography", "rich", "hashlib"}
     code = "import sys, gossipcache.cli; print(*{name.partition('.')[0] for name in sys.modules})"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not heavy & set(ended.stdout.split())

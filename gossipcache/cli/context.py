@@ -16,7 +16,6 @@ import click
 from gossipcache.client import ControlClient
 from gossipcache.errors import UsageError
 from gossipcache.home import Home
-from gossipcache.launch import find_node, may_start_lone
 from gossipcache.units import parse_duration, parse_rate, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -66,8 +65,13 @@ class Shared:
         """The node of this home. `may_start`: a lone node is started if the home names no
         cluster. Raises `NodeUnreachable`."""
         home = self.home
+        client = ControlClient(home)
+        if client.is_listening():
+            return client
+        from gossipcache.launch import find_node, may_start_lone  # not needed as a rule
+
         return find_node(
-            ControlClient(home),
+            client,
             may_start=lambda: may_start and may_start_lone(home),
             announce=self.say,
         )

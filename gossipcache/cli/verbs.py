@@ -28,7 +28,7 @@ from gossipcache.cli.context import (
 )
 from gossipcache.client import ControlClient, task_path
 from gossipcache.errors import PartlyDone, TaskNotFound
-from gossipcache.ids import task_id_of
+from gossipcache.ids import checked_name
 from gossipcache.units import format_size
 
 STDIN_BYTES = 1024 * 1024
@@ -67,7 +67,7 @@ def import_command(
     (given,) = positionals(path, source=source)
     source = required(given, "the file", "PATH or -I PATH")
     if cid is not None:
-        task_id_of(cid, tag)
+        checked_name(cid, tag)
     wanted: dict[str, object] = {
         "cid": cid,
         "tag": tag,
