@@ -21,8 +21,9 @@ from gossipcache.errors import ProtocolError
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 MAX_DEPTH = 16
-MAX_MESSAGE_BYTES = 64 * 1024
-"""Limit of one encoded control message; piece bytes travel outside this limit."""
+MAX_MESSAGE_BYTES = 66 * 1024
+"""Limit of one encoded control message: 64 KiB of content, and what says whose it is. Pieces
+travel outside this limit."""
 
 T = TypeVar("T")
 _ATOMS = (

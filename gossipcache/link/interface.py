@@ -57,7 +57,7 @@ class PieceChannel(Protocol):
         stalled."""
 
     async def send(self, message: Message) -> None:
-        """Sends one message (at most 64 KiB encoded)."""
+        """Sends one message (at most 66 KiB encoded)."""
 
     async def receive(self) -> Message | PieceArrived:
         """The next message or piece, in the order sent.

@@ -3,7 +3,7 @@
 Every message is canonical CBOR in one binary websocket message (RFC 6455). The handshake is
 `Hello` from the dialler, `Hello` and `Proof` from the acceptor, `Proof` from the dialler and
 `Welcome` from the acceptor; each of them is at most 4 KiB. After it, a control connection
-carries the envelopes below, at most 64 KiB each.
+carries the envelopes below, at most 66 KiB each.
 """
 
 from __future__ import annotations

@@ -214,7 +214,16 @@ class _ImportRound:
             del open_ones[staged.content.task_id]
 
         try:
-            await _each(taken, publish, at_once=PUBLISHED_AT_ONCE)
+            at_once = await services.records.publish_many([staged.mine for staged in taken])
+            singly: list[_Staged] = []
+            for staged in taken:
+                task_id = staged.content.task_id
+                if (published := at_once.get(task_id)) is None:
+                    singly.append(staged)
+                else:
+                    services.unsettled.pop(task_id, None)
+                    standing.append((staged, published))
+            await _each(singly, publish, at_once=PUBLISHED_AT_ONCE)
             ids = [staged.content.task_id for staged, _ in standing]
             if ids:
                 await services.env.workers.run(lambda: services.store.mark_all_published(ids))

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from gossipcache.charter import Deletion
 from gossipcache.config import RecordConfig
 from gossipcache.dht.membership.member import Member
-from gossipcache.dht.records.client import RecordClient
+from gossipcache.dht.records.client import Asked, RecordClient
 from gossipcache.dht.records.graves import Graves
-from gossipcache.dht.records.keeper import ANSWERS, Keeper
+from gossipcache.dht.records.keeper import ANSWERS, ASKED, Keeper
 from gossipcache.dht.records.publishing import Published, Publisher
 from gossipcache.dht.records.reading import Accept, TaskRecord
 from gossipcache.dht.records.reminding import Reminder
@@ -31,6 +31,7 @@ from gossipcache.ids import NodeId, TaskId
 from gossipcache.journal import Change
 from gossipcache.link.interface import Peer
 from gossipcache.manifest import SignedManifest, SignedTombstone
+from gossipcache.messages.batches import ReadRecords, WriteRecords
 from gossipcache.messages.graves import AskGraves, AskProofs
 from gossipcache.messages.records import ReadRecord, WriteRecord
 from gossipcache.metrics import Metrics
@@ -59,9 +60,7 @@ class Lookup:
 class BareRecords:
     """The records as one process sees them."""
 
-    answers: frozenset[type[Message]] = frozenset(
-        (ReadRecord, WriteRecord, AskGraves, AskProofs, *ANSWERS)
-    )
+    answers: frozenset[type[Message]] = frozenset((*ASKED, AskGraves, AskProofs, *ANSWERS))
 
     def __init__(
         self,
@@ -147,20 +146,15 @@ class BareRecords:
                 return self._graves.tell(peer, message)
             case AskProofs():
                 return self._graves.prove(message)
-            case ReadRecord():
-                return self._serving().read(peer, message)
-            case WriteRecord():
-                return self._serving().write(message)
+            case ReadRecord() | ReadRecords() | WriteRecord() | WriteRecords():
+                return self._serving().answer(peer, message)
             case _:
                 address = self._membership.process.host.address
                 known = Peer(peer, b"", self._roles_of(peer), 1, address)
                 return ANSWERS[type(message)](self._serving(), known, message)
 
-    def _answer_itself(self, message: ReadRecord | WriteRecord) -> Steps[Message]:
-        keeper = self._serving()
-        if isinstance(message, ReadRecord):
-            return (yield from keeper.read(self._means.me, message))
-        return (yield from keeper.write(message))
+    def _answer_itself(self, message: Asked) -> Steps[Message]:
+        return self._serving().answer(self._means.me, message)
 
     def _serving(self) -> Keeper:
         if self._keeper is None:
@@ -253,6 +247,10 @@ class BareRecords:
         """See `Publisher.publish`."""
         deadline = self._timeline.now + timeout_s
         return self._performer.perform(self._publisher.publish(candidate, task_id, deadline))
+
+    def publish_many(self, manifests: Sequence[SignedManifest]) -> Outcome[dict[TaskId, Published]]:
+        """See `Publisher.publish_many`."""
+        return self._performer.perform(self._publisher.publish_many(manifests))
 
     def bury(self, tombstone: SignedTombstone, timeout_s: float = WRITE_TIMEOUT_S) -> Outcome[int]:
         """See `Publisher.bury`."""

@@ -16,9 +16,10 @@ from gossipcache.link.frames import (
     PieceBegins,
 )
 from gossipcache.link.piece import parse_piece_prefix, piece_prefix
+from gossipcache.wire import MAX_MESSAGE_BYTES
 
 OPENING = b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\n\r\n"
-LIMIT = 64 * 1024
+LIMIT = MAX_MESSAGE_BYTES
 
 
 def frame(payload: bytes, first: int = 0x82, mask: bytes = b"") -> bytes:
@@ -78,7 +79,7 @@ def cut(data: bytes, at: list[int]) -> list[bytes]:
 def test_however_the_bytes_are_cut_messages_pass_and_pieces_are_found(
     messages: list[bytes], places: list[int], request_id: int
 ) -> None:
-    body = bytes(range(256)) * 257
+    body = bytes(range(256)) * 265
     before = b"".join(frame(message) for message in messages)
     after = frame(b"ping", 0x89) + frame(b"a", 0x02) + frame(b"b", 0x80)
     stream = before + piece(request_id, body) + after
@@ -132,7 +133,7 @@ def test_what_breaks_the_rules_is_named(reason: str) -> None:
     "bad",
     [
         frame(piece_prefix(1, LIMIT) + bytes(LIMIT + 1)),
-        frame(b"\x83\x65piece\x18\x01" + b"\x5a\x00\x01\x00\x00" + bytes(LIMIT)),
+        frame(b"\x83\x65piece\x18\x01" + b"\x5a" + LIMIT.to_bytes(4, "big") + bytes(LIMIT)),
         frame(b"\x82" + bytes(LIMIT + 9)),
         frame(piece_prefix(1, LIMIT) + bytes(LIMIT), first=0x02),
     ],

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import islice
 from typing import TypeVar
 
-from gossipcache.dht.records.quorum import ask_in_turn
+from gossipcache.dht.records.paging import batches
+from gossipcache.dht.records.quorum import ask_in_turn, gather_until
 from gossipcache.dht.records.reading import Absent, Accept, Fork, ReadTally, TaskRecord
 from gossipcache.dht.records.standing import Standing
-from gossipcache.dht.records.steps import Steps, ask, clock, sleep, within
+from gossipcache.dht.records.steps import Steps, ask, clock, sleep, within, work
 from gossipcache.dht.records.surroundings import Means, Surroundings
 from gossipcache.errors import (
     Busy,
@@ -21,16 +25,27 @@ from gossipcache.errors import (
     TimedOut,
 )
 from gossipcache.ids import NodeId, TaskId
-from gossipcache.messages.records import ReadRecord, RecordAnswer, RecordWritten, WriteRecord
+from gossipcache.messages.batches import ReadRecords, RecordsRead, RecordsWritten, WriteRecords
+from gossipcache.messages.records import (
+    MAX_ENTRIES,
+    ReadRecord,
+    RecordAnswer,
+    RecordEntry,
+    RecordWritten,
+    WriteRecord,
+)
 from gossipcache.wire import Message
 
 Reply = TypeVar("Reply", bound=Message)
-Local = Callable[[ReadRecord | WriteRecord], Steps[Message]]
+Asked = ReadRecord | ReadRecords | WriteRecord | WriteRecords
+Local = Callable[[Asked], Steps[Message]]
 
 MAX_REDIRECTS = 2
 FIRST_ASKED = 2
 _FIRST_BACKOFF_S = 0.05
 _MAX_BACKOFF_S = 1.0
+BATCH_TIMEOUT_S = 2.0
+"""After this long without an answer a batch's entries are asked for one by one."""
 _COORDINATION_FACTOR = 2.5
 """A coordinator asks the other keepers twice before it answers."""
 
@@ -137,7 +152,84 @@ class RecordClient:
         except GossipcacheError:
             self._metrics.count("record_reads_unanswered")
 
+    def read_many(self, task_ids: Sequence[TaskId]) -> Steps[dict[TaskId, TaskRecord | None]]:
+        """The records as far as they can be told in one go, None for what certainly is none; the
+        rest is to be read one by one."""
+        moment = yield from clock()
+        tallies: dict[TaskId, ReadTally] = {}
+        by_node: dict[NodeId, list[TaskId]] = {}
+        for task_id in dict.fromkeys(task_ids):
+            keepers = self._keepers(task_id)
+            needed = max(1, min(self._config.write_quorum, len(keepers)))
+            tallies[task_id] = ReadTally(needed, None, moment.wall_s)
+            alive = [node for node in keepers if self._around.is_alive(node)]
+            for node in alive[:FIRST_ASKED]:
+                by_node.setdefault(node, []).append(task_id)
+        yield from gather_until(
+            by_node,
+            lambda node: self._read_from(node, by_node[node], tallies),
+            is_enough=lambda: all(tally.decision() is not None for tally in tallies.values()),
+            straggler_wait_s=0.0,
+        )
+        decided = {task_id: tally.decision() for task_id, tally in tallies.items()}
+        return {
+            task_id: decision if isinstance(decision, TaskRecord) else None
+            for task_id, decision in decided.items()
+            if isinstance(decision, TaskRecord | Absent)
+        }
+
+    def _read_from(
+        self, node: NodeId, task_ids: list[TaskId], tallies: dict[TaskId, ReadTally]
+    ) -> Steps[None]:
+        left = deque(task_ids)
+        while left:
+            asked = tuple(islice(left, MAX_ENTRIES))
+            answer = yield from self._ask(
+                node, ReadRecords(task_ids=asked), RecordsRead, BATCH_TIMEOUT_S
+            )
+            entries = [known.entry for known in answer.records if known.entry is not None]
+            yield from self._check(entries)
+            if not answer.records:
+                return
+            for known in answer.records:
+                task_id = left.popleft()
+                if known.entry is not None:
+                    with suppress(IntegrityError, ProtocolError):
+                        standing = self._opener.open(known.entry, task_id)
+                        tallies[task_id].held(node, standing, settled=known.settled)
+                elif known.settled:
+                    tallies[task_id].absent(node)
+
+    def _check(self, entries: list[RecordEntry]) -> Steps[None]:
+        """Checks the signatures beside the event loop; what is void is found again by `open`."""
+        unknown = self._opener.lacking(entries)
+        if unknown:
+            for checked in (yield from work(lambda: self._opener.check_all(unknown))):
+                self._opener.remember(checked)
+
     # Writing
+
+    def write_many(self, candidates: Sequence[Standing]) -> Steps[dict[TaskId, int]]:
+        """Publishes what is plain; on how many keepers each of those is committed. The rest is to
+        be written one by one."""
+        by_node: dict[NodeId, list[Standing]] = {}
+        for candidate in candidates:
+            keepers = self._keepers(candidate.task_id)
+            alive = [node for node in keepers if self._around.is_alive(node)]
+            for node in alive[:1]:
+                by_node.setdefault(node, []).append(candidate)
+        copies: dict[TaskId, int] = {}
+
+        def ask_one(node: NodeId) -> Steps[None]:
+            for batch in batches(by_node[node]):
+                message = WriteRecords(entries=tuple(one.entry for one in batch))
+                answer = yield from self._ask(node, message, RecordsWritten, BATCH_TIMEOUT_S)
+                for one, count in zip(batch, answer.copies, strict=False):
+                    if count:
+                        copies[one.task_id] = count
+
+        yield from gather_until(by_node, ask_one, is_enough=lambda: False, straggler_wait_s=0.0)
+        return copies
 
     def write(self, candidate: Standing, *, restore: bool, deadline: float) -> Steps[RecordWritten]:
         """What the first keeper that could coordinate answered.
@@ -224,7 +316,7 @@ class RecordClient:
     def _ask(
         self,
         node: NodeId,
-        message: ReadRecord | WriteRecord,
+        message: Asked,
         reply: type[Reply],
         timeout_s: float,
     ) -> Steps[Reply]:

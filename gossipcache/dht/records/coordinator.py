@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -64,6 +64,11 @@ class Coordinator:
         turn = self._turns.setdefault(candidate.task_id, Turn())
         return (yield from turn.take(self._write(candidate, restore)))
 
+    def free_turns(self, task_ids: Iterable[TaskId]) -> dict[TaskId, Turn]:
+        """The turns of those tasks that nobody writes now, taken; to be given back."""
+        turns = {task_id: self._turns.setdefault(task_id, Turn()) for task_id in task_ids}
+        return {task_id: turn for task_id, turn in turns.items() if turn.try_take()}
+
     def _write(self, candidate: Standing, restore: bool) -> Steps[RecordWritten]:
         verdict = yield from self._judged(candidate, restore)
         if isinstance(verdict, Refused):
@@ -115,7 +120,7 @@ class Coordinator:
 
         prepared = yield from self._gather((me, *_others(keepers, me)), prepare, needed)
         if len(prepared) < needed or me not in prepared:
-            yield from self._withdraw(candidate, keepers)
+            yield from self.withdraw(candidate, keepers)
             return (yield from self._missed(candidate, len(prepared), needed, bool(refused)))
         committed = yield from self._commit(candidate, prepared, needed)
         return (yield from self._counted(candidate, keepers, committed, needed))
@@ -142,8 +147,9 @@ class Coordinator:
 
         return (yield from self._gather(prepared, commit, needed))
 
-    def _withdraw(self, candidate: Standing, keepers: tuple[NodeId, ...]) -> Steps[None]:
-        """Also from those who were not waited for: their answer may still be on its way."""
+    def withdraw(self, candidate: Standing, keepers: tuple[NodeId, ...]) -> Steps[None]:
+        """Has all forget a prepared candidate, also those who were not waited for: their answer
+        may still be on its way."""
         me, version = self._core.me, candidate.version
         yield from persist(self._core.withdraw(candidate.task_id, version, me))
 

@@ -7,13 +7,14 @@ serves a joining keeper, a ring change and the periodic anti-entropy alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import reduce
 from typing import TypeVar
 
 from gossipcache.dht.records.antientropy import SharedView, differing
 from gossipcache.dht.records.graves import Graves
+from gossipcache.dht.records.paging import PAGE_BYTES, batches, entry_bytes
 from gossipcache.dht.records.recall import Recall
 from gossipcache.dht.records.replication import ReplicationCore
 from gossipcache.dht.records.standing import Standing, merge
@@ -53,11 +54,10 @@ from gossipcache.messages.records import (
     RecordsTaken,
     SharedCompared,
 )
-from gossipcache.wire import Message, encode
+from gossipcache.wire import Message
 
 Reply = TypeVar("Reply", bound=Message)
 
-PAGE_BYTES = 56 * 1024
 _MAX_PAGES = 64
 _MAX_RECONCILED = 8
 """Contested entries of one message that are looked into at once; exchanges bring the rest."""
@@ -330,7 +330,7 @@ class Exchange:
         for task_id in message.task_ids:
             standing = self._core.standing(TaskId(task_id))
             if standing is not None:
-                size += len(encode(standing.entry))
+                size += entry_bytes(standing.entry)
                 if entries and (size > PAGE_BYTES or len(entries) == MAX_ENTRIES):
                     break
                 entries.append(standing.entry)
@@ -382,18 +382,3 @@ def _are_rivals(one: Standing, other: Standing | None) -> bool:
         and one.version != other.version
         and bool(one.manifests and other.manifests)
     )
-
-
-def batches(standings: Iterable[Standing]) -> Iterator[list[Standing]]:
-    """Cuts into messages of bounded size."""
-    batch: list[Standing] = []
-    size = 0
-    for standing in standings:
-        length = len(encode(standing.entry))
-        if batch and (size + length > PAGE_BYTES or len(batch) == MAX_ENTRIES):
-            yield batch
-            batch, size = [], 0
-        batch.append(standing)
-        size += length
-    if batch:
-        yield batch

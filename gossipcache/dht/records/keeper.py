@@ -7,9 +7,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from gossipcache.dht.records.batches import Batches
+from gossipcache.dht.records.client import Asked
 from gossipcache.dht.records.coordinator import Coordinator
 from gossipcache.dht.records.exchange import Exchange
 from gossipcache.dht.records.graves import Graves
+from gossipcache.dht.records.paging import PAGE_BYTES, entry_bytes
 from gossipcache.dht.records.recall import Recall
 from gossipcache.dht.records.replication import ReplicationCore
 from gossipcache.dht.records.standing import Standing
@@ -21,6 +24,16 @@ from gossipcache.dht.ring import Ring
 from gossipcache.errors import NotPermitted
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.link.interface import Peer
+from gossipcache.messages.batches import (
+    CommitRecords,
+    KnownRecord,
+    PrepareRecords,
+    ReadRecords,
+    RecordsJudged,
+    RecordsRead,
+    RecordsWritten,
+    WriteRecords,
+)
 from gossipcache.messages.graves import GravesHere
 from gossipcache.messages.records import (
     BucketPage,
@@ -44,6 +57,8 @@ from gossipcache.messages.records import (
 )
 from gossipcache.wire import Message
 
+ASKED: tuple[type[Asked], ...] = (ReadRecord, ReadRecords, WriteRecord, WriteRecords)
+"""What anyone may ask a keeper."""
 _RETURN_S = 2.0
 
 
@@ -67,6 +82,7 @@ class Keeper:
         self._coordinator = Coordinator(
             means, core, hint=self.upkeep.hint, reconcile=self._exchange.reconcile
         )
+        self._batches = Batches(means, around, core, self._coordinator, hint=self.upkeep.hint)
 
     def set_ring(self, ring: Ring, now: float) -> None:
         """Takes the ring of the ACTIVE schedulers."""
@@ -94,6 +110,37 @@ class Keeper:
         yield from self._exchange.count_shared(node)
 
     # What anyone may ask
+
+    def answer(self, asker: NodeId, message: Asked) -> Steps[Message]:
+        """Answers whatever anyone may ask, `asker` being this node itself or another."""
+        match message:
+            case ReadRecord():
+                return (yield from self.read(asker, message))
+            case ReadRecords():
+                return (yield from self._read_many(asker, message))
+            case WriteRecord():
+                return (yield from self.write(message))
+            case WriteRecords():
+                copies = yield from self._batches.write(asker, message.entries)
+                return RecordsWritten(copies=copies)
+
+    def _read_many(self, asker: NodeId, message: ReadRecords) -> Steps[RecordsRead]:
+        moment = yield from clock()
+        known: list[KnownRecord] = []
+        size = 0
+        for task_id in message.task_ids:
+            one = self._known_record(asker, TaskId(task_id), moment.now)
+            size += 8 if one.entry is None else entry_bytes(one.entry)
+            if known and size > PAGE_BYTES:
+                break
+            known.append(one)
+        return RecordsRead(records=tuple(known))
+
+    def _known_record(self, asker: NodeId, task_id: TaskId, now: float) -> KnownRecord:
+        if self._core.me not in self._core.keepers(task_id):
+            return KnownRecord(None, settled=False, hearsay=False)
+        known = self._known(asker, task_id, self._core.standing(task_id), now)
+        return KnownRecord(known.entry, known.settled or known.state == "absent", known.hearsay)
 
     def read(self, asker: NodeId, message: ReadRecord) -> Steps[RecordAnswer]:
         """Answers `ReadRecord`. What is held is given by anyone who holds it.
@@ -179,6 +226,16 @@ class Keeper:
         yield from persist(changes)
         return RecordsTaken(count=1)
 
+    def prepare_many(self, peer: Peer, message: PrepareRecords) -> Steps[RecordsJudged]:
+        """Answers `PrepareRecords`."""
+        _check_scheduler(peer)
+        return (yield from self._batches.prepare(peer.node_id, message.entries))
+
+    def commit_many(self, peer: Peer, message: CommitRecords) -> Steps[RecordsJudged]:
+        """Answers `CommitRecords`."""
+        _check_scheduler(peer)
+        return (yield from self._batches.commit(peer.node_id, message.rows))
+
     def withdraw(self, peer: Peer, message: WithdrawRecord) -> Steps[None]:
         """Takes `WithdrawRecord`."""
         yield from persist(
@@ -227,5 +284,7 @@ ANSWERS: dict[type[Message], Callable[[Keeper, Peer, Any], Steps[Message | None]
     ListBucket: Keeper.list_bucket,
     FetchRecords: Keeper.fetch,
     GravesHere: Keeper.hear_of_graves,
+    PrepareRecords: Keeper.prepare_many,
+    CommitRecords: Keeper.commit_many,
 }
-"""How a keeper answers other nodes; and, with what they ask it for, `read` and `write`."""
+"""How a keeper answers other nodes; and, with what anyone may ask it for, `Keeper.answer`."""

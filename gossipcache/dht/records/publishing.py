@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gossipcache.dht.records.client import RecordClient
@@ -53,6 +53,19 @@ class Publisher:
             return Published(mine, written.copies, adopted=False)
         standing = self._standing_manifest(written, task_id, mine)
         return Published(standing, written.copies, adopted=standing.name != mine.name)
+
+    def publish_many(self, manifests: Sequence[SignedManifest]) -> Steps[dict[TaskId, Published]]:
+        """Makes manifests that this node signed stand, as far as it goes in one go: those that are
+        not among what is returned are to be published one by one."""
+        for mine in manifests:
+            self._opener.remember(mine)
+        candidates = {mine.task_id: standing_manifest(mine) for mine in manifests}
+        copies = yield from self._client.write_many(list(candidates.values()))
+        return {
+            mine.task_id: Published(mine, copies[mine.task_id], adopted=False)
+            for mine in manifests
+            if mine.task_id in copies
+        }
 
     def bury(self, tombstone: SignedTombstone, deadline: float) -> Steps[int]:
         """Makes a deletion stand; returns the number of durable copies.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from gossipcache.dht.records.steps import Group, Signal, Steps, clock, lead, wait
 from gossipcache.errors import GossipcacheError
@@ -21,24 +22,40 @@ def gather(
     Returns when all have answered or failed, or `straggler_wait_s` after `needed` said yes; the
     rest are then no longer waited for. An error counts as a no.
     """
-    waiting = dict.fromkeys(nodes)
     agreed: list[NodeId] = []
+
+    def one(node: NodeId) -> Steps[None]:
+        if (yield from ask(node)):
+            agreed.append(node)
+
+    yield from gather_until(
+        nodes, one, is_enough=lambda: len(agreed) >= needed, straggler_wait_s=straggler_wait_s
+    )
+    return tuple(agreed)
+
+
+def gather_until(
+    nodes: Iterable[NodeId],
+    ask: Callable[[NodeId], Steps[None]],
+    *,
+    is_enough: Callable[[], bool],
+    straggler_wait_s: float,
+) -> Steps[None]:
+    """Asks all at once. Returns when all have answered or failed, or `straggler_wait_s` after
+    `is_enough()`; the rest are then no longer waited for. Errors are no answers."""
+    waiting = dict.fromkeys(nodes)
     group, changed = Group(), Signal()
 
     def one(node: NodeId) -> Steps[None]:
-        try:
-            yes = yield from ask(node)
-        except (GossipcacheError, OSError):
-            yes = False
+        with suppress(GossipcacheError, OSError):
+            yield from ask(node)
         del waiting[node]
-        if yes:
-            agreed.append(node)
         changed.set()
 
-    def run() -> Steps[tuple[NodeId, ...]]:
+    def run() -> Steps[None]:
         for node in tuple(waiting):
             group.begin(one(node))
-        while waiting and len(agreed) < needed:
+        while waiting and not is_enough():
             yield from wait(changed)
             changed.clear()
         moment = yield from clock()
@@ -46,13 +63,8 @@ def gather(
         while waiting and in_time:
             in_time = yield from wait(changed, until)
             changed.clear()
-        return tuple(agreed)
 
-    def alone(node: NodeId) -> Steps[tuple[NodeId, ...]]:
-        yield from one(node)
-        return tuple(agreed)
-
-    return alone(next(iter(waiting))) if len(waiting) == 1 else lead(group, run())
+    return one(next(iter(waiting))) if len(waiting) == 1 else lead(group, run())
 
 
 def ask_in_turn(

@@ -186,11 +186,17 @@ class ReplicationCore:
 
     def commit(self, candidate: Standing, coordinator: NodeId) -> tuple[Change, ...] | None:
         """Makes a prepared candidate stand; None if it is not prepared here by `coordinator`."""
-        task_id = candidate.task_id
-        prepared = self._provisional.find(task_id, candidate.version, coordinator)
+        return self.commit_version(candidate.task_id, candidate.version, coordinator)
+
+    def commit_version(
+        self, task_id: TaskId, version: bytes, coordinator: NodeId
+    ) -> tuple[Change, ...] | None:
+        """`commit` of the candidate of that version."""
+        prepared = self._provisional.find(task_id, version, coordinator)
         if prepared is None:
             return None
-        return (*self._take_over(candidate, prepared.teller), *self._provisional.end(task_id))
+        changes = self._take_over(prepared.standing, prepared.teller)
+        return (*changes, *self._provisional.end(task_id))
 
     def withdraw(self, task_id: TaskId, version: bytes, coordinator: NodeId) -> tuple[Change, ...]:
         """Forgets a prepared candidate."""

@@ -7,7 +7,7 @@ until their deadline, while the ring learns who is gone.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import PurePath
 from typing import Any
@@ -16,10 +16,10 @@ import trio
 
 from gossipcache.cluster import Cluster
 from gossipcache.config import RecordConfig
-from gossipcache.dht.records.client import RecordClient
+from gossipcache.dht.records.client import Asked, RecordClient
 from gossipcache.dht.records.glances import Glances, Whispers
 from gossipcache.dht.records.graves import Graves, Memory
-from gossipcache.dht.records.keeper import ANSWERS, Keeper
+from gossipcache.dht.records.keeper import ANSWERS, ASKED, Keeper
 from gossipcache.dht.records.log import RecordLog
 from gossipcache.dht.records.performing import Performer
 from gossipcache.dht.records.publishing import Published, Publisher
@@ -37,7 +37,6 @@ from gossipcache.journal import Change
 from gossipcache.link.interface import Links, Peer
 from gossipcache.manifest import SignedManifest, SignedTombstone
 from gossipcache.messages.graves import AskGraves, AskProofs
-from gossipcache.messages.records import ReadRecord, WriteRecord
 from gossipcache.metrics import Metrics
 from gossipcache.wire import Message
 
@@ -190,6 +189,14 @@ class RecordService:
         publish = self._publisher.publish(candidate, task_id, deadline)
         return await self._performer.perform(publish)
 
+    async def publish_many(self, manifests: Sequence[SignedManifest]) -> dict[TaskId, Published]:
+        """See `Publisher.publish_many`."""
+        return await self._performer.perform(self._publisher.publish_many(manifests))
+
+    async def read_many(self, task_ids: Sequence[TaskId]) -> dict[TaskId, TaskRecord | None]:
+        """See `RecordClient.read_many`."""
+        return await self._performer.perform(self._client.read_many(task_ids))
+
     async def bury(self, tombstone: SignedTombstone, timeout_s: float) -> int:
         """See `Publisher.bury`."""
         deadline = trio.current_time() + timeout_s
@@ -207,12 +214,9 @@ class RecordService:
             raise NotReady("this keeper is starting or stopping")
         return self._keeper
 
-    def _answer(self, message: ReadRecord | WriteRecord) -> Steps[Message]:
+    def _answer(self, message: Asked) -> Steps[Message]:
         """Answers for this node itself."""
-        keeper = self._serving()
-        if isinstance(message, ReadRecord):
-            return (yield from keeper.read(self._me, message))
-        return (yield from keeper.write(message))
+        return self._serving().answer(self._me, message)
 
     def _name_handlers(self) -> None:
         graves = self._graves
@@ -221,8 +225,8 @@ class RecordService:
         if not self._is_scheduler:
             return
         serving = self._serving
-        self._handle(ReadRecord, lambda peer, message: serving().read(peer.node_id, message))
-        self._handle(WriteRecord, lambda _peer, message: serving().write(message))
+        for asked in ASKED:
+            self._handle(asked, lambda peer, message: serving().answer(peer.node_id, message))
         for kind, answer in ANSWERS.items():
             self._handle(kind, partial(self._kept, answer))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,7 +30,7 @@ from gossipcache.manifest import (
 from gossipcache.messages.records import MAX_FORK, VERSION_BYTES, RecordEntry
 from gossipcache.wire import decode
 
-MAX_CHECKED = 1000
+MAX_CHECKED = 1024
 """How many checked manifests are remembered, of 4 KiB at most each."""
 
 
@@ -136,9 +137,25 @@ class Opener:
         checked = self._checked.get(signed)
         if checked is None:
             checked = open_manifest(signed, self._cluster_id)
-            if len(self._checked) >= MAX_CHECKED:
-                del self._checked[next(iter(self._checked))]
-            self._checked[signed] = checked
+            self.remember(checked)
+        return checked
+
+    def remember(self, checked: SignedManifest) -> None:
+        """Takes a manifest that was checked, or signed by this node itself."""
+        if len(self._checked) >= MAX_CHECKED:
+            del self._checked[next(iter(self._checked))]
+        self._checked[checked.signed] = checked
+
+    def lacking(self, entries: Iterable[RecordEntry]) -> list[Signed]:
+        """The manifests in the entries that are not remembered."""
+        return [one for each in entries for one in each.manifests if one not in self._checked]
+
+    def check_all(self, manifests: Iterable[Signed]) -> list[SignedManifest]:
+        """Those that are valid; for workers too."""
+        checked = []
+        for signed in manifests:
+            with suppress(IntegrityError, ProtocolError):
+                checked.append(self._anew(signed))
         return checked
 
     def _open(

@@ -289,6 +289,17 @@ class Turn:
         finally:
             self._pass_on()
 
+    def try_take(self) -> bool:
+        """Takes a turn, to be given back by `give_back`, if one is free now."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    def give_back(self) -> None:
+        """Ends the turn of `try_take`."""
+        self._pass_on()
+
     def _queue(self) -> Steps[None]:
         mine = Signal()
         self._waiting.append(mine)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gossipcache.dht.records.exchange import Exchange, batches
+from gossipcache.dht.records.exchange import Exchange
+from gossipcache.dht.records.paging import batches
 from gossipcache.dht.records.recall import Recall
 from gossipcache.dht.records.replication import ReplicationCore
 from gossipcache.dht.records.standing import Standing
