@@ -202,7 +202,11 @@ class BulkStream(trio.abc.Stream):
 
     @asynccontextmanager
     async def _sending(self) -> AsyncIterator[None]:
-        async with self._send_lock:
+        try:
+            self._send_lock.acquire_nowait()  # else every frame would wait for the next turn
+        except trio.WouldBlock:
+            await self._send_lock.acquire()
+        try:
             if self._closing or self.ended.is_set():
                 raise trio.ClosedResourceError("the connection is closed")
             try:
@@ -212,6 +216,8 @@ class BulkStream(trio.abc.Stream):
                 self.ended.set()
                 await trio.aclose_forcefully(self._stream)
                 raise
+        finally:
+            self._send_lock.release()
 
     async def _receive_ordinary(self) -> bytes:
         while True:

@@ -17,6 +17,7 @@ from gossipcache.dht.records.steps import (
     Breathe,
     Clock,
     Effect,
+    Ended,
     Lead,
     Look,
     Moment,
@@ -25,6 +26,7 @@ from gossipcache.dht.records.steps import (
     ReachCharter,
     Steps,
     Wait,
+    Within,
     Work,
 )
 from gossipcache.errors import GossipcacheError, NotReady
@@ -171,6 +173,8 @@ class _Run:
                 return self._wait(effect)
             case Lead():
                 return self._lead(effect)
+            case Within():
+                return self._within(effect)
             case ReachCharter():
                 raise _Failed(NotReady("bare nodes have no charters"))
             case Look():
@@ -211,6 +215,23 @@ class _Run:
         self._beside = [main]
         main.start()
         ended.then(partial(end, led.set), partial(end, led.fail))
+        return led
+
+    def _within(self, effect: Within) -> Outcome[Any]:
+        led: Outcome[Any] = Outcome()
+        ended: Outcome[Any] = Outcome()
+
+        def late() -> None:
+            if not (led.is_settled or self.is_over):
+                self._break_off_others()
+                led.set(None)
+
+        main = _Run(self._performer, effect.procedure, ended)
+        self._beside = [main]
+        if effect.until < inf:
+            self._performer.at(effect.until, late)
+        main.start()
+        ended.then(lambda value: led.set(Ended(value)), led.fail)
         return led
 
     def _start_beside(self, procedure: Steps[None]) -> None:

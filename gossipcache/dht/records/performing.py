@@ -15,6 +15,7 @@ from gossipcache.dht.records.steps import (
     Breathe,
     Clock,
     Effect,
+    Ended,
     Lead,
     Look,
     Moment,
@@ -23,6 +24,7 @@ from gossipcache.dht.records.steps import (
     ReachCharter,
     Steps,
     Wait,
+    Within,
     Work,
 )
 from gossipcache.dht.records.surroundings import ReachCharters
@@ -79,6 +81,9 @@ class Performer:
                 return await self._wait(effect)
             case Lead():
                 return await self._lead(effect)
+            case Within(procedure, until):
+                with trio.move_on_at(until):
+                    return Ended(await self.perform(procedure))
             case ReachCharter(number):
                 await self._reach_charter(number)
             case Look(node):

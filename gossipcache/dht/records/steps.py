@@ -119,6 +119,14 @@ class Lead:
 
 
 @dataclass(frozen=True, slots=True)
+class Within:
+    """Carry out `procedure` until an instant at most: `Ended`, or None if it was broken off."""
+
+    procedure: Steps[Any]
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class ReachCharter:
     """Fetch the charter of that number. Fails with a `GossipcacheError` if nobody has it."""
 
@@ -132,7 +140,9 @@ class Look:
     node: NodeId
 
 
-Effect = Clock | Ask | Notify | Persist | Work | Breathe | Wait | Lead | ReachCharter | Look
+Effect = (
+    Clock | Ask | Notify | Persist | Work | Breathe | Wait | Lead | Within | ReachCharter | Look
+)
 Steps = Generator[Effect, Any, T]
 
 
@@ -193,6 +203,19 @@ def sleep(seconds: float) -> Steps[None]:
     yield from sleep_until(moment.now + seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class Ended(Generic[T]):
+    """A procedure that ended in time."""
+
+    value: T
+
+
+def within(procedure: Steps[T], until: float) -> Steps[Ended[T] | None]:
+    """Carries `procedure` out until an instant at most; None if it had to be broken off then."""
+    ended: Ended[T] | None = yield Within(procedure, until)
+    return ended
+
+
 def lead(group: Group, procedure: Steps[T]) -> Steps[T]:
     """Carries `procedure` out, and what it begins in `group`."""
     result: T = yield Lead(group, procedure)
@@ -222,25 +245,6 @@ class _Part(Generic[T]):
         if self.error is not None:
             raise self.error
         return self.result  # type: ignore[return-value]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended(Generic[T]):
-    """A procedure that ended in time."""
-
-    value: T
-
-
-def within(procedure: Steps[T], until: float) -> Steps[Ended[T] | None]:
-    """Carries `procedure` out until an instant at most; None if it had to be broken off then."""
-    group, part = Group(), _Part(procedure)
-
-    def run() -> Steps[Ended[T] | None]:
-        group.begin(part.run())
-        ended = yield from wait(part.ended, until)
-        return Ended(part.outcome()) if ended else None
-
-    return (yield from lead(group, run()))
 
 
 def unless(over: Signal, procedure: Steps[T]) -> Steps[T | None]:
