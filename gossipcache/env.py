@@ -27,7 +27,7 @@ Buffer = bytes | bytearray | memoryview
 OpenMode = Literal["read", "write", "create"]
 
 LARGE_FILE_BYTES = 64 * 2**20
-"""From this size on a file that is not read again soon is written past the cache: to find room
+"""From this size on a file that nobody fetches meanwhile is written past the cache: to find room
 for its pages costs more than the disk, and they push out others. What is smaller stays at hand."""
 
 

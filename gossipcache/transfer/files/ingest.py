@@ -1,8 +1,8 @@
 """Reading content into the store: once, hashed while it is hot in the cache, and copied.
 
 A file is cloned where the file system can, linked if asked, else copied chunk by chunk: one
-thread reads, hashes the pieces and writes, a second one hashes the whole, and a third one makes
-durable what was written, so that little is left to wait for at the end. Runs of zeros are not
+thread reads and hashes the pieces, a second one hashes the whole, and a third one writes, a large
+file past the page cache, so that little is left to wait for at the end. Runs of zeros are not
 written, so that a sparse file stays sparse. Whatever changed while it was read is refused: what
 is stored is what stood there at one moment.
 """
@@ -19,16 +19,21 @@ from pathlib import PurePath
 
 from blake3 import blake3
 
-from gossipcache.env import Buffer, Disk, DiskFile, FileStamp, Lanes, inline_lane
+from gossipcache.env import LARGE_FILE_BYTES, Buffer, Disk, DiskFile, FileStamp, Lanes, inline_lane
 from gossipcache.errors import NotPermitted, SourceChanged, UsageError
 from gossipcache.transfer.digest_tree import DigestTree
-from gossipcache.transfer.files.chunks import CHUNK_BYTES, OnProgress, ignore_progress, write_sparse
+from gossipcache.transfer.files.chunks import (
+    CHUNK_BYTES,
+    LARGE_CHUNK_BYTES,
+    OnProgress,
+    ignore_progress,
+    write_sparse,
+)
 from gossipcache.transfer.store.index import LinkStamp
 from gossipcache.transfer.store.staging import Staging
 
 SEVERAL_LANES_BYTES = 16 * 2**20
 """From this size on a file is worth several threads."""
-SYNC_EVERY_BYTES = 64 * 2**20
 _MAX_LINKS = 40
 
 
@@ -174,14 +179,14 @@ def ingest_file(
     hashing = _Hashing(want_sha256, piece_size)
     if link or disk.clone(path, staging.data):
         with closing(open_source(disk, staging.data)) as file:
-            _read(file, None, before.size, hashing, lanes, progress)
+            _read(disk, file, None, before.size, hashing, lanes, progress)
     else:
         with (
             closing(open_source(disk, path)) as file,
             closing(disk.open(staging.data, "create")) as copy,
         ):
             copy.truncate(before.size)
-            _read(file, copy, before.size, hashing, lanes, progress)
+            _read(disk, file, copy, before.size, hashing, lanes, progress)
             if file.size() != before.size:
                 raise changed(path)
     if hashing.size != before.size or disk.stamp(path) != before:
@@ -208,6 +213,7 @@ def ingest_small(
 
 
 def _read(
+    disk: Disk,
     file: DiskFile,
     copy: DiskFile | None,
     size: int,
@@ -217,24 +223,26 @@ def _read(
 ) -> None:
     if size < SEVERAL_LANES_BYTES:
         lanes = inline_lane
-    buffers = cycle((memoryview(bytearray(CHUNK_BYTES)), memoryview(bytearray(CHUNK_BYTES))))
-    with lanes() as whole, lanes() as syncing:
+    chunk_bytes = min(LARGE_CHUNK_BYTES, max(size, 1))
+    buffers = cycle((disk.buffer(chunk_bytes), disk.buffer(chunk_bytes)))
+    write = None
+    if copy is not None:
+        write = copy.write_past_cache if size >= LARGE_FILE_BYTES else copy.write_at
+    with lanes() as whole, lanes() as writing:
         while hashing.size < size:
             offset = hashing.size
-            # The other one is still being hashed beside.
-            wanted = next(buffers)[: min(CHUNK_BYTES, size - offset)]
+            # The other one is still being hashed and written beside.
+            wanted = next(buffers)[: min(chunk_bytes, size - offset)]
             chunk = wanted[: file.read_into(offset, wanted)]
             if not chunk:
                 break
             whole.do(partial(hashing.update_whole, chunk))
+            if write is not None:
+                writing.do(partial(write_sparse, write, offset, chunk))
             hashing.update_pieces(chunk)
-            if copy is not None:
-                write_sparse(copy.write_at, offset, chunk)
-                if size >= SEVERAL_LANES_BYTES and hashing.size % SYNC_EVERY_BYTES == 0:
-                    syncing.do(copy.sync)
             progress(hashing.size)
         whole.finish()
-        syncing.finish()
+        writing.finish()
 
 
 def digest_tree_of(disk: Disk, path: PurePath, piece_size: int) -> DigestTree:

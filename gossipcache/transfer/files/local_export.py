@@ -13,7 +13,12 @@ from blake3 import blake3
 from gossipcache.env import Disk, Lanes, inline_lane
 from gossipcache.errors import IntegrityError
 from gossipcache.ids import TaskId
-from gossipcache.transfer.files.chunks import CHUNK_BYTES, OnProgress, chunks, ignore_progress
+from gossipcache.transfer.files.chunks import (
+    LARGE_CHUNK_BYTES,
+    OnProgress,
+    chunks,
+    ignore_progress,
+)
 from gossipcache.transfer.files.ingest import SEVERAL_LANES_BYTES
 from gossipcache.transfer.files.output import OutputFile, link_out
 from gossipcache.transfer.files.tree_output import OutputTree
@@ -139,13 +144,14 @@ def _verified_chunks(
     """
     with closing(store.open_data(task_id)) as data:
         manifest, tree = store.require(task_id).signed.manifest, store.tree(task_id)
-        buffers = cycle((disk.buffer(CHUNK_BYTES), disk.buffer(CHUNK_BYTES)))
+        chunk_bytes = min(LARGE_CHUNK_BYTES, max(manifest.size, 1))
+        buffers = cycle((disk.buffer(chunk_bytes), disk.buffer(chunk_bytes)))
         offset = 0
         for index in range(manifest.piece_count):
             state = blake3()
             end = offset + manifest.piece_length(index)
             while offset < end:
-                size = min(CHUNK_BYTES, end - offset)
+                size = min(chunk_bytes, end - offset)
                 (chunk,) = chunks(data, offset, size, next(buffers))
                 yield offset, chunk
                 state.update(chunk)

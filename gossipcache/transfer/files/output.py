@@ -174,7 +174,7 @@ class OutputFile:
         (self._file.write_past_cache if self._is_large else self._file.write_at)(offset, data)
 
     def write_sparse(self, offset: int, chunk: memoryview) -> None:
-        """The same for at most 1 MiB, leaving out zeros; for an output made `sparse`."""
+        """The same, leaving out zeros; for an output made `sparse`."""
         write_sparse(self.write, offset, chunk)
 
     @property
