@@ -143,7 +143,9 @@ class ByteStream(trio.abc.HalfCloseableStream):
     remote: Address
 
     async def receive_into(self, buffer: memoryview) -> int:
-        """Receives at least one byte straight into `buffer`; 0 at the end of the stream."""
+        """Receives at least one byte straight into `buffer`; 0 at the end of the stream.
+
+        It may wait a moment for more, so as not to wake up for each packet of a large buffer."""
         raise NotImplementedError
 
     async def send_file(self, file: DiskFile, offset: int, count: int) -> None:

@@ -18,7 +18,15 @@ from gossipcache.env import ByteStream, Datagrams, DiskFile
 from gossipcache.ids import Address
 
 SEND_CHUNK_BYTES = 1 << 20
-"""The most that one sendfile call is asked for, so that no stream holds the event loop."""
+"""What is looked for in memory, and sent, at once."""
+RECEIVE_BYTES = 4 << 20
+"""So many bytes of a large buffer are waited for, if they come soon: a step of the event loop for
+each packet costs more than the copy of its bytes."""
+PATIENCE_S = 0.1
+"""How long they are waited for before what is there is taken."""
+UNSENT_BYTES = 4 << 20
+"""What the kernel takes of a file before it is sent (tcp(7), TCP_NOTSENT_LOWAT): pages by reference,
+no copies."""
 
 _BACKLOG = 1024
 _PORT_ATTEMPTS = 64
@@ -56,6 +64,8 @@ class TcpStream(ByteStream):
         self.remote = address_of(connected.getpeername())
         self._receiving = Exclusive("receiving from this stream")
         self._sending = Exclusive("sending to this stream")
+        self._least_bytes = 1
+        self._sends_files = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Sends all of `data`."""
@@ -74,7 +84,8 @@ class TcpStream(ByteStream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """At least one byte, at most `max_bytes`; b"" at the end."""
-        with self._receiving:
+        with self._receiving, _as_trio_errors():
+            self._wake_at(1)
             return bytes(await self._stream.receive_some(max_bytes))
 
     async def receive_into(self, buffer: memoryview) -> int:
@@ -82,7 +93,28 @@ class TcpStream(ByteStream):
         if not buffer:
             raise ValueError("the buffer is empty")
         with self._receiving, _as_trio_errors():
-            return await self._socket.recv_into(buffer)
+            self._wake_at(min(len(buffer), RECEIVE_BYTES))
+            with trio.move_on_after(PATIENCE_S):
+                await trio.lowlevel.wait_readable(self._socket)
+            while True:
+                try:
+                    return os.readv(self._descriptor(), [buffer[:RECEIVE_BYTES]])
+                except BlockingIOError:
+                    self._wake_at(1)
+                    await trio.lowlevel.wait_readable(self._socket)
+
+    def _wake_at(self, least_bytes: int) -> None:
+        """From how many bytes on the kernel calls the stream readable (socket(7), SO_RCVLOWAT);
+        its end and its failure always do."""
+        if least_bytes != self._least_bytes:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least_bytes)
+            self._least_bytes = least_bytes
+
+    def _descriptor(self) -> int:
+        descriptor: int = self._socket.fileno()
+        if descriptor < 0:
+            raise trio.ClosedResourceError("this stream is closed")
+        return descriptor
 
     async def send_file(self, file: DiskFile, offset: int, count: int) -> None:
         """Sends `count` bytes of `file` by sendfile(2), else by reading them in a thread.
@@ -93,6 +125,7 @@ class TcpStream(ByteStream):
             await trio.lowlevel.checkpoint()
             descriptor = file.fileno()
             end = offset + count
+            self._expect_files()
             if descriptor is not None:
                 offset = await self._send_descriptor(descriptor, offset, end)
             while offset < end:
@@ -104,6 +137,11 @@ class TcpStream(ByteStream):
                 await self._stream.send_all(chunk)
                 offset += len(chunk)
 
+    def _expect_files(self) -> None:
+        if not self._sends_files:
+            self._sends_files = True
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
     async def _send_descriptor(self, descriptor: int, offset: int, end: int) -> int:
         """Sends up to `end`; the offset reached, below `end` only where sendfile is unknown."""
         looked_to = offset
@@ -113,12 +151,9 @@ class TcpStream(ByteStream):
                 if not _is_in_memory(descriptor, offset, looked_to):
                     # sendfile would wait for the disk, and with it the whole event loop.
                     await trio.to_thread.run_sync(os.pread, descriptor, looked_to - offset, offset)
-            if self._socket.fileno() < 0:
-                raise trio.ClosedResourceError("this stream is closed")
+            count = min(SEND_CHUNK_BYTES, end - offset)
             try:
-                sent = os.sendfile(
-                    self._socket.fileno(), descriptor, offset, min(SEND_CHUNK_BYTES, end - offset)
-                )
+                sent = os.sendfile(self._descriptor(), descriptor, offset, count)
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self._socket)
                 continue
@@ -131,7 +166,6 @@ class TcpStream(ByteStream):
             if sent == 0:
                 raise _ended_early(offset, end)
             offset += sent
-            await trio.lowlevel.checkpoint()
         return offset
 
     async def aclose(self) -> None:

@@ -33,7 +33,6 @@ from gossipcache.pacing import SLICE_BYTES
 
 RECEIVE_BYTES = 32 * 1024
 """What the library asks for at once; also what may be copied of a piece."""
-CHUNK_BYTES = 2**20
 MAX_FORGOTTEN = 4096
 _DISCARD_BYTES = 64 * 1024
 _FINAL = 0x80
@@ -284,7 +283,7 @@ class BulkStream(trio.abc.Stream):
         position = len(taken := scanner.take_body())
         buffer[:position] = taken
         while scanner.body_left:
-            count = await self._stream.receive_into(buffer[position : position + CHUNK_BYTES])
+            count = await self._stream.receive_into(buffer[position:])
             self._progress(count)
             position += count
 

@@ -158,6 +158,23 @@ async def test_much_is_received_without_loss_whenever_it_is_cancelled(two: Two) 
 
 
 @on_both
+async def test_few_bytes_for_a_large_buffer_come_soon_and_so_does_what_follows(two: Two) -> None:
+    one, other = await two.connected()
+    buffer = memoryview(bytearray(1 << 20))
+    with trio.fail_after(5):
+        await one.send_all(b"piece")
+        assert await other.receive_into(buffer) == 5
+        await one.send_all(b"word")
+        assert await other.receive_some() == b"word"
+        await one.send_all(b"last")
+        await one.send_eof()
+        assert await other.receive_into(buffer) == 4
+        assert await other.receive_into(buffer) == 0
+    await one.aclose()
+    await other.aclose()
+
+
+@on_both
 async def test_closing_ends_whoever_moves_much(two: Two) -> None:
     file = two.disk.open(two.home / "file", "create")
     file.write_at(0, bytes(8 << 20))
