@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import PurePath
+from time import monotonic
 from typing import Literal
 
 from gossipcache.env import Buffer, FileStamp, OpenMode
@@ -30,6 +31,9 @@ _RENAME_EXCHANGE = 2
 _FICLONE = 0x40049409
 _HUGE_PAGES: int | None = getattr(mmap, "MADV_HUGEPAGE", None)  # on Linux
 _DIRECT_ALIGNMENT_BYTES = 4096
+SLOW_BYTES_PER_S = 64 * 2**20
+"""A disk that takes a direct write more slowly is left to the page cache for a while."""
+_SPARED_WRITES = 16
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _NO_CLONE = frozenset(
     (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.ETXTBSY)
@@ -47,6 +51,8 @@ class OsFile:
         self._direct: int | None = None
         """A second descriptor, past the page cache; -1 where there is none."""
         self._opening_direct = threading.Lock()
+        self._spared = 0
+        """So many more writes go by the page cache, since the disk was slow."""
 
     def read_at(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes from `offset`; fewer only at the end of the file."""
@@ -81,20 +87,31 @@ class OsFile:
         """Writes whole aligned blocks by direct I/O (open(2), O_DIRECT), the rest as `write_at`.
 
         A copy into the page cache costs more than the disk itself where its pages have to be
-        found first, above all in virtual machines. Raises `NoSpace`.
+        found first, above all in virtual machines. A slow disk is not waited for, and not asked
+        again for what was just written: its data stays in the cache. Raises `NoSpace`.
         """
         view = memoryview(data).cast("B")
         whole = len(view) - len(view) % _DIRECT_ALIGNMENT_BYTES
-        if whole and offset % _DIRECT_ALIGNMENT_BYTES == 0 and self._direct_descriptor() >= 0:
-            try:
-                with _full_disk_as_no_space(self._path):
-                    count = os.pwrite(self._direct_descriptor(), view[:whole], offset)
-            except OSError as error:
-                if error.errno != errno.EINVAL:  # a buffer that is not aligned
-                    raise
-            else:
-                offset, view = offset + count, view[count:]
+        if self._spared:
+            self._spared -= 1
+        elif whole and offset % _DIRECT_ALIGNMENT_BYTES == 0 and self._direct_descriptor() >= 0:
+            count = self._write_direct(offset, view[:whole])
+            offset, view = offset + count, view[count:]
         self.write_at(offset, view)
+
+    def _write_direct(self, offset: int, blocks: memoryview) -> int:
+        """How many bytes of `blocks` were written: none if they are not aligned in memory."""
+        began_at = monotonic()
+        try:
+            with _full_disk_as_no_space(self._path):
+                count = os.pwrite(self._direct_descriptor(), blocks, offset)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return 0
+        if count < SLOW_BYTES_PER_S * (monotonic() - began_at):
+            self._spared = _SPARED_WRITES
+        return count
 
     def _direct_descriptor(self) -> int:
         with self._opening_direct:

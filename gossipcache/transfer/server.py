@@ -113,7 +113,6 @@ class PieceServer:
         if stored is None or stored.manifest_name != request.manifest_name:
             return None
         stack.enter_context(self._store.using(task_id))
-        stack.enter_context(self._arrivals.reading(task_id))
         try:
             tree, file = await self._env.workers.run(
                 lambda: (self._store.tree(task_id), self._store.open_data(task_id))

@@ -97,6 +97,27 @@ def test_a_write_past_the_cache_is_a_write(
         file.write_past_cache(offset, buffer)
 
 
+def test_a_slow_disk_is_left_to_the_page_cache_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = OsDisk()
+    file, block = disk.open(tmp_path / "a", "create"), disk.buffer(2**20)
+    clock, descriptors = iter(range(1000)), []
+    pwrite = os.pwrite
+
+    def slow_pwrite(descriptor: int, data: memoryview, offset: int) -> int:
+        descriptors.append(descriptor)
+        return pwrite(descriptor, data, offset)
+
+    monkeypatch.setattr("gossipcache.disk.monotonic", lambda: next(clock))
+    monkeypatch.setattr("os.pwrite", slow_pwrite)
+    for index in range(40):
+        file.write_past_cache(index * len(block), block)
+    direct = [index for index, used in enumerate(descriptors) if used != file.fileno()]
+    assert direct in ([0, 17, 34], [])  # none on a file system without direct I/O
+    file.close()
+
+
 def test_allocate_and_truncate_set_the_length(disk: Disk, home: PurePath) -> None:
     file = written(disk, home / "a", b"abc")
     file.allocate(10_000)

@@ -57,7 +57,8 @@ class Arrivals:
 
     @contextmanager
     def reading(self, task_id: TaskId) -> Iterator[None]:
-        """Somebody reads the task's pieces from the store, as they come in: a child, a user."""
+        """A user reads the task's pieces from the store, as they come in. (Children do not count:
+        most pieces go to few of them, and are read ahead for these.)"""
         self._readers[task_id] += 1
         try:
             yield
