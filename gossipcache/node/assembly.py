@@ -23,6 +23,7 @@ from gossipcache.link.interface import Peer
 from gossipcache.link.loopback import LoopbackLinks
 from gossipcache.link.pool import LinkPool
 from gossipcache.manifest import open_tombstone
+from gossipcache.messages.batches import GetContents
 from gossipcache.messages.clock import AskClock
 from gossipcache.messages.holding import DropTask
 from gossipcache.metrics import Metrics
@@ -30,6 +31,7 @@ from gossipcache.node.clocks import handle_ask_clock
 from gossipcache.node.copies import CopyDuty
 from gossipcache.node.deleting import accept_tombstone, drop_if_over, handle_drop
 from gossipcache.node.fetching import announce
+from gossipcache.node.giving import ContentServer
 from gossipcache.node.housekeeping import keep_in_order
 from gossipcache.node.importing import settle_unpublished
 from gossipcache.node.looking import check_reach
@@ -147,6 +149,8 @@ class Assembly:
         downloader = Downloader(env, config.transfer, links, store, metrics, limits)
         server = PieceServer(env, config.transfer, store, metrics, downloader.arrivals, limits)
         links.handle_channels(server.serve)
+        contents = ContentServer(env.workers, store, metrics, limits, self._scheduler.name_holders)
+        links.handle(GetContents, contents.answer)
         self.services = Services(
             env=env,
             config=config,

@@ -12,7 +12,8 @@ from gossipcache.errors import IntegrityError, TaskNotFound, TimedOut
 from gossipcache.manifest import SignedManifest
 from gossipcache.node.deleting import is_over
 from gossipcache.node.fetching import fetch, joined
-from gossipcache.node.looking import find_local, find_manifest
+from gossipcache.node.finding import find_one, keep
+from gossipcache.node.looking import find_local
 from gossipcache.node.progress import Meter, ReportProgress, reported
 from gossipcache.node.services import Services, not_found
 from gossipcache.requests import ExportRequest
@@ -73,7 +74,10 @@ async def _export(
     if request.local:
         raise not_found(request.task, "it is not complete on this node")
     timeout_s = min(FIND_TIMEOUT_S, request.timeout_s or FIND_TIMEOUT_S)
-    signed = await find_manifest(services, request.task, timeout_s)
+    signed, small = await find_one(services, request.task, timeout_s)
+    if small is not None and await keep(services, {signed.task_id: small}):
+        await _from_store(services, request, signed, report, verified=True)
+        return signed, DownloadOutcome({small.source: len(small.data)}, 0)
     meter = Meter("export", signed.manifest.size)
     if signed.manifest.kind == "file" and not request.link:
         work = partial(_while_it_comes, services, request, signed, meter)

@@ -16,12 +16,13 @@ from gossipcache.identity import Identity
 from gossipcache.ids import Address, task_id_of
 from gossipcache.metrics import Metrics
 from gossipcache.node import (
-    batches,
     clocks,
     deleting,
     evicting,
+    export_batches,
     exporting,
     housekeeping,
+    import_batches,
     importing,
     limiting,
     looking,
@@ -131,14 +132,14 @@ class Node:
     async def import_files(
         self, requests: Sequence[ImportRequest], tell: Callable[[int, Outcome], None]
     ) -> None:
-        """Imports many files at once; see `node.batches`."""
-        await batches.import_files(self.services, requests, tell)
+        """Imports many files at once; see `node.import_batches`."""
+        await import_batches.import_files(self.services, requests, tell)
 
     async def export_files(
         self, requests: Sequence[ExportRequest], tell: Callable[[int, Outcome], None]
     ) -> None:
-        """Exports many tasks at once; see `node.batches`."""
-        await batches.export_files(self.services, requests, tell)
+        """Exports many tasks at once; see `node.export_batches`."""
+        await export_batches.export_files(self.services, requests, tell)
 
     async def stat(
         self, task: TaskQuery, *, local: bool = False, timeout_s: float = STAT_TIMEOUT_S

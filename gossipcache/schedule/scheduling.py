@@ -24,6 +24,7 @@ from gossipcache.messages.announcements import (
     HoldersReply,
     ReleaseReply,
 )
+from gossipcache.messages.batches import MAX_NAMED_HOLDERS
 from gossipcache.messages.sessions import LeaveTask, RegisterPeer, ReportPieces, SessionReply
 from gossipcache.metrics import Metrics
 from gossipcache.schedule.alarm import Alarm
@@ -57,6 +58,7 @@ class SchedulerService:
         on_void: Callable[[NodeId, int], None] = lambda _node, _count: None,
     ) -> None:
         self._on_void = on_void
+        self._zone_of = zone_of
         self._env = env
         self._links = links
         self._metrics = metrics
@@ -93,6 +95,20 @@ class SchedulerService:
         """A tombstone, or a later manifest, is in the task's record: whom that concerns is told."""
         self._outbox += self._core.generation_over(task_id)
         self._alarm.ring()
+
+    def name_holders(self, task_id: TaskId, asker: NodeId) -> tuple[NodeId, ...]:
+        """Some other nodes that have all of the task, at random, those in the asker's zone first;
+        none if its record is not kept here."""
+        complete = [
+            NodeId(entry.node_id)
+            for entry in self._core.holders(task_id).holders
+            if entry.complete and entry.node_id != asker
+        ]
+        if len(complete) > 1:
+            self._env.rng.shuffle(complete)
+            zone = self._zone_of(asker)
+            complete.sort(key=lambda node: self._zone_of(node) != zone)
+        return tuple(complete[:MAX_NAMED_HOLDERS])
 
     async def _push(self, push: Push) -> None:
         with trio.move_on_after(PUSH_TIMEOUT_S):

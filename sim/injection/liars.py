@@ -16,6 +16,7 @@ from gossipcache.link.channel import Channel
 from gossipcache.link.connection import Connection, Terms, run_connection
 from gossipcache.link.interface import Peer
 from gossipcache.manifest import sign_manifest
+from gossipcache.messages.batches import Contents, GetContents
 from gossipcache.messages.records import ReadRecord, RecordAnswer, RecordEntry
 from gossipcache.node.node import Node
 from gossipcache.wire import MAX_MESSAGE_BYTES
@@ -63,12 +64,35 @@ async def _serve_wrong_bytes(strike: Strike, fault: LyingParent) -> Bites:
         return bytes((data[0] ^ 0x55,)) + data[1:]
 
     liars[fault.node] = lie
+    unsay = _alter_contents(strike, fault.node, lie)
 
     def repent() -> None:
         liars.pop(fault.node, None)
+        unsay()
 
     strike.ends(fault.for_s, repent)
     return lambda: told[0]
+
+
+def _alter_contents(strike: Strike, name: str, lie: Callable[[bytes], bytes]) -> Callable[[], None]:
+    """Has a node lie also where content travels in a reply; returns what ends that."""
+    life = strike.life(name)
+    if life is None:
+        return lambda: None
+    links: Any = life.node.services.links
+    handlers = links._links._handlers._handlers
+    honest = handlers[GetContents]
+
+    async def answer(peer: Peer, question: GetContents) -> Contents:
+        true = await honest(peer, question)
+        return Contents(
+            contents=tuple(
+                replace(one, data=lie(one.data)) if one.data else one for one in true.contents
+            )
+        )
+
+    handlers[GetContents] = answer
+    return partial(handlers.__setitem__, GetContents, honest)
 
 
 @applies(TruncatedPiece)

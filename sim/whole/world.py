@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, aclosing
 from functools import partial
 from typing import TypeVar
 
@@ -13,12 +13,19 @@ from gossipcache.errors import GossipcacheError
 from gossipcache.ids import task_id_of
 from gossipcache.node.node import Node
 from gossipcache.requests import DeleteRequest, ExportRequest, ImportRequest, TaskQuery
-from gossipcache.results import DeleteResult, ExportResult, ImportResult, Progress, StatResult
+from gossipcache.results import (
+    DeleteResult,
+    ExportResult,
+    ImportResult,
+    Outcome,
+    Progress,
+    StatResult,
+)
 from sim.chronicle import Verb
 from sim.errors import told
 from sim.whole.machine import DATA
 from sim.whole.machines import HOME, PIECE_BYTES, PORT, Machines, Wrong
-from sim.whole.witness import Task, Tree, put_tree
+from sim.whole.witness import Output, Task, Tree, put_tree
 
 __all__ = ["EXPORT_TIMEOUT_S", "HOME", "PIECE_BYTES", "PORT", "World", "Wrong"]
 
@@ -156,6 +163,55 @@ class World(Machines):
         with machine.disk.unhindered():
             machine.disk.remove(path)
         return result
+
+    async def import_many(self, name: str, cids: Sequence[str], size: int) -> dict[str, Outcome]:
+        """Imports `size` random bytes each as `cids`, by one request, and remembers them; what
+        came of each before the request ended, or the node."""
+        requests: list[ImportRequest] = []
+        for cid in cids:
+            content = self._content(cid, "", size)
+            self._imports += 1
+            path = self.machines[name].put_file(f"import-{self._imports}", content)
+            self.witness.expect((cid, ""), content)
+            requests.append(ImportRequest(path=path, cid=cid))
+        ended: dict[str, Outcome] = {}
+
+        def tell(number: int, outcome: Outcome) -> None:
+            ended[cids[number]] = outcome
+            if not isinstance(outcome, GossipcacheError):
+                self.witness.acknowledge((cids[number], ""))
+
+        what = f"{len(cids)} tasks"
+        await self._verb(name, "import", what, lambda node: node.import_files(requests, tell))
+        return ended
+
+    async def export_many(self, name: str, cids: Sequence[str]) -> dict[str, Outcome]:
+        """Exports tasks by one request: each output is what was imported, or not there."""
+        machine = self.machines[name]
+        with machine.disk.unhindered():
+            machine.disk.make_folder(DATA)
+        ended: dict[str, Outcome] = {}
+        requests: list[ExportRequest] = []
+        with ExitStack() as stack:
+            outputs: list[Output] = []
+            for cid in cids:
+                self._exports += 1
+                path = DATA / f"export-{self._exports}"
+                requests.append(ExportRequest(task=TaskQuery(cid), path=path))
+                outputs.append(stack.enter_context(self.witness.output(name, path, (cid, ""))))
+
+            def tell(number: int, outcome: Outcome) -> None:
+                ended[cids[number]] = outcome
+                is_whole = self.witness.is_whole(outputs[number], machine.disk)
+                if is_whole == isinstance(outcome, GossipcacheError):
+                    self.report(f"the export of {cids[number]} on {name} and its output differ")
+
+            what = f"{len(cids)} tasks"
+            await self._verb(name, "export", what, lambda node: node.export_files(requests, tell))
+        with machine.disk.unhindered():
+            for request in requests:
+                machine.disk.remove(request.path)
+        return ended
 
     async def delete(self, name: str, cid: str, **options: object) -> DeleteResult:
         """`delete` on a node."""

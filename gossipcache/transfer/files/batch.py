@@ -20,9 +20,10 @@ from gossipcache.transfer.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a task that is complete here goes; the rest as for `OutputFile`."""
+    """Where a task that is complete here goes, or bytes that were verified; the rest as for
+    `OutputFile`."""
 
-    stored: StoredTask
+    content: StoredTask | bytes
     path: PurePath
     token: str
     umask: int
@@ -47,7 +48,8 @@ def export_small(
             failed[number] = from_os_error(error)
 
     def write(number: int, target: Target) -> None:
-        data = _verified(store, target.stored)
+        content = target.content
+        data = content if isinstance(content, bytes) else _verified(store, content)
         outputs[number] = output = OutputFile(
             disk,
             target.path,
@@ -58,7 +60,8 @@ def export_small(
             overwrite=target.overwrite,
             sparse=True,
         )
-        output.write_sparse(0, memoryview(data))
+        if data:
+            output.write_sparse(0, memoryview(data))
         output.seal()
 
     def put(number: int) -> None:

@@ -200,13 +200,11 @@ def ingest_small(
     """`ingest_file` for a file that is read in one go, one of many."""
     path = followed(disk, path)
     before = regular_file(disk, path)
-    staging.reserve(before.size)
     with closing(open_source(disk, path)) as file:
         data = file.read_at(0, before.size + 1)
     if len(data) != before.size or disk.stamp(path) != before:
         raise changed(path)
-    with closing(disk.open(staging.data, "create")) as copy:
-        copy.write_at(0, data)
+    staging.put(data)
     hashing = _Hashing(want_sha256, piece_size)
     hashing.update(memoryview(data))
     return hashing.result()

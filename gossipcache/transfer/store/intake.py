@@ -27,12 +27,14 @@ from gossipcache.transfer.store.staging import Budget, Folders, Staging
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Content in a staging area, written but not synced, that becomes a task of its own."""
+    """Content in a staging area, written but not synced, that becomes a task of its own.
+    `published`: its record stands."""
 
     staging: Staging
     signed: SignedManifest
     tree: DigestTree
-    pinned: bool
+    pinned: bool = False
+    published: bool = False
 
 
 class Intake:
@@ -130,7 +132,7 @@ class Intake:
             finished=True,
             digest_checked=True,
             pinned=arrival.pinned,
-            published=False,
+            published=arrival.published,
             disk_bytes=stamp.blocks_bytes,
         )
 

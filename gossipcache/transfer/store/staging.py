@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import PurePath
 
 from gossipcache.env import Disk
@@ -73,6 +74,12 @@ class Staging:
         """Sets room aside for `size_bytes` more of content. Raises `NoSpace`."""
         self._budget.reserve(size_bytes)
         self._reserved_bytes += size_bytes
+
+    def put(self, data: bytes) -> None:
+        """Writes the whole content, not synced yet. Raises `NoSpace`."""
+        self.reserve(len(data))
+        with closing(self._disk.open(self.data, "create")) as file:
+            file.write_at(0, data)
 
     def release(self) -> None:
         """Gives up the room that was set aside."""

@@ -1,31 +1,16 @@
-"""Many small imports or exports in one go, with work for many where there was work for each.
-
-What a single import or export promises holds for each one here, and each ends with a result or
-an error of its own. Only the waits are shared: a round of files is read in one job, made durable
-by a few syncs, and announced together. Whatever is not a small file that is new here (or, to
-export, complete here) takes the ordinary way.
-"""
+"""Importing many small files at once; see `rounds`."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import trio
 
 from gossipcache.dht.records.service import Published
-from gossipcache.errors import (
-    Conflict,
-    GossipcacheError,
-    IntegrityError,
-    NotReady,
-    TaskNotFound,
-    from_os_error,
-)
+from gossipcache.errors import Conflict, GossipcacheError, NotReady, from_os_error
 from gossipcache.ids import TaskId
 from gossipcache.manifest import SignedManifest, sign_manifest
-from gossipcache.node.exporting import TOKEN_BYTES, export
 from gossipcache.node.fetching import announce
 from gossipcache.node.importing import (
     ANNOUNCE_TIMEOUT_S,
@@ -37,67 +22,27 @@ from gossipcache.node.importing import (
     piece_size,
     withdraw,
 )
-from gossipcache.node.looking import find_local
+from gossipcache.node.rounds import (
+    MAX_SMALL_BYTES,
+    SINGLES_AT_ONCE,
+    Numbered,
+    Tell,
+    each,
+    in_rounds,
+    settled,
+)
 from gossipcache.node.services import Services
-from gossipcache.requests import ExportRequest, ImportRequest
-from gossipcache.results import ExportResult, Outcome
-from gossipcache.transfer.files.batch import Target, export_small
+from gossipcache.requests import ImportRequest
 from gossipcache.transfer.files.ingest import followed, ingest_small
-from gossipcache.transfer.store.index import StoredTask
 from gossipcache.transfer.store.intake import Arrival
 from gossipcache.transfer.store.staging import Staging
 
-MAX_SMALL_BYTES = 2**20
-ROUND = 128
-"""Files that are read in one job and share their syncs."""
-ROUNDS_AT_ONCE = 2
-"""While one waits for the disk and the keepers, another reads."""
 PUBLISHED_AT_ONCE = 32
-SINGLES_AT_ONCE = 8
-
-T = TypeVar("T")
-Q = TypeVar("Q", ImportRequest, ExportRequest)
-Tell = Callable[[int, Outcome], None]
-"""Takes what came of the request of that number."""
-Numbered = list[tuple[int, Q]]
 
 
 async def import_files(services: Services, requests: Sequence[ImportRequest], tell: Tell) -> None:
     """Imports all; `tell` hears of each one when it stands as after `import`, or failed."""
-    await _in_rounds(requests, lambda round_: _ImportRound(services, tell).run(round_))
-
-
-async def export_files(services: Services, requests: Sequence[ExportRequest], tell: Tell) -> None:
-    """Exports all; `tell` hears of each one when its output stands, durable, or it failed."""
-    await _in_rounds(requests, lambda round_: _export_round(services, round_, tell))
-
-
-async def _in_rounds(requests: Sequence[Q], run: Callable[[Numbered[Q]], Awaitable[None]]) -> None:
-    numbered = list(enumerate(requests))
-    rounds = [numbered[at : at + ROUND] for at in range(0, len(numbered), ROUND)]
-    await _each(rounds, run, at_once=ROUNDS_AT_ONCE)
-
-
-async def _each(items: Iterable[T], run: Callable[[T], Awaitable[None]], *, at_once: int) -> None:
-    waiting: Iterator[T] = iter(items)
-
-    async def some() -> None:
-        for item in waiting:
-            await run(item)
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(at_once):
-            nursery.start_soon(some)
-
-
-async def _settled(work: Callable[[], Awaitable[T]]) -> T | GossipcacheError:
-    """What `work` comes to, be it an error."""
-    try:
-        return await work()
-    except GossipcacheError as error:
-        return error
-    except OSError as error:
-        return from_os_error(error)
+    await in_rounds(requests, lambda round_: _ImportRound(services, tell).run(round_))
 
 
 @dataclass(frozen=True)
@@ -127,7 +72,7 @@ class _ImportRound:
         try:
             await self.services.run_abandonable(lambda check: self._stage(requests, check))
             arrivals = [staged.arrival for staged in self.staged.values()]
-            adopted = await _settled(lambda: run(lambda: self.services.store.adopt_new(arrivals)))
+            adopted = await settled(lambda: run(lambda: self.services.store.adopt_new(arrivals)))
         finally:
             with trio.CancelScope(shield=True):
                 await run(self._discard)
@@ -135,7 +80,7 @@ class _ImportRound:
             self.tell(number, error)
         taken = self._taken(adopted)
         await self._publish(taken, started)
-        await _each(self.others, self._import_alone, at_once=SINGLES_AT_ONCE)
+        await each(self.others, self._import_alone, at_once=SINGLES_AT_ONCE)
 
     def _discard(self) -> None:
         for staging in self.stagings:
@@ -201,7 +146,7 @@ class _ImportRound:
         standing: list[tuple[_Staged, Published]] = []
 
         async def publish(staged: _Staged) -> None:
-            published = await _settled(lambda: self._published(staged))
+            published = await settled(lambda: self._published(staged))
             if isinstance(published, Published):
                 standing.append((staged, published))
                 return
@@ -223,7 +168,7 @@ class _ImportRound:
                 else:
                     services.unsettled.pop(task_id, None)
                     standing.append((staged, published))
-            await _each(singly, publish, at_once=PUBLISHED_AT_ONCE)
+            await each(singly, publish, at_once=PUBLISHED_AT_ONCE)
             ids = [staged.content.task_id for staged, _ in standing]
             if ids:
                 await services.env.workers.run(lambda: services.store.mark_all_published(ids))
@@ -234,7 +179,7 @@ class _ImportRound:
             announce(services, task_id)
         for staged, published in standing:
             task_id = staged.content.task_id
-            told = await _settled(
+            told = await settled(
                 lambda task_id=task_id: services.announcer.flush(task_id, ANNOUNCE_TIMEOUT_S)  # type: ignore[misc]
             )
             if isinstance(told, GossipcacheError):
@@ -259,63 +204,4 @@ class _ImportRound:
 
     async def _import_alone(self, numbered: tuple[int, ImportRequest]) -> None:
         number, request = numbered
-        self.tell(number, await _settled(lambda: import_file(self.services, request, None, None)))
-
-
-async def _export_round(services: Services, requests: Numbered[ExportRequest], tell: Tell) -> None:
-    started = trio.current_time()
-    targets: dict[int, Target] = {}
-    others: Numbered[ExportRequest] = []
-    by_number = dict(requests)
-    for number, request in requests:
-        stored = find_local(services, request.task)
-        if stored is None or not _is_at_hand(services, request, stored):
-            others.append((number, request))
-            continue
-        token = services.env.entropy(TOKEN_BYTES).hex()
-        targets[number] = Target(
-            stored, request.path, token=token, umask=request.umask, overwrite=request.overwrite
-        )
-    failed = await services.run_abandonable(
-        lambda check: export_small(services.env.disk, services.store, targets, check)
-    )
-    for number, target in targets.items():
-        error = failed.get(number)
-        if error is None:
-            tell(number, _exported(services, target, started))
-        elif isinstance(error, IntegrityError | TaskNotFound):
-            others.append((number, by_number[number]))
-        else:
-            tell(number, error)
-
-    async def alone(numbered: tuple[int, ExportRequest]) -> None:
-        number, request = numbered
-        tell(number, await _settled(lambda: export(services, request, None)))
-
-    await _each(others, alone, at_once=SINGLES_AT_ONCE)
-
-
-def _is_at_hand(services: Services, request: ExportRequest, stored: StoredTask) -> bool:
-    """Whether the whole file is here, small, and not deleted as far as the keepers told."""
-    return (
-        stored.complete
-        and not stored.suspect
-        and stored.size <= MAX_SMALL_BYTES
-        and stored.signed.manifest.kind == "file"
-        and not request.link
-        and (request.local or services.announcer.is_taken(stored.task_id))
-    )
-
-
-def _exported(services: Services, target: Target, started: float) -> ExportResult:
-    stored = target.stored
-    services.store.touch(stored.task_id, services.env.wall_time())
-    return ExportResult(
-        sources=(),
-        path=str(target.path),
-        size=stored.size,
-        seconds=trio.current_time() - started,
-        bytes_by_source={},
-        resumed_bytes=stored.size,
-        digest=stored.signed.manifest.digest,
-    )
+        self.tell(number, await settled(lambda: import_file(self.services, request, None, None)))

@@ -1,0 +1,28 @@
+"""The proof of content that came whole in a reply."""
+
+from __future__ import annotations
+
+import hashlib
+
+from blake3 import blake3
+
+from gossipcache.manifest import Manifest, SignedManifest
+from gossipcache.transfer.digest_tree import DigestTree
+
+
+def proven_tree(signed: SignedManifest, data: bytes) -> DigestTree | None:
+    """The digest tree of `data` if it is the whole content that `signed` names; None if not."""
+    manifest = signed.manifest
+    if len(data) != manifest.size or not _is_whole(manifest, data):
+        return None
+    size = manifest.piece_size
+    pieces = (data[at : at + size] for at in range(0, len(data), size))
+    tree = DigestTree(b"".join(blake3(piece).digest() for piece in pieces))
+    return tree if tree.root == manifest.root else None
+
+
+def _is_whole(manifest: Manifest, data: bytes) -> bool:
+    scheme, _, expected = manifest.digest.partition(":")
+    if scheme == "sha256":
+        return hashlib.sha256(data).hexdigest() == expected
+    return scheme == "blake3" and blake3(data).hexdigest() == expected
