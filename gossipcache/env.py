@@ -148,8 +148,8 @@ class ByteStream(trio.abc.HalfCloseableStream):
         It may wait a moment for more, so as not to wake up for each packet of a large buffer."""
         raise NotImplementedError
 
-    async def send_file(self, file: DiskFile, offset: int, count: int) -> None:
-        """Sends `count` bytes of `file` from `offset`; sendfile(2) where it can.
+    async def send_file(self, file: DiskFile, offset: int, count: int, head: bytes = b"") -> None:
+        """Sends `head`, and `count` bytes of `file` from `offset`; sendfile(2) where it can.
 
         Raises `OSError` if the file ends early; the stream is then unusable.
         """

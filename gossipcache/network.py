@@ -117,16 +117,18 @@ class TcpStream(ByteStream):
             raise trio.ClosedResourceError("this stream is closed")
         return descriptor
 
-    async def send_file(self, file: DiskFile, offset: int, count: int) -> None:
-        """Sends `count` bytes of `file` by sendfile(2), else by reading them in a thread.
+    async def send_file(self, file: DiskFile, offset: int, count: int, head: bytes = b"") -> None:
+        """Sends `head`, and `count` bytes of `file` by sendfile(2), or through a thread.
 
         Raises `OSError` if the file ends early; the stream is then unusable.
         """
         with self._sending:
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint_if_cancelled()
             descriptor = file.fileno()
             end = offset + count
             self._expect_files()
+            if head and (left := head[self._send_now(head) :]):
+                await self._stream.send_all(left)
             if descriptor is not None:
                 offset = await self._send_descriptor(descriptor, offset, end)
             while offset < end:
@@ -137,6 +139,14 @@ class TcpStream(ByteStream):
                     raise _ended_early(offset, end)
                 await self._stream.send_all(chunk)
                 offset += len(chunk)
+
+    def _send_now(self, data: bytes | bytearray | memoryview) -> int:
+        """How many bytes the kernel took at once."""
+        with _as_trio_errors():
+            try:
+                return os.write(self._descriptor(), data)
+            except BlockingIOError:
+                return 0
 
     def _expect_files(self) -> None:
         if not self._sends_files:

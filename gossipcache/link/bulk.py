@@ -168,10 +168,10 @@ class BulkStream(trio.abc.Stream):
         prefix = piece_prefix(request_id, count)
         header = frame_header(len(prefix) + count)
         async with self._sending():
-            await self._stream.send_all(header + prefix)
             if pay is None:
-                await self._stream.send_file(file, offset, count)
+                await self._stream.send_file(file, offset, count, header + prefix)
             else:
+                await self._stream.send_all(header + prefix)
                 await self._send_slices(file, offset, offset + count, pay)
 
     async def _send_slices(self, file: DiskFile, start: int, end: int, pay: Pay) -> None:

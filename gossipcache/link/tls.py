@@ -88,8 +88,10 @@ class TlsStream(ByteStream):
         buffer[: len(data)] = data
         return len(data)
 
-    async def send_file(self, file: DiskFile, offset: int, count: int) -> None:
+    async def send_file(self, file: DiskFile, offset: int, count: int, head: bytes = b"") -> None:
         end = offset + count
+        if head:
+            await self._secure.send_all(head)
         while offset < end:
             data = await self._workers.run(
                 lambda at=offset: file.read_at(at, min(_READ_BYTES, end - at))  # type: ignore[misc]

@@ -75,7 +75,8 @@ class TransferLimits:
         self.slots.ask(child, turn)
         self._grant()
         try:
-            await turn.wait()
+            if not turn.is_set():
+                await turn.wait()
             yield
         finally:
             self.slots.end(child, turn)

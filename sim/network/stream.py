@@ -92,11 +92,13 @@ class SimStream(ByteStream):
         buffer[: len(data)] = data
         return len(data)
 
-    async def send_file(self, file: DiskFile, offset: int, count: int) -> None:
-        """Sends `count` bytes of `file` from `offset`."""
+    async def send_file(self, file: DiskFile, offset: int, count: int, head: bytes = b"") -> None:
+        """Sends `head`, and `count` bytes of `file` from `offset`."""
         with self._sending:
             await trio.lowlevel.checkpoint()
             self._check_sendable()
+            if head:
+                await self._send(memoryview(head))
             while count:
                 data = file.read_at(offset, min(SEGMENT_BYTES, count))
                 if not data:

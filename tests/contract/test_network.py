@@ -217,8 +217,7 @@ async def test_send_file_sends_exactly_the_range(two: Two) -> None:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(receive)
-        await one.send_all(b"head")
-        await one.send_file(file, 1000, 4_000_001)
+        await one.send_file(file, 1000, 4_000_001, b"head")
         await one.send_file(file, 0, 0)
         await one.send_all(b"tail")
         await one.send_eof()

@@ -34,11 +34,11 @@ class MemoryStream(ByteStream):
         buffer[: len(data)] = data
         return len(data)
 
-    async def send_file(self, file: DiskFile, offset: int, count: int) -> None:
+    async def send_file(self, file: DiskFile, offset: int, count: int, head: bytes = b"") -> None:
         data = file.read_at(offset, count)
         if len(data) < count:
             raise OSError("the file ended early")
-        await self.send_all(data)
+        await self.send_all(head + data)
 
     async def send_eof(self) -> None:
         await self._end.send_eof()

@@ -118,8 +118,8 @@ async def test_a_piece_forgotten_half_way_writes_no_more_to_its_buffer() -> None
         stream = network.streams[-1][1]
         whole = stream.send_file
 
-        async def in_halves(file: DiskFile, offset: int, count: int) -> None:
-            await whole(file, offset, count // 2)
+        async def in_halves(file: DiskFile, offset: int, count: int, head: bytes = b"") -> None:
+            await whole(file, offset, count // 2, head)
             half.set()
             await rest.wait()
             await whole(file, offset, count - count // 2)
@@ -170,7 +170,7 @@ async def test_a_cancellation_in_the_middle_of_a_piece_ends_the_channel() -> Non
         await channel.receive()
         stream = network.streams[-1][1]
 
-        async def never(file: DiskFile, offset: int, count: int) -> None:
+        async def never(file: DiskFile, offset: int, count: int, head: bytes = b"") -> None:
             await trio.sleep_forever()
 
         stream.send_file = never  # type: ignore[method-assign]
