@@ -13,9 +13,9 @@ them from a worker, one at a time.
 from __future__ import annotations
 
 import errno
-import hashlib
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from hashlib import blake2b
 from pathlib import PurePath
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ _HEADER = _MAGIC + struct.pack(">H", FORMAT_VERSION)
 _MARKER = b"\xe5\x9bJe"
 _PREFIX = struct.Struct(">4sIQ8s")
 _SUMMED = struct.Struct(">IQ")
+_SUMMED_AT = len(_MARKER)
 _BODY = struct.Struct(">BH")
 _MAX_BODY_BYTES = _BODY.size + MAX_KEY_BYTES + MAX_VALUE_BYTES
 _PUT, _DELETE = 0, 1
@@ -301,11 +302,12 @@ def _entry_bytes(key: bytes, value: bytes | None, durable: int) -> bytes:
         raise UsageError(f"a journal entry beyond {MAX_KEY_BYTES} or {MAX_VALUE_BYTES} bytes")
     kind = _DELETE if value is None else _PUT
     body = _BODY.pack(kind, len(key)) + key + (value or b"")
-    return _PREFIX.pack(_MARKER, len(body), durable, _checksum(body, durable)) + body
+    checksum = _checksum(_SUMMED.pack(len(body), durable), body)
+    return _PREFIX.pack(_MARKER, len(body), durable, checksum) + body
 
 
-def _checksum(body: bytes, durable: int) -> bytes:
-    return hashlib.blake2b(_SUMMED.pack(len(body), durable) + body, digest_size=8).digest()
+def _checksum(summed: bytes, body: bytes) -> bytes:
+    return blake2b(summed + body, digest_size=8).digest()
 
 
 def _parse(window: bytes, at: int, offset: int) -> _Entry | None:
@@ -317,7 +319,7 @@ def _parse(window: bytes, at: int, offset: int) -> _Entry | None:
     body = window[body_at : body_at + length]
     if marker != _MARKER or len(body) != length or length < _BODY.size:
         return None
-    if _checksum(body, durable) != checksum:
+    if _checksum(window[at + _SUMMED_AT : at + _SUMMED_AT + _SUMMED.size], body) != checksum:
         return None
     kind, key_length = _BODY.unpack_from(body)
     value_at = _BODY.size + key_length

@@ -60,7 +60,6 @@ class Catalogue:
         self._state = threading.Lock()
         """Held for memory updates only, never over I/O."""
         self._tasks: dict[TaskId, StoredTask] = {}
-        self._publishers: dict[bytes, bytes] = {}
         self._generations: dict[TaskId, int] = {}
         self.dead_sum = 0
         """The sum of the highest deleted generations."""
@@ -68,7 +67,10 @@ class Catalogue:
         self._used_since_saved: set[TaskId] = set()
         self._replicated: dict[TaskId, None] = {}
         """The tasks of which there should be more copies than one."""
+        self._undecoded: dict[TaskId, bytes] = {}
+        """While the journal is read: each entry is decoded once, however often it was written."""
         self._journal = Journal.open(disk, path, self._load)
+        self._decode_all()
         self.used_bytes = sum(task.entry.disk_bytes for task in self._tasks.values())
         wanting = (task.task_id for task in self._tasks.values() if task.copies > 1)
         self._replicated = dict.fromkeys(wanting)
@@ -76,21 +78,25 @@ class Catalogue:
     def _load(self, key: bytes, value: bytes | None) -> None:
         kind, name = key[:1], key[1:]
         if kind == _TASK:
-            task_id = TaskId(name)
             if value is None:
-                self._tasks.pop(task_id, None)
+                self._undecoded.pop(TaskId(name), None)
             else:
-                entry = _decode_entry(value)
-                # Most are by few publishers: their keys need not be in memory many times.
-                key = self._publishers.setdefault(entry.key, entry.key)
-                msgspec.structs.force_setattr(entry, "key", key)
-                self._tasks[task_id] = StoredTask(task_id, entry)
+                self._undecoded[TaskId(name)] = value
         elif kind == _TOMBSTONE and value is not None:
             self._remember(TaskId(name), _decode_grave(value).generation)
         elif kind == _OUTPUT and value is not None:
             self._outputs.add(name)
         elif kind == _OUTPUT:
             self._outputs.discard(name)
+
+    def _decode_all(self) -> None:
+        publishers: dict[bytes, bytes] = {}
+        for task_id in tuple(self._undecoded):
+            entry = _decode_entry(self._undecoded.pop(task_id))
+            # Most are by few publishers: their keys need not be in memory many times.
+            key = publishers.setdefault(entry.key, entry.key)
+            msgspec.structs.force_setattr(entry, "key", key)
+            self._tasks[task_id] = StoredTask(task_id, entry)
 
     def find(self, task_id: TaskId) -> StoredTask | None:
         """The present snapshot of a task."""
