@@ -40,6 +40,7 @@ from gossipcache.schedule.announcer import (
     SendBatch,
     SendHeartbeat,
 )
+from gossipcache.schedule.repairs import Repairs
 from gossipcache.schedule.session import Session
 from gossipcache.schedule.task import RingView
 from gossipcache.swarm import Swarm
@@ -116,9 +117,9 @@ class AnnounceService:
         )
         self._alarm = Alarm()
         self._settled = trio.Event()
-        self._repairing: set[tuple[TaskId, trio.CapacityLimiter]] = set()
-        self._restores = trio.CapacityLimiter(MAX_RESTORES)
-        self._drops = trio.CapacityLimiter(MAX_DROPS)
+        failed = partial(metrics.count, "announcement_repairs_failed")
+        self._restores = Repairs(MAX_RESTORES, failed)
+        self._drops = Repairs(MAX_DROPS, failed)
         self._sessions: dict[int, Session] = {}
         self._last_session = 0
         self._epoch: bytes | None = None
@@ -308,11 +309,10 @@ class AnnounceService:
                 case SendHeartbeat():
                     nursery.start_soon(self._send_heartbeat, nursery, effect)
                 case RestoreRecord(task_id):
-                    restore = partial(self._restore, task_id)
-                    self._repair(nursery, task_id, restore, self._restores)
+                    self._restores.add(nursery, task_id, partial(self._restore, task_id))
                 case DropDeleted(proof):
                     drop = partial(self._drop_deleted, proof)
-                    self._repair(nursery, TaskId(proof.task_id), drop, self._drops)
+                    self._drops.add(nursery, TaskId(proof.task_id), drop)
 
     async def _send_batch(self, nursery: trio.Nursery, send: SendBatch) -> None:
         try:
@@ -352,29 +352,6 @@ class AnnounceService:
     def _count(self, reply: AnnounceReply | HeartbeatReply) -> None:
         if reply.dropped is not None:
             self._metrics.count(f"announcements_refused_{reply.dropped}")
-
-    def _repair(
-        self,
-        nursery: trio.Nursery,
-        task_id: TaskId,
-        work: Callable[[], Awaitable[None]],
-        limit: trio.CapacityLimiter,
-    ) -> None:
-        """Runs `work` for the task, unless the same is under way for it already."""
-        if (task_id, limit) not in self._repairing:
-            self._repairing.add((task_id, limit))
-            nursery.start_soon(self._run_repair, task_id, work, limit)
-
-    async def _run_repair(
-        self, task_id: TaskId, work: Callable[[], Awaitable[None]], limit: trio.CapacityLimiter
-    ) -> None:
-        try:
-            async with limit:
-                await work()
-        except GossipcacheError:
-            self._metrics.count("announcement_repairs_failed")
-        finally:
-            self._repairing.discard((task_id, limit))
 
     async def _drop_deleted(self, proof: DeletedTask) -> None:
         try:

@@ -172,7 +172,7 @@ class Catalogue:
                 return old
             if old is not None and old.entry.last_use > entry.last_use:
                 entry = msgspec.structs.replace(entry, last_use=old.entry.last_use)
-            self._tasks[task_id] = old.with_entry(entry) if old else StoredTask(task_id, entry)
+            self._tasks[task_id] = StoredTask(task_id, entry)
             self.used_bytes += entry.disk_bytes
             if self._tasks[task_id].copies > 1:
                 self._replicated[task_id] = None
@@ -187,7 +187,7 @@ class Catalogue:
             if old is None or now < old.entry.last_use + _USE_RESOLUTION_S:
                 return
             entry = msgspec.structs.replace(old.entry, last_use=now)
-            self._tasks[task_id] = old.with_entry(entry)
+            self._tasks[task_id] = StoredTask(task_id, entry)
             self._used_since_saved.add(task_id)
 
     def save_uses(self) -> None:

@@ -8,7 +8,7 @@ A `SealedManifest` stands beside the data of each task, so that a damaged index 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 
 import msgspec
 
@@ -77,40 +77,29 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     """It came because another node asked for a copy, and may go where there are too many."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredTask:
     """A snapshot of one task in the store."""
 
     task_id: TaskId
     entry: Entry
 
-    def with_entry(self, entry: Entry) -> StoredTask:
-        """The snapshot after a change; what was decoded of the same manifest is kept."""
-        after = StoredTask(self.task_id, entry)
-        if entry.payload == self.entry.payload and entry.key == self.entry.key:
-            for name in ("signed", "manifest_name"):
-                if name in self.__dict__:
-                    after.__dict__[name] = self.__dict__[name]
-        return after
-
-    @cached_property
+    @property
     def signed(self) -> SignedManifest:
         """Its manifest. The signature was checked before it was stored."""
-        entry = self.entry
-        signed = Signed(entry.payload, entry.key, entry.signature)
-        return SignedManifest(signed, decode(entry.payload, Manifest))
+        return _opened(self.entry.payload, self.entry.key, self.entry.signature)
 
-    @cached_property
+    @property
     def manifest_name(self) -> bytes:
         """`signed.name`, without decoding the manifest."""
         return manifest_name(Signed(self.entry.payload, self.entry.key, self.entry.signature))
 
-    @cached_property
+    @property
     def have(self) -> PieceSet:
         """The pieces that are there, durable and verified."""
         entry = self.entry
         if entry.have is None:
-            return PieceSet.full(entry.piece_count)
+            return _all_of(entry.piece_count)
         return PieceSet(entry.have, entry.piece_count)
 
     @property
@@ -172,3 +161,17 @@ class StoredTask:
     def disk_bytes(self) -> int:
         """What it takes of the quota."""
         return self.entry.disk_bytes
+
+
+# Decoded where they are needed, and kept for those that are needed again and again: a manifest
+# takes several times the room of its entry.
+
+
+@lru_cache(maxsize=1024)
+def _opened(payload: bytes, key: bytes, signature: bytes) -> SignedManifest:
+    return SignedManifest(Signed(payload, key, signature), decode(payload, Manifest))
+
+
+@lru_cache(maxsize=1024)
+def _all_of(piece_count: int) -> PieceSet:
+    return PieceSet.full(piece_count)
