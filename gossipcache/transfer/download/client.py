@@ -47,7 +47,6 @@ from gossipcache.transfer.store.arrivals import Arrivals, to_bitmap
 from gossipcache.transfer.store.store import Store
 
 _CHECKS_AT_ONCE = 2
-_INBOX_SIZE = 64
 REPORT_INTERVAL_S = 0.25
 
 
@@ -105,7 +104,7 @@ class Downloader:
 
 
 class _Run:
-    """One download. The trio task in `_drive` alone talks to the core."""
+    """One download. What happens goes to the core by `_tell`, in whatever trio task it happens."""
 
     def __init__(
         self,
@@ -140,7 +139,8 @@ class _Run:
         self._receiving: dict[int, tuple[NodeId, memoryview]] = {}
         """The buffer of each request in flight, and whom it was asked of."""
         self._checking: dict[int, memoryview] = {}
-        self._inbox, self._events = trio.open_memory_channel[Event](_INBOX_SIZE)
+        self._alarm = trio.CancelScope()
+        """Ends when the core's next timeout is due."""
         self._to_check, self._checks = trio.open_memory_channel[CheckPiece](float("inf"))
         self._nursery: trio.Nursery | None = None
         self._error: BaseException | None = None
@@ -157,7 +157,7 @@ class _Run:
                 self._start(self._report_progress)
                 for _ in range(_CHECKS_AT_ONCE):
                     self._start(self._check_pieces)
-                self._start(self._drive)
+                self._start(self._keep_time)
             if self._error is not None:
                 raise self._error
             await self._finish()
@@ -186,12 +186,12 @@ class _Run:
 
     async def _follow_assignments(self) -> None:
         while True:
-            await self._inbox.send(ParentsAssigned(await self._swarm.parents()))
+            self._tell(ParentsAssigned(await self._swarm.parents()))
 
     async def _follow_limits(self) -> None:
         while True:
             await self._downloader.limits.wait_change()
-            await self._inbox.send(PaceChanged())
+            self._tell(PaceChanged())
 
     async def _prepare(self) -> None:
         """Opens the store's end as soon as the digest tree is known."""
@@ -203,7 +203,7 @@ class _Run:
         self._ledger.resumed(sink.resumed)
         self._downloader.arrivals.begin(self._signed.task_id, sink.resumed)
         self._tell_progress()
-        await self._inbox.send(StoreReady(to_bitmap(sink.resumed.to_bytes())))
+        self._tell(StoreReady(to_bitmap(sink.resumed.to_bytes())))
 
     async def _stored_tree(self) -> DigestTree | None:
         store, task_id = self._downloader.store, self._signed.task_id
@@ -219,19 +219,28 @@ class _Run:
         tree = self._pages.tree
         return Sink(self._downloader.store, self._signed, tree, check_digest=self._check_digest)
 
-    async def _drive(self) -> None:
+    # The core
+
+    async def _keep_time(self) -> None:
         while True:
-            deadline = self._core.next_timeout()
-            event: Event | None = None
-            with trio.move_on_at(math.inf if deadline is None else deadline):
-                event = await self._events.receive()
-            now = trio.current_time()
-            effects = self._handle_timeout(now) if event is None else self._handle(event, now)
-            for effect in effects:
-                if isinstance(effect, Finished):
-                    self._stop()
-                    return
-                self._apply(effect)
+            with trio.CancelScope(deadline=self._next_timeout()) as self._alarm:
+                await trio.sleep_forever()
+            self._carry_out(self._handle_timeout(trio.current_time()))
+
+    def _tell(self, event: Event) -> None:
+        self._carry_out(self._handle(event, trio.current_time()))
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Finished):
+                self._stop()
+                return
+            self._apply(effect)
+        self._alarm.deadline = self._next_timeout()
+
+    def _next_timeout(self) -> float:
+        deadline = self._core.next_timeout()
+        return math.inf if deadline is None else deadline
 
     def _handle(self, event: Event, now: float) -> list[Effect]:
         if isinstance(event, ParentLost | ParentRefused):
@@ -275,7 +284,7 @@ class _Run:
 
     def _open_parent(self, node: NodeId, connections: int) -> None:
         links = self._downloader.links
-        connection = ParentConnection(links, node, self._signed, self._pages, self._inbox.send)
+        connection = ParentConnection(links, node, self._signed, self._pages, self._tell)
         self._connections[node] = connection
         self._opened += 1
         self._start(partial(connection.run, connections, self._opened))
@@ -330,7 +339,7 @@ class _Run:
             self._note_piece(check, length)
         else:
             self._metrics.count("pieces_bad")
-        await self._inbox.send(PieceChecked(check.request_id, valid))
+        self._tell(PieceChecked(check.request_id, valid))
 
     def _note_piece(self, check: CheckPiece, length: int) -> None:
         self._metrics.count("pieces_received")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
@@ -36,7 +36,7 @@ from gossipcache.transfer.download.events import (
 from gossipcache.transfer.store.arrivals import to_bitmap
 from gossipcache.wire import Message
 
-Emit = Callable[[Event], Awaitable[None]]
+Emit = Callable[[Event], None]
 
 
 class TreePages:
@@ -132,7 +132,8 @@ class ParentConnection:
                 ending = ParentLost(self._node, in_order=True)
             except* (NodeUnreachable, TimedOut):
                 pass
-            await self._emit(ending)
+            if not self._scope.cancel_called:
+                self._emit(ending)
 
     def close(self) -> None:
         """Ends `run`, without a further event."""
@@ -178,14 +179,14 @@ class ParentConnection:
         try:
             opened, rtt_s = await self._open(channel, follow=slot == 0)
             await self._fetch_pages(channel, turn)
-            await self._emit(SlotOpened(self._node, slot, rtt_s))
+            self._emit(SlotOpened(self._node, slot, rtt_s))
             if opened.complete:
-                await self._emit(ParentHas(self._node, self._everything))
+                self._emit(ParentHas(self._node, self._everything))
             task_status.started()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_send_all, channel, to_send)
                 while True:
-                    await self._take(await channel.receive())
+                    self._take(await channel.receive())
         finally:
             with trio.move_on_after(1.0, shield=True):
                 await channel.aclose()
@@ -219,16 +220,16 @@ class ParentConnection:
             message = await channel.receive()
             if isinstance(message, Page):
                 return message
-            await self._take(message)
+            self._take(message)
 
-    async def _take(self, message: Message | PieceArrived) -> None:
+    def _take(self, message: Message | PieceArrived) -> None:
         match message:
             case PieceArrived(request_id=request_id):
-                await self._emit(PieceReceived(request_id))
+                self._emit(PieceReceived(request_id))
             case PieceRefused(request_id=request_id, code=code):
-                await self._emit(PieceRefusedBy(self._node, request_id, code))
+                self._emit(PieceRefusedBy(self._node, request_id, code))
             case Have(first=first, bits=bits):
-                await self._emit(ParentHas(self._node, self._slice(first, bits)))
+                self._emit(ParentHas(self._node, self._slice(first, bits)))
             case TaskRefused(code=code):
                 raise _RefusedError(code)
             case _:
