@@ -9,8 +9,9 @@ as one frame, header first and then the file itself, never in the middle of anot
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import zip_longest
 
 import trio
 
@@ -74,6 +75,13 @@ class BulkStream(trio.abc.Stream):
             # The library passes one frame at a time.
             self._closing = data[:1] == bytes((_FINAL | CLOSE,))
             await self._stream.send_all(data)
+
+    async def send_messages(self, messages: Sequence[bytes], masks: Sequence[bytes]) -> None:
+        """Sends binary messages past the library, all by one write; `masks` has four random bytes
+        for each, or nothing at a server."""
+        frames = [message_frame(*each) for each in zip_longest(messages, masks, fillvalue=b"")]
+        async with self._sending():
+            await self._stream.send_all(frames[0] if len(frames) == 1 else b"".join(frames))
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
@@ -314,3 +322,14 @@ def frame_header(payload_size: int) -> bytes:
     if payload_size < 2**16:
         return bytes((first, 126)) + payload_size.to_bytes(2, "big")
     return bytes((first, 127)) + payload_size.to_bytes(8, "big")
+
+
+def message_frame(message: bytes, mask: bytes = b"") -> bytes:
+    """`message` as a final binary frame, masked (RFC 6455 section 5.3) if there is a `mask`."""
+    header = frame_header(len(message))
+    if not mask:
+        return header + message
+    size = len(message)
+    repeated = int.from_bytes((mask * (size // len(mask) + 1))[:size])
+    masked = (int.from_bytes(message) ^ repeated).to_bytes(size)
+    return bytes((header[0], header[1] | 0x80)) + header[2:] + mask + masked

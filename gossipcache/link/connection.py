@@ -30,6 +30,7 @@ HANDSHAKE_TIMEOUT_S = 5.0
 GOODBYE_TIMEOUT_S = 0.5
 MESSAGE_QUEUE_SIZE = 8
 RESOURCE = "/gossipcache"
+MASK_BYTES = 4
 _HOST = "gossipcache"
 _NORMAL, _GOING_AWAY = 1000, 1001
 _BROKEN = (ConnectionClosed, HandshakeError, trio.BrokenResourceError, trio.ClosedResourceError)
@@ -49,12 +50,18 @@ class Connection:
     """An open connection to `peer`; what is sent and received are whole messages."""
 
     def __init__(
-        self, socket: WebSocketConnection, stream: BulkStream, peer: Peer, purpose: Purpose
+        self,
+        socket: WebSocketConnection,
+        stream: BulkStream,
+        peer: Peer,
+        purpose: Purpose,
+        entropy: Callable[[int], bytes],
     ) -> None:
         self.peer, self.purpose, self.stream = peer, purpose, stream
         self.ended_in_order = False
         """Whether the remote said goodbye; what it had not answered then, it has not done."""
         self._socket = socket
+        self._entropy = entropy
         self._closed = False
         self._pings = 0
 
@@ -63,10 +70,11 @@ class Connection:
         """Whether this side dialled."""
         return bool(self._socket.is_client)
 
-    async def send(self, message: bytes) -> None:
-        """Sends one message. A cancellation may break the connection. Raises `NodeUnreachable`."""
+    async def send(self, *messages: bytes) -> None:
+        """Sends messages. A cancellation may break the connection. Raises `NodeUnreachable`."""
+        masks = [self._entropy(MASK_BYTES) for _ in messages] if self.dialled else ()
         try:
-            await self._socket.send_message(message)
+            await self.stream.send_messages(messages, masks)
         except _BROKEN as error:
             raise self._unreachable() from error
 
@@ -217,7 +225,7 @@ class _Opening:
             protocol_version=found.protocol_version,
             remote=raw.remote,
         )
-        return Connection(socket, stream, peer, found.purpose)
+        return Connection(socket, stream, peer, found.purpose, self._terms.entropy)
 
     async def _open_websocket(
         self, nursery: trio.Nursery, stream: BulkStream

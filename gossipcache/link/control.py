@@ -43,6 +43,8 @@ LOOK_S = 10.0
 """How often a connection is looked at: whether it is idle, or half-open while somebody waits."""
 PONG_TIMEOUT_S = 5.0
 OUTBOX_SIZE = 32
+MAX_JOINED_BYTES = 16 * 1024
+"""So many bytes of messages go out by one write, and the message that passes it."""
 
 _log = logging.getLogger(__name__)
 
@@ -176,11 +178,23 @@ class ControlLink:
         # A task of its own, so that no caller's cancellation can cut a frame in two.
         with self._outgoing:
             async for data in self._outgoing:
+                await trio.lowlevel.checkpoint()  # what others say just now goes with it
                 try:
-                    await self._connection.send(data)
+                    await self._connection.send(data, *self._posted(len(data)))
                 except NodeUnreachable:
                     break  # the reader learns why
         await trio.sleep_forever()
+
+    def _posted(self, size: int) -> list[bytes]:
+        """What else waits to be written, as far as it is short; `size` bytes are taken already."""
+        more: list[bytes] = []
+        while size < MAX_JOINED_BYTES:
+            try:
+                more.append(self._outgoing.receive_nowait())
+            except (trio.WouldBlock, trio.EndOfChannel):
+                break
+            size += len(more[-1])
+        return more
 
     async def _read(self) -> None:
         while True:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong
 
+from gossipcache.link.bulk import message_frame
 from gossipcache.link.frames import Forward, FrameError, FrameLimits, FrameScanner
 from tests.link.test_frames import OPENING, scan
 
@@ -122,3 +123,19 @@ def test_a_changed_byte_never_makes_more_of_a_stream(
     except FrameError:
         return
     assert len(forwarded) + sum(len(body) for _, _, body in pieces) <= len(sent)
+
+
+@given(
+    st.one_of(small, st.just(bytes(126)), st.just(b"long" * 20_000)),
+    st.binary(min_size=4, max_size=4),
+)
+def test_wsproto_reads_our_frames(message: bytes, mask: bytes) -> None:
+    for side, frame in (
+        (ConnectionType.CLIENT, message_frame(message)),
+        (ConnectionType.SERVER, message_frame(message, mask)),
+    ):
+        reader = Connection(side)
+        reader.receive_data(frame)
+        parts = [event for event in reader.events() if isinstance(event, BytesMessage)]
+        assert b"".join(bytes(part.data) for part in parts) == message
+        assert parts[-1].message_finished
