@@ -15,6 +15,7 @@ from gossipcache.ids import Address, task_id_of
 from gossipcache.messages.announcements import Announce, AnnounceReply, Heartbeat, HeartbeatReply
 from gossipcache.messages.gossip import SyncPush
 from gossipcache.schedule.announcement import (
+    MAX_STATEMENT_BYTES,
     AnnouncementBatch,
     Held,
     LeaseHeartbeat,
@@ -89,7 +90,7 @@ def test_bad_announcements_are_dropped_and_counted(target: Target) -> None:
         "replayed": announced(liar, 5),
         "expired": announced(liar, 10, age_s=7200),
         "foreign": announced(liar, 10, cluster_id=b"another!"),
-        "oversized": Signed(bytes(65_300), liar.public_key, bytes(64)),
+        "oversized": Signed(bytes(MAX_STATEMENT_BYTES + 1), liar.public_key, bytes(64)),
     }
     before = {reason: target.victim.metric(f"announcements_dropped_{reason}") for reason in bad}
 
