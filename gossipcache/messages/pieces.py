@@ -49,13 +49,15 @@ class OpenTask(Message, frozen=True, kw_only=True, tag="open_task"):
 
 
 class TaskOpened(Message, frozen=True, kw_only=True, tag="task_opened"):
-    """Parent: pages and pieces may be asked for. `complete`: it has all pieces, no `Have` comes.
+    """Parent: pages and pieces may be asked for. `complete`: it has all pieces.
 
-    A parent that has all of them may keep that to itself and offer them by and by, so that
-    several children get different ones and have something to swap.
+    `offers`: it tells by `Have` of those that this child should ask it for, different ones than
+    others, so that the children have something to swap. It gives any other piece as well; a child
+    asks it for one where nobody else would bring anything soon.
     """
 
     complete: bool
+    offers: bool = False
 
 
 class TaskRefused(Message, frozen=True, kw_only=True, tag="task_refused"):

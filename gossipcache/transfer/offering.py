@@ -1,21 +1,29 @@
 """Core: in what order a complete parent offers its pieces to many children.
 
 Children that ask one parent for the same pieces have nothing to swap with each other, and the
-parent sends each piece many times. While several children follow it, a complete parent therefore
-tells each of them of few pieces at first, of those that it has offered least, and of more as they
-ask for what they know of: each piece then goes out once before any goes out twice (super-seeding,
-BEP 16). On the wire it is a parent that gets its pieces one after the other.
+parent sends each piece many times. A complete parent therefore tells each child of few pieces at
+first, of those that nobody was told of, and of more as they ask for what they know of: each piece
+then goes out once before any goes out twice (super-seeding, BEP 16). When each did, it offers none
+to several children any more: they have all that there is between them. A child asks for what it
+was not offered where nobody else would bring it anything soon (`DownloadCore`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 from gossipcache.ids import NodeId
 
 FIRST_OFFERS = 4
-"""Pieces that a child hears of at first, and each time it has asked for all but one of them. Who is
-alone once so many were sent hears of everything: children that come together are here by then."""
+"""Pieces that a child hears of at first, and each time it has asked for all but one of them."""
+ALONE_OFFERS = 16
+"""The same for the only child, once it has the first: enough to fill a long link."""
+
+LATEST = 8
+"""Pieces that a child that is gone may have been the only one to have."""
+MAX_SILENT = 5
+"""So often a child that asks for nothing of what it knows is left to that."""
 
 
 @dataclass(slots=True)
@@ -26,7 +34,10 @@ class _Offer:
     asked: int = 0
     owed: int = 0
     """Requests that wait for an answer."""
-    count: int = FIRST_OFFERS
+    latest: deque[int] = field(default_factory=lambda: deque(maxlen=LATEST))
+    """What it asked for last."""
+    silent: int = 0
+    """How often in a row it waited for nothing, though it knows of pieces."""
 
     @property
     def is_used_up(self) -> bool:
@@ -48,11 +59,14 @@ class Offering:
 
     @property
     def is_open(self) -> bool:
-        """Whether everybody hears of everything: there are few pieces, or a single child, with
-        nobody to swap with, or each piece went out once."""
-        is_small = not self._everything >> FIRST_OFFERS
-        is_alone = len(self._offers) <= 1 and self._settled >= FIRST_OFFERS
-        return is_small or is_alone or not self._unsent
+        """Whether everybody hears of everything at once: there are few pieces."""
+        return not self._everything >> FIRST_OFFERS
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is a single child, with nobody to swap with. Children that come together
+        are here by the time that the first pieces were sent."""
+        return len(self._offers) <= 1 and self._settled >= FIRST_OFFERS
 
     @property
     def is_idle(self) -> bool:
@@ -64,9 +78,12 @@ class Offering:
         self._offers[child] = _Offer()
 
     def leave(self, child: NodeId) -> None:
-        """It does not any more; what it never asked for is for others."""
+        """It does not any more; what it never asked for is for others, and so is what it got last,
+        for it may have died before it gave that to anyone."""
         offer = self._offers.pop(child, _Offer())
-        self._unoffered |= offer.told & ~offer.asked & self._unsent
+        for index in offer.latest:
+            self._unsent |= 1 << index
+        self._unoffered |= (offer.told | offer.asked) & self._unsent
 
     def follows(self, child: NodeId) -> bool:
         """Whether a child does."""
@@ -84,43 +101,38 @@ class Offering:
         if offer is None:
             return False
         offer.asked |= 1 << index
+        offer.latest.append(index)
         offer.owed += 1
         return offer.is_used_up
 
-    def settled(self, child: NodeId) -> None:
-        """A request of a child was answered, or taken back."""
+    def settled(self, child: NodeId, lost: int | None = None) -> None:
+        """A request of a child was answered, or taken back; or the channel broke, and the piece is
+        `lost` on the way: others are to have it."""
         self._settled += 1
+        if lost is not None:
+            self._unsent |= 1 << lost
+            self._unoffered |= 1 << lost
         if child in self._offers:
             self._offers[child].owed -= 1
 
     def more(self, child: NodeId) -> int:
         """What a child hears of now (bitmap), after it asked, or a while after the last time.
 
-        Where it knows of pieces, and asks for none of them, these are of no use to it: it hears
-        of twice as many as the last time.
+        Where it knows of pieces, and asks for none of them for long, these are of no use to it.
         """
         offer = self._offers.get(child)
         if offer is None:
             return 0
-        if self.is_open:
-            pieces = self._everything & ~offer.told
-            offer.told |= pieces
-            return pieces
-        if offer.is_used_up:
-            offer.count = FIRST_OFFERS
-        elif offer.owed <= 0:
-            offer.count *= 2
-        else:
+        offer.silent = 0 if offer.is_used_up or offer.owed > 0 else offer.silent + 1
+        if not offer.is_used_up and offer.silent < MAX_SILENT:
             return 0
+        offer.silent = 0
         return self._take(offer)
 
     def _take(self, offer: _Offer) -> int:
         pieces = 0
-        for _ in range(offer.count):
-            if not self._unoffered & ~offer.told:
-                # All are offered to somebody: those that nobody asked for yet come again.
-                self._unoffered |= self._unsent
-            fresh = self._unoffered & ~offer.told or self._everything & ~offer.told
+        for _ in range(ALONE_OFFERS if self.is_alone else FIRST_OFFERS):
+            fresh = self._fresh(offer)
             if not fresh:
                 break
             ahead = fresh >> self._start << self._start or fresh
@@ -129,3 +141,11 @@ class Offering:
             offer.told |= piece
             pieces |= piece
         return pieces
+
+    def _fresh(self, offer: _Offer) -> int:
+        """What it may hear of: pieces that nobody was told of; when there are none, those that
+        nobody asked for; and a child that is alone, those that others asked for."""
+        if not self._unoffered & ~offer.told:
+            self._unoffered |= self._unsent
+        fresh = self._unoffered & ~offer.told
+        return fresh or (self._everything & ~offer.told if self.is_alone else 0)

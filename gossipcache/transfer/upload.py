@@ -141,18 +141,18 @@ class Upload:
         if stored is None:
             await self._channel.send(TaskRefused(code="not_found"))
             return
-        whole = stored.have.complete and (self._offers is None or self._offers.core.is_open)
-        await self._channel.send(TaskOpened(complete=whole))
+        whole = stored.have.complete
+        offers = whole and self._offers is not None and not self._offers.core.is_open
+        await self._channel.send(TaskOpened(complete=whole, offers=offers))
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._send_all, nursery.cancel_scope)
-                if follow and not whole:
-                    tell = self._tell_pieces if self._offers is None else self._offer_pieces
-                    nursery.start_soon(tell)
+                if follow and (offers or not whole):
+                    nursery.start_soon(self._offer_pieces if offers else self._tell_pieces)
                 await self._read()
         finally:
-            for _ in self._wanted:
-                self._settled()
+            for index in self._wanted.values():
+                self._settled(lost=index)
 
     async def _read(self) -> None:
         while True:
@@ -186,9 +186,10 @@ class Upload:
         if self._offers is not None:
             self._offers.asked(self._child, index)
 
-    def _settled(self) -> None:
+    def _settled(self, lost: int | None = None) -> None:
+        """A request is answered or taken back, unless its piece was `lost` with the channel."""
         if self._offers is not None:
-            self._offers.core.settled(self._child)
+            self._offers.core.settled(self._child, lost)
 
     def _take_pages(self, level: int, pages: range) -> None:
         tree = self._task.tree
@@ -226,10 +227,12 @@ class Upload:
                 return
             request_id, index = next(iter(self._wanted.items()))
             del self._wanted[request_id]
+            lost: int | None = index
             try:
                 await self._answer(stored, request_id, index)
+                lost = None
             finally:
-                self._settled()
+                self._settled(lost)
 
     async def _answer(self, stored: StoredTask, request_id: int, index: int) -> None:
         if self._task.has(stored, index) and await self._is_sound(stored):

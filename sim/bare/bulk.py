@@ -98,6 +98,12 @@ class BulkChannel:
             self._sent_whole()
 
     @property
+    def owed(self) -> list[int]:
+        """The pieces that were asked for and have not gone out whole."""
+        waiting = [index for index, _ in self.wanted.values()]
+        return [self._request[1], *waiting] if self._is_sending else waiting
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing is being sent, and nothing waits for that."""
         return not self._is_sending and not self.wanted

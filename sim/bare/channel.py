@@ -13,6 +13,7 @@ from gossipcache.messages.pieces import Cancel, GetPages, OpenTask, RequestPiece
 from gossipcache.transfer.download.events import (
     ParentHas,
     ParentLost,
+    ParentOffers,
     ParentRefused,
     PieceRefusedBy,
     SlotOpened,
@@ -128,7 +129,7 @@ class Slot:
 
     # What the parent says.
 
-    def opened(self, upload: Upload, pieces: int) -> None:
+    def opened(self, upload: Upload, pieces: int, offers: bool) -> None:
         """The parent serves the task."""
         self._upload = upload
         if self._connection.is_closed:
@@ -138,6 +139,8 @@ class Slot:
             self._say(GetPages(level=0, first=0, count=1), upload.page)
         else:
             self._serve()
+        if offers and not self._connection.is_closed:
+            self._download.handle(ParentOffers(self._connection.node))
         self.told(pieces)
 
     def refused(self, code: str) -> None:

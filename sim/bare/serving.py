@@ -72,7 +72,7 @@ class Slot(Protocol):
     process: Process
     bulk: BulkHost
 
-    def opened(self, upload: Upload, pieces: int) -> None:
+    def opened(self, upload: Upload, pieces: int, offers: bool) -> None:
         """The parent serves the task, and has all its pieces; or it will tell (0)."""
 
     def refused(self, code: str) -> None:
@@ -168,11 +168,13 @@ class Upload:
         """Says that the task is served, and what there is of it."""
         if self._offering is not None and self._follows:
             self._offering.join(self.child)
-        has_all = self._offering is not None and self._offering.is_open
-        pieces = self.shelf.present if has_all else 0
-        self._say(TaskOpened(complete=has_all), self.slot.opened, self, pieces)
+        whole = self._offering is not None
+        offers = self._offering is not None and not self._offering.is_open
+        pieces = self.shelf.present if whole and not offers else 0
+        opened = TaskOpened(complete=whole, offers=offers)
+        self._say(opened, self.slot.opened, self, pieces, offers)
         self._told = pieces
-        if not has_all:
+        if not pieces:
             self.tell_soon()
 
     def page(self) -> None:
@@ -198,7 +200,11 @@ class Upload:
 
     def close(self) -> None:
         """The channel is over."""
+        lost = self._channel.owed
         self._channel.close()
+        if self._offering is not None:
+            for index in lost:
+                self._offering.settled(self.child, index)
         if self.server.uploads.pop(self, self) is None and self._follows and self._offering:
             self._offering.leave(self.child)
             if self._offering.is_idle:
@@ -248,6 +254,8 @@ class Upload:
         return self._offering.more(self.child)
 
     def _settled(self) -> None:
+        if self._channel.is_closed:
+            return
         if self._offering is not None:
             self._offering.settled(self.child)
         elif self._tells_at is not None and self._channel.is_idle:

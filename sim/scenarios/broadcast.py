@@ -23,17 +23,23 @@ SLOW_SHARE = 0.1
 CRASH_SHARE = 0.2
 ZONES = ("a", "b", "c", "d", "e")
 MAX_COPIES_INTO_ZONE = 1.2
+CROWD_RATE_BYTES_S = 1e9
+"""What one of several processes on a machine takes in; the seed, which only sends, gives more."""
+CROWD_SEED = Rates(8 * CROWD_RATE_BYTES_S, 8 * CROWD_RATE_BYTES_S)
+CROWD_SIZE_BYTES = 2**29
+CROWD_STAGGER_S = 0.06
+MAX_COPIES_OF_CROWD = 1.5
 SETTLE_S = 3.0
 LIMIT_S = 300.0
 SEED = "n0"
 
 
-def bound_s(signed: SignedManifest, nodes: int) -> float:
+def bound_s(signed: SignedManifest, nodes: int, rate_bytes_s: float = RATE_BYTES_S) -> float:
     """The shortest time in which one seed reaches `nodes` others over equal links, each sending
     one piece while it receives another (Mundinger, Weber and Weiss, 2008)."""
     pieces = signed.manifest.piece_count
     turns = pieces + math.ceil(math.log2(nodes)) - 1
-    return turns / pieces * signed.manifest.size / RATE_BYTES_S
+    return turns / pieces * signed.manifest.size / rate_bytes_s
 
 
 @bare_scenario("broadcast", nodes=1000)
@@ -51,7 +57,7 @@ def broadcast_slow(stage: BareStage) -> None:
     """
     names = [f"n{number}" for number in range(1, stage.nodes)]
     chosen = stage.world.streams.named("scenario").sample(names, round(SLOW_SHARE * stage.nodes))
-    played = _Broadcast(stage, slower=dict.fromkeys(chosen, SLOW))
+    played = _Broadcast(stage, others=dict.fromkeys(chosen, SLOW))
     played.play()
     played.measure_apart(chosen)
 
@@ -73,33 +79,54 @@ def broadcast_zones(stage: BareStage) -> None:
     played.measure_borders()
 
 
+@bare_scenario("broadcast-crowd", nodes=9)
+def broadcast_crowd(stage: BareStage) -> None:
+    """A few nodes begin one after the other, as programs start, and the seed's link is the widest:
+    it is the fastest parent, and yet sends little more than one copy."""
+    played = _Broadcast(
+        stage,
+        size=CROWD_SIZE_BYTES,
+        rates=Rates(CROWD_RATE_BYTES_S, CROWD_RATE_BYTES_S),
+        others={SEED: CROWD_SEED},
+    )
+    played.play(stagger_s=CROWD_STAGGER_S)
+    copies = played.copies_of(SEED)
+    if copies > MAX_COPIES_OF_CROWD:
+        stage.report(f"the seed sent {copies:.2f} copies")
+
+
 class _Broadcast:
     def __init__(
         self,
         stage: BareStage,
         *,
-        slower: Mapping[str, Rates] | None = None,
+        others: Mapping[str, Rates] | None = None,
         zones: Sequence[str] = ("",),
+        size: int = SIZE_BYTES,
+        rates: Rates = EQUAL,
     ) -> None:
         world = stage.world
         self._stage = stage
         world.grow(stage.nodes, schedulers=min(SCHEDULERS, stage.nodes), zones=zones)
         library = Library(world)
         library.settle()
-        self.distribution = Distribution(world, library, EQUAL, slower=slower)
-        self.signed = library.publish("broadcast", size=SIZE_BYTES)
+        self.distribution = Distribution(world, library, rates, slower=others)
+        self.size = size
+        self.signed = library.publish("broadcast", size=size)
         self.distribution.seed(SEED, self.signed)
         self.children = [name for name in world.machines if name != SEED]
-        self.bound_s = bound_s(self.signed, len(self.children))
+        self.bound_s = bound_s(self.signed, len(self.children), rates.up_bytes_s)
         self._began = 0.0
 
-    def play(self, deaths: Sequence[tuple[float, str]] = ()) -> None:
-        """All fetch at once. `deaths`: who is killed, so many seconds after that."""
+    def play(self, deaths: Sequence[tuple[float, str]] = (), stagger_s: float = 0.0) -> None:
+        """All fetch at once, or one after the other. `deaths`: who is killed, so many seconds after
+        that."""
         stage, distribution = self._stage, self.distribution
         stage.run(SETTLE_S)
         self._began, counted = stage.now, distribution.decisions()
         for name in self.children:
             distribution.download(name, self.signed)
+            stage.run(stagger_s)
         for after_s, name in deaths:
             stage.run(max(0.0, self._began + after_s - stage.now))
             stage.inject(Kill(node=name))
@@ -123,7 +150,7 @@ class _Broadcast:
         for (source, target), size in self.distribution.network.pairs.items():
             if machines[source].zone != machines[target].zone:
                 came[machines[target].zone] += size
-        copies = {zone: came[zone] / SIZE_BYTES for zone in ZONES}
+        copies = {zone: came[zone] / self.size for zone in ZONES}
         for zone, count in copies.items():
             if count > MAX_COPIES_INTO_ZONE:
                 self._stage.report(f"{count:.2f} copies came into zone {zone} from others")
@@ -132,11 +159,15 @@ class _Broadcast:
             "copies over borders": round(sum(copies.values()), 3),
         }
 
+    def copies_of(self, name: str) -> float:
+        """How many copies a node has sent."""
+        return self.distribution.bulk(name).sent_bytes / self.size
+
     def _took(self) -> dict[str, float]:
         return {name: at - self._began for name, at in self.distribution.finished_at.items()}
 
     def _measure(self, decisions: int) -> None:
-        stage, distribution, size = self._stage, self.distribution, SIZE_BYTES
+        stage, distribution, size = self._stage, self.distribution, self.size
         took = sorted(self._took().values())
         sent = stage.world.network.link_bytes
         control = sum(sent[kind] for kind in sorted(sent) if kind in SESSION_KINDS)
@@ -151,10 +182,8 @@ class _Broadcast:
             "decisions a child": round(decisions / children, 2),
             "control bytes a child": round(control / children),
             "channel bytes a child": round(distribution.network.message_bytes / children),
-            "copies sent by the seed": round(distribution.bulk(SEED).sent_bytes / size, 3),
-            "copies sent at most": round(
-                max(distribution.bulk(name).sent_bytes for name in self.children) / size, 3
-            ),
+            "copies sent by the seed": round(self.copies_of(SEED), 3),
+            "copies sent at most": round(max(map(self.copies_of, self.children)), 3),
             "wasted %": round(100 * distribution.wasted_bytes() / (children * size), 3),
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gossipcache.ids import NodeId
-from gossipcache.transfer.offering import FIRST_OFFERS, Offering
+from gossipcache.transfer.offering import FIRST_OFFERS, LATEST, MAX_SILENT, Offering
 
 PIECES = 16
 EVERYTHING = (1 << PIECES) - 1
@@ -29,7 +29,7 @@ def answer(made: Offering, child: NodeId, pieces: int) -> None:
         made.settled(child)
 
 
-def test_a_child_that_is_still_alone_when_it_has_the_first_pieces_hears_of_everything() -> None:
+def test_a_child_that_is_still_alone_when_it_has_the_first_pieces_hears_of_more_at_once() -> None:
     made = offering(ANNE)
     first = made.more(ANNE)
     assert first.bit_count() == FIRST_OFFERS
@@ -64,20 +64,22 @@ def test_several_children_hear_of_different_pieces() -> None:
 def test_who_has_asked_for_what_it_knows_hears_of_more() -> None:
     made = offering(ANNE, BERT)
     first = made.more(ANNE)
-    assert made.more(ANNE), "it asked for nothing, so the first were of no use to it"
-    made = offering(ANNE, BERT)
-    first = made.more(ANNE)
     assert [made.asked(ANNE, index) for index in range(FIRST_OFFERS)] == [False, False, True, True]
     assert made.more(ANNE) == first << FIRST_OFFERS
+
+
+def test_who_asks_for_nothing_of_what_it_knows_is_left_to_that_for_a_while() -> None:
+    made = offering(ANNE, BERT)
+    first = made.more(ANNE)
+    told = [made.more(ANNE) for _ in range(MAX_SILENT)]
+    assert told == [0] * (MAX_SILENT - 1) + [first << FIRST_OFFERS]
 
 
 def test_who_waits_for_what_it_asked_for_hears_of_nothing_new() -> None:
     made = offering(ANNE, BERT)
     made.more(ANNE)
     made.asked(ANNE, 0)
-    assert made.more(ANNE) == 0
-    made.settled(ANNE)
-    assert made.more(ANNE).bit_count() == 2 * FIRST_OFFERS
+    assert [made.more(ANNE) for _ in range(2 * MAX_SILENT)] == [0] * (2 * MAX_SILENT)
 
 
 def test_what_was_offered_in_vain_is_offered_to_others() -> None:
@@ -85,16 +87,44 @@ def test_what_was_offered_in_vain_is_offered_to_others() -> None:
     made.more(ANNE)
     made.asked(ANNE, 0)
     made.leave(ANNE)
-    assert made.more(BERT) == 0b11110
+    assert made.more(BERT) == 0b1111
 
 
-def test_once_each_piece_was_asked_for_everybody_hears_of_everything() -> None:
+def test_once_each_piece_was_asked_for_several_children_are_left_to_each_other() -> None:
     made = offering(ANNE, BERT)
-    while not made.is_open:
+    told = {ANNE: 0, BERT: 0}
+    for _ in range(PIECES):
         for child in (ANNE, BERT):
-            ask_for_all(made, child, made.more(child))
-    assert made.more(ANNE)
-    assert made.knows_all(ANNE)
+            told[child] |= (news := made.more(child))
+            answer(made, child, news)
+    assert told[ANNE] | told[BERT] == EVERYTHING
+    assert not told[ANNE] & told[BERT]
+
+
+def test_what_a_child_that_is_gone_got_last_is_offered_again() -> None:
+    made = offering(ANNE, BERT, CARL)
+    answer(made, ANNE, EVERYTHING)
+    assert made.more(BERT) == 0
+    made.leave(ANNE)
+    assert made.more(BERT) == 0b1111 << PIECES - LATEST
+
+
+def test_what_was_lost_with_a_channel_is_offered_again() -> None:
+    made = offering(ANNE, BERT)
+    answer(made, ANNE, EVERYTHING)
+    made.settled(ANNE, lost=3)
+    assert made.more(BERT) == 0b1000
+
+
+def test_who_comes_when_each_piece_went_out_and_is_alone_hears_of_all() -> None:
+    made = offering(ANNE, BERT)
+    answer(made, ANNE, EVERYTHING)
+    made.leave(ANNE)
+    made.more(BERT)
+    answer(made, BERT, 0b1111)
+    for _ in range(PIECES):
+        answer(made, BERT, made.more(BERT))
+    assert made.knows_all(BERT)
 
 
 def test_a_child_whom_nobody_else_helps_gets_all_in_the_end() -> None:

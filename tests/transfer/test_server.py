@@ -354,10 +354,10 @@ async def test_two_children_are_told_of_different_pieces_first(parent: SwarmNode
     other = NodeId(b"d" * 16)
     async with serving(parent) as first, serving(parent, child=other) as second:
         await first.send(open_task(follow=True))
-        assert await first.receive() == TaskOpened(complete=False)
+        assert await first.receive() == TaskOpened(complete=True, offers=True)
         told = _pieces(await first.receive())
         await second.send(open_task(follow=True))
-        assert await second.receive() == TaskOpened(complete=False)
+        assert await second.receive() == TaskOpened(complete=True, offers=True)
         heard = _pieces(await second.receive())
         assert heard.bit_count() == told.bit_count() == FIRST_OFFERS
         assert not heard & told

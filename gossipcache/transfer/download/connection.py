@@ -28,6 +28,7 @@ from gossipcache.transfer.download.events import (
     Event,
     ParentHas,
     ParentLost,
+    ParentOffers,
     ParentRefused,
     PieceReceived,
     PieceRefusedBy,
@@ -180,7 +181,9 @@ class ParentConnection:
             opened, rtt_s = await self._open(channel, follow=slot == 0)
             await self._fetch_pages(channel, turn)
             self._emit(SlotOpened(self._node, slot, rtt_s))
-            if opened.complete:
+            if opened.offers:
+                self._emit(ParentOffers(self._node))
+            elif opened.complete:
                 self._emit(ParentHas(self._node, self._everything))
             task_status.started()
             async with trio.open_nursery() as nursery:

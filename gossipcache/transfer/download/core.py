@@ -9,7 +9,6 @@ A parent is never asked for one piece twice at once.
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Iterator
 from operator import itemgetter
 
@@ -17,6 +16,7 @@ from gossipcache.config import TransferConfig
 from gossipcache.ids import NodeId
 from gossipcache.manifest import Manifest
 from gossipcache.pacing import Pace
+from gossipcache.transfer.download.endgame import LATE_S, late_requests
 from gossipcache.transfer.download.events import (
     BudgetChanged,
     CancelPiece,
@@ -29,6 +29,7 @@ from gossipcache.transfer.download.events import (
     OpenParent,
     ParentHas,
     ParentLost,
+    ParentOffers,
     ParentProgressed,
     ParentRefused,
     ParentsAssigned,
@@ -38,6 +39,7 @@ from gossipcache.transfer.download.events import (
     SlotOpened,
     StoreReady,
 )
+from gossipcache.transfer.download.hunger import Hunger
 from gossipcache.transfer.download.parent import Parent, Request
 from gossipcache.transfer.download.picker import Picker
 from gossipcache.transfer.download.retries import Retries
@@ -51,10 +53,6 @@ _FIRST_PIECES = 2
 """Asked of a partial parent until the first piece is here: the fewer share its uplink at first, the
 sooner each of its children has something to give."""
 _OVERDUE_FACTOR = 4.0
-_ENDGAME_GAIN = 2.0
-"""A piece in flight is asked for again where it comes this many times sooner."""
-_LATE_S = 1.0
-"""A request is not called late before this age."""
 
 
 class DownloadCore:
@@ -82,6 +80,7 @@ class DownloadCore:
         self._in_flight: dict[int, Request] = {}
         self._checking: dict[int, Request] = {}
         self._last_request_id = 0
+        self._hunger = Hunger()
         self._ready = False
         self._finished = False
 
@@ -103,6 +102,9 @@ class DownloadCore:
                 self._slot_opened(parent, slot, rtt_s, now)
             case ParentHas(parent, pieces) if parent in self._parents:
                 self._picker.add(parent, pieces)
+            case ParentOffers(parent) if parent in self._parents:
+                self._parents[parent].offers = True
+                self._picker.offers(parent)
             case ParentProgressed(parent) if parent in self._parents:
                 self._progressed(self._parents[parent], now)
             case PieceReceived(request_id) if request_id in self._in_flight:
@@ -135,8 +137,9 @@ class DownloadCore:
         if self._paid_at is not None:
             waits.append(self._paid_at)
         elif self._has_room():
-            for parent in self._idle_parents():
-                waits += [late_at for late_at, _ in self._late(parent)]
+            waits += [at for parent in self._idle_parents() for at, _ in self._late(parent)]
+            if (starves_at := self._hunger.starves_at) is not None:
+                waits.append(starves_at)
         return min(waits, default=None)
 
     def handle_timeout(self, now: float) -> list[Effect]:
@@ -286,6 +289,7 @@ class DownloadCore:
         self._paid_at = None
         if self._ready:
             effects += self._ask(now)
+            effects += self._ask_beyond(now)
             effects += self._ask_again(now)
         return effects
 
@@ -298,7 +302,7 @@ class DownloadCore:
         for parent in list(self._parents.values()):
             parent.draining = surplus > 0 and parent.node not in self._assigned
             surplus -= parent.draining
-            if parent.draining and (not parent.requests or parent.drain_s() > _LATE_S):
+            if parent.draining and (not parent.requests or parent.drain_s() > LATE_S):
                 effects += self._drop(parent, None, now)
         return effects
 
@@ -361,6 +365,19 @@ class DownloadCore:
         self._pace.take(size, now)
         return FetchPiece(parent.node, slot, index, request.request_id)
 
+    def _ask_beyond(self, now: float) -> list[Effect]:
+        """Asks those who offer for what they did not offer, where the download goes short."""
+        parents = self._parents.values()
+        self._hunger.look(parents, now, lacks=bool(self._picker.unrequested))
+        effects: list[Effect] = []
+        for parent in (parent for parent in parents if parent.offers):
+            while self._hunger.may_ask(parent, parents) and self._can_ask(parent):
+                index = self._picker.claim_beyond(parent.pieces) if self._may_ask(now) else None
+                if index is None:
+                    return effects
+                effects.append(self._fetch(parent, index, now))
+        return effects
+
     # The endgame: idle parents take over what slower ones still owe; two requests a piece.
 
     def _ask_again(self, now: float) -> list[Effect]:
@@ -379,17 +396,4 @@ class DownloadCore:
                 yield parent
 
     def _late(self, idle: Parent) -> Iterator[tuple[float, Request]]:
-        """What `idle` could take over, and from when on that pays; of one parent newest first."""
-        asked = Counter(request.index for request in self._in_flight.values())
-        for request in reversed(self._in_flight.values()):
-            single = asked[request.index] == 1 and request.parent != idle.node
-            if single and self._picker.has(idle.node, request.index):
-                yield self._late_at(request, idle), request
-
-    def _late_at(self, request: Request, idle: Parent) -> float:
-        owing = self._parents[request.parent]
-        drain_s = owing.drain_s()
-        here_s = idle.piece_s(request.size) or owing.piece_s(request.size)
-        if drain_s > _ENDGAME_GAIN * here_s > 0:
-            return 0.0
-        return request.asked_at + max(_LATE_S, _ENDGAME_GAIN * max(drain_s, here_s))
+        return late_requests(idle, [*self._in_flight.values()], self._parents, self._picker)

@@ -40,6 +40,13 @@ class ParentHas:
 
 
 @dataclass(frozen=True, slots=True)
+class ParentOffers:
+    """A parent has everything, and tells by `ParentHas` what to ask it for first."""
+
+    parent: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class ParentProgressed:
     """Some bytes have come in from a parent: it may be slow, but has not stalled."""
 
@@ -106,6 +113,7 @@ Event = (
     | ParentsAssigned
     | SlotOpened
     | ParentHas
+    | ParentOffers
     | ParentProgressed
     | PieceReceived
     | PieceChecked

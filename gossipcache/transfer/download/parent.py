@@ -69,6 +69,8 @@ class Parent:
     requests: dict[int, Request] = field(default_factory=dict)
     """In flight, oldest first."""
     paused_until: float | None = None
+    offers: bool = False
+    """It has everything and tells what to ask it for: others come first where they have a piece."""
     stalled: bool = False
     draining: bool = False
     """It is to be closed when nothing is in flight; another parent waits for its place."""

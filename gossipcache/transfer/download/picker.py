@@ -14,7 +14,8 @@ from gossipcache.ids import NodeId
 class Picker:
     """Pieces present, requested and still to be requested, and who has which.
 
-    Rarity counts *partial* parents only, for a complete parent adds one to every piece alike.
+    Rarity counts *partial* parents only, for a complete parent adds one to every piece alike, also
+    one that offers its pieces by and by: what is known of that one is what it offered.
     Among equally rare pieces the choice is random, so that children of one parent get
     different pieces to swap. When every parent is complete there is nothing to swap with
     them, and pieces are taken in order: that is kind to read-ahead and whole-content digests.
@@ -28,6 +29,7 @@ class Picker:
         self.missing = self.everything
         self.unrequested = self.missing
         self._holdings: dict[NodeId, int] = {}
+        self._offering: dict[NodeId, None] = {}
         self._rarity: list[int] | None = None
 
     def add(self, parent: NodeId, pieces: int) -> None:
@@ -35,6 +37,11 @@ class Picker:
         known = self._holdings.get(parent, 0)
         self._holdings[parent] = known | pieces & self.everything
         self._rarity = None
+
+    def offers(self, parent: NodeId) -> None:
+        """`parent` has everything, and offers it by and by."""
+        self._offering[parent] = None
+        self.add(parent, 0)
 
     def withdraw(self, parent: NodeId, index: int) -> None:
         """`parent` has not got piece `index` after all."""
@@ -44,6 +51,7 @@ class Picker:
     def remove(self, parent: NodeId) -> None:
         """`parent` is gone."""
         self._holdings.pop(parent, None)
+        self._offering.pop(parent, None)
         self._rarity = None
 
     def has(self, parent: NodeId, index: int) -> bool:
@@ -65,11 +73,13 @@ class Picker:
         `exclude`: bitmap of pieces not to choose.
         """
         candidates = self.unrequested & self._holdings.get(parent, 0) & ~exclude
-        if not candidates:
-            return None
-        index = self._choose(candidates)
-        self.unrequested &= ~(1 << index)
-        return index
+        if parent in self._offering:
+            candidates &= ~self._elsewhere()
+        return self._claim(candidates)
+
+    def claim_beyond(self, exclude: int = 0) -> int | None:
+        """The same of a parent that has everything, whether it offered the piece or not."""
+        return self._claim(self.unrequested & ~exclude)
 
     def reclaim(self, index: int) -> bool:
         """Counts piece `index` as requested again; False if it no longer waits for that."""
@@ -85,6 +95,21 @@ class Picker:
         """`pieces` (bitmap) are present."""
         self.missing &= ~pieces
         self.unrequested &= ~pieces
+
+    def _claim(self, candidates: int) -> int | None:
+        if not candidates:
+            return None
+        index = self._choose(candidates)
+        self.unrequested &= ~(1 << index)
+        return index
+
+    def _elsewhere(self) -> int:
+        """The pieces that can be had of parents which do not merely offer them."""
+        pieces = 0
+        for parent, held in self._holdings.items():
+            if parent not in self._offering:
+                pieces |= held
+        return pieces
 
     def _choose(self, candidates: int) -> int:
         levels = self._levels()
@@ -102,8 +127,8 @@ class Picker:
         """Bitmap `n`: the pieces that more than `n` partial parents have."""
         if self._rarity is None:
             self._rarity = []
-            for pieces in self._holdings.values():
-                if pieces != self.everything:
+            for parent, pieces in self._holdings.items():
+                if pieces != self.everything and parent not in self._offering:
                     self._count(pieces)
         return self._rarity
 

@@ -5,18 +5,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossipcache.ids import NodeId
+from gossipcache.transfer.download.core import DownloadCore
 from gossipcache.transfer.download.events import (
     CheckPiece,
     FetchPiece,
     Finished,
     OpenParent,
     ParentHas,
+    ParentOffers,
     ParentsAssigned,
     PieceReceived,
     PieceRefusedBy,
     SlotOpened,
     StoreReady,
 )
+from gossipcache.transfer.download.hunger import PATIENCE_S
 from tests.transfer.swarms import BUDGET, FakeParent, Swarm
 
 A, B, C, D, E = (NodeId(bytes([byte]) * 16) for byte in b"abcde")
@@ -283,3 +286,33 @@ def test_slow_parents_that_are_replaced_do_not_hold_their_places_for_what_they_o
     assert finished_at is not None
     assert finished_at < 8.0
     assert all(swarm.dropped[node] is None for node in slow)
+
+
+def offered_by_a(*others: NodeId) -> DownloadCore:
+    """A core whose parent A offers its pieces one by one; `others` are open as well."""
+    core = Swarm(8, {}).core
+    core.handle(StoreReady(0), 0.0)
+    core.handle(ParentsAssigned((A, *others)), 0.0)
+    for node in (A, *others):
+        core.handle(SlotOpened(node, 0, 0.001), 0.0)
+    core.handle(ParentOffers(A), 0.0)
+    return core
+
+
+def test_what_a_partial_parent_has_is_not_asked_of_one_that_offers() -> None:
+    core = offered_by_a(B)
+    core.handle(ParentHas(B, 0b11), 0.0)
+    asked = core.handle(ParentHas(A, 0b110), 0.0)
+    assert [(fetch.parent, fetch.index) for fetch in asked if isinstance(fetch, FetchPiece)] == [
+        (A, 2)
+    ]
+
+
+def test_a_parent_that_offers_is_asked_for_anything_once_nothing_else_comes() -> None:
+    core = offered_by_a()
+    assert core.next_timeout() == PATIENCE_S
+    assert core.handle_timeout(0.0) == []
+    assert {type(effect) for effect in core.handle_timeout(PATIENCE_S)} == {FetchPiece}
+    timeout = core.next_timeout()
+    assert timeout is not None
+    assert timeout > PATIENCE_S

@@ -1,0 +1,42 @@
+"""When nothing is left to ask for: what idle parents could take over from slower ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from gossipcache.ids import NodeId
+from gossipcache.transfer.download.parent import Parent, Request
+from gossipcache.transfer.download.picker import Picker
+
+LATE_S = 1.0
+"""A request is not called late before this age."""
+_GAIN = 2.0
+"""A piece in flight is asked for again where it comes this many times sooner."""
+_OFFERING_GAIN = 4.0
+"""A parent that merely offers its pieces is asked for one after this many times what it takes."""
+
+
+def late_requests(
+    idle: Parent,
+    in_flight: Sequence[Request],
+    parents: Mapping[NodeId, Parent],
+    picker: Picker,
+) -> Iterator[tuple[float, Request]]:
+    """What `idle` could take over, and from when on that pays; of one parent newest first. No
+    piece is asked of more than two."""
+    asked = Counter(request.index for request in in_flight)
+    for request in reversed(in_flight):
+        single = asked[request.index] == 1 and request.parent != idle.node
+        if single and (idle.offers or picker.has(idle.node, request.index)):
+            yield _late_at(request, parents[request.parent], idle), request
+
+
+def _late_at(request: Request, owing: Parent, idle: Parent) -> float:
+    drain_s = owing.drain_s()
+    here_s = idle.piece_s(request.size) or owing.piece_s(request.size)
+    if idle.offers:
+        return request.asked_at + max(LATE_S, _OFFERING_GAIN * here_s)
+    if drain_s > _GAIN * here_s > 0:
+        return 0.0
+    return request.asked_at + max(LATE_S, _GAIN * max(drain_s, here_s))
