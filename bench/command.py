@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import compileall
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import venv
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -88,6 +90,7 @@ def main(
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
+    setting = _setting(datetime.now(UTC), os.getloadavg()[0])
     # An installed package is compiled; without that each command would do it anew.
     compileall.compile_dir(Path(gossipcache.__file__).parent, quiet=1)
     with tempfile.TemporaryDirectory(dir=folder, prefix="gossipcache-bench-") as work:
@@ -95,4 +98,12 @@ def main(
         found = BENCHMARKS[name](job)
     if plot is not None:
         plot.write_text(as_svg(found))
-    click.echo(json.dumps(found.as_json()) if as_json else found.as_table())
+    click.echo(json.dumps(found.as_json()) if as_json else f"{setting}\n\n{found.as_table()}")
+
+
+def _setting(started: datetime, load: float) -> str:
+    """When and of what commit a table is, and what else the machine did before."""
+    root = Path(__file__).resolve().parent.parent
+    commit = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
+    told = subprocess.run(commit, capture_output=True, text=True, check=False).stdout.strip()
+    return f"{started:%-d %B %Y}, commit {told or 'unknown'}, load average before {load:.2f}"

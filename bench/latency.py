@@ -18,6 +18,7 @@ from gossipcache import Cache
 SMALL_BYTES = 4096
 LIBRARY_CALLS = 200
 PLAIN_CALLS = 20
+GOALS = {"stat, library": "p50 3, p99 15", "stat, command": "120"}
 
 
 def stat(job: Job) -> LatencyReport:
@@ -67,7 +68,7 @@ def stat(job: Job) -> LatencyReport:
             once()
             found[name] = percentiles([_timed(once) for _ in range(times)])
             job.say(f"{name:<44} p50 {found[name].p50_ms:8.2f} ms")
-    return LatencyReport(name="stat", latencies=found)
+    return LatencyReport("stat", found, GOALS)
 
 
 def _timed(once: Callable[[], object]) -> float:

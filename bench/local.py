@@ -49,6 +49,7 @@ def import_file(job: Job) -> Report:
             **ratios(samples, "gossipcache import -i NAME", labels),
             **{f"sha256_{name}": value for name, value in sha256_ratios.items()},
         },
+        at_least={"ratio_vs_copy_blake3": 0.8, "sha256_ratio_vs_copy_sha256": 0.8},
     )
 
 
@@ -81,6 +82,7 @@ def local_export(job: Job) -> Report:
         runs=job.runs,
         summaries=[summarise(name, found, job.size_bytes) for name, found in samples.items()],
         ratios=ratios(samples, "gossipcache export --local", labels),
+        at_least={"ratio_vs_cp": 0.9, "ratio_vs_cp_sync": 0.9},
     )
 
 

@@ -20,6 +20,7 @@ LABELS = {
     "bare_sockets": "bare sockets",
     "nginx_curl": "nginx + curl",
 }
+AT_LEAST = {"ratio_vs_libtorrent_best": 2.5, "ratio_vs_bare_sockets": 0.9}
 
 
 def one_to_many(job: Job) -> Report:
@@ -55,6 +56,7 @@ def many_to_one_slow(job: Job) -> Report:
         runs=job.runs,
         summaries=[summarise(name, found, job.size_bytes) for name, found in samples.items()],
         ratios=ratios(samples, slow, {"all_fast": OURS}),
+        at_least={"ratio_vs_all_fast": 0.9},
     )
 
 
@@ -84,4 +86,6 @@ def _crowd(name: str, job: Job, *, givers: int, takers: int) -> Report:
             **ratios(samples, OURS, LABELS),
             "first_giver_uploads_copies": round(statistics.median(uploads.copies), 2),
         },
+        at_least=AT_LEAST if takers > 1 else {},
+        at_most={"first_giver_uploads_copies": 1.5} if takers >= 8 else {},
     )

@@ -167,6 +167,14 @@ def ratios(
     }
 
 
+def cpu_ratio(samples: Mapping[str, list[Sample]], ours: str, rival: str) -> float:
+    """How many times the CPU of `rival` `ours` took: the median over the paired runs."""
+    pairs = zip(samples[ours], samples[rival], strict=True)
+    return round(
+        statistics.median(mine.cpu_s / max(theirs.cpu_s, 0.01) for mine, theirs in pairs), 3
+    )
+
+
 def make_file(path: Path, size_bytes: int) -> None:
     """A file of random bytes, on disk."""
     with path.open("wb") as file:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.aria2 import aria2_torrent
 from bench.contenders import Contender, bare_sockets, gossipcache, libtorrent
-from bench.measure import interleave, make_file, ratios, summarise
+from bench.measure import cpu_ratio, interleave, make_file, ratios, summarise
 from bench.report import Job, Report
 from bench.web import has_nginx, http_contenders, nginx
 
@@ -30,6 +30,16 @@ OURS = {
     "link_": "gossipcache export --link",
     "sha256_": "gossipcache export, sha256",
 }
+AT_LEAST = {
+    "link_ratio_vs_libtorrent": 4.0,
+    "link_ratio_vs_libtorrent_best": 2.0,
+    "link_ratio_vs_nginx_curl": 1.4,
+    "link_ratio_vs_bare_sockets": 0.9,
+    "link_ratio_vs_bare_sockets_2": 0.9,
+    "ratio_vs_bare_two_files": 0.9,
+    "ratio_vs_bare_two_files_2": 0.9,
+}
+AT_MOST = {"link_cpu_vs_bare_sockets": 1.3}
 
 
 def one_to_one(job: Job) -> Report:
@@ -52,7 +62,13 @@ def one_to_one(job: Job) -> Report:
             f"{prefix}{name}": value
             for prefix, ours in OURS.items()
             for name, value in ratios(samples, ours, LABELS).items()
+        }
+        | {
+            f"link_cpu_vs_{label}": cpu_ratio(samples, OURS["link_"], LABELS[label])
+            for label in ("bare_sockets", "bare_sockets_2")
         },
+        at_least=AT_LEAST,
+        at_most=AT_MOST,
     )
 
 

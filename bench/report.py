@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -70,6 +70,9 @@ class Report:
     runs: int
     summaries: list[Summary]
     ratios: dict[str, float]
+    at_least: Mapping[str, float] = field(default_factory=dict)
+    """The goals of those ratios that have one."""
+    at_most: Mapping[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
         """One flat object: the ratios stand at the top."""
@@ -79,10 +82,13 @@ class Report:
             "runs": self.runs,
             "contenders": [asdict(summary) for summary in self.summaries],
             **self.ratios,
+            "missed": [
+                name for name, value in self.ratios.items() if not self._is_reached(name, value)
+            ],
         }
 
     def as_table(self) -> str:
-        """A Markdown table."""
+        """Markdown tables; a goal that is missed is bold."""
         sides = self.summaries[0].peak_rss_mib
         lines = [
             f"| contender | MiB/s (lowest to highest) | CPU s | peak MiB, {' / '.join(sides)} |",
@@ -92,8 +98,19 @@ class Report:
             peaks = " / ".join(str(summary.peak_rss_mib.get(side, "")) for side in sides)
             rates = f"{summary.mib_per_s} ({summary.lowest} to {summary.highest})"
             lines.append(f"| {summary.name} | {rates} | {summary.cpu_s} | {peaks} |")
-        lines += ["", *(f"- `{name}`: {value}" for name, value in self.ratios.items())]
+        lines += ["", "| ratio, median of pairs | goal | measured |", "|---|---|---|"]
+        for name, value in self.ratios.items():
+            told = value if self._is_reached(name, value) else f"**{value}**"
+            lines.append(f"| `{name}` | {self._goal(name)} | {told} |")
         return "\n".join(lines)
+
+    def _goal(self, name: str) -> str:
+        if name in self.at_least:
+            return f">= {self.at_least[name]:g}"
+        return f"<= {self.at_most[name]:g}" if name in self.at_most else ""
+
+    def _is_reached(self, name: str, value: float) -> bool:
+        return self.at_least.get(name, value) <= value <= self.at_most.get(name, value)
 
     def title(self) -> str:
         """What a plot of it is called, with the unit."""
@@ -119,6 +136,7 @@ class LatencyReport:
 
     name: str
     latencies: dict[str, Latency]
+    goals: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
         """One object, by the name of the call."""
@@ -127,9 +145,13 @@ class LatencyReport:
 
     def as_table(self) -> str:
         """A Markdown table."""
-        lines = ["| call | times | p50 ms | p99 ms | slowest ms |", "|---|---|---|---|---|"]
+        lines = [
+            "| call | times | goal | p50 ms | p99 ms | slowest ms |",
+            "|---|---|---|---|---|---|",
+        ]
         lines += [
-            f"| {name} | {found.calls} | {found.p50_ms} | {found.p99_ms} | {found.slowest_ms} |"
+            f"| {name} | {found.calls} | {self.goals.get(name, '')} "
+            f"| {found.p50_ms} | {found.p99_ms} | {found.slowest_ms} |"
             for name, found in self.latencies.items()
         ]
         return "\n".join(lines)

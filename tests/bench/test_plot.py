@@ -21,7 +21,9 @@ RATES = Report(
         summarise("gossipcache", [Sample(0.5, 0.1, {"up": 1}), Sample(0.25, 0.1, {"up": 2})], MIB),
         summarise("a rival <x>", [Sample(1.0, 0.1, {}), Sample(1.0, 0.1, {})], MIB),
     ],
-    {"ratio_vs_x": 3.0},
+    {"ratio_vs_x": 3.0, "ratio_vs_y": 0.5, "cpu_vs_x": 1.0},
+    at_least={"ratio_vs_y": 0.9},
+    at_most={"cpu_vs_x": 1.3},
 )
 LATENCIES = LatencyReport("stat", {"stat": Latency(9, 2.0, 4.0, 5.0)})
 FIGURES = Figures("store", {"tasks": 5}, [Figure("open", 1.5, "s", 2.0), Figure("rss", 9, "MiB")])
@@ -49,6 +51,16 @@ def test_the_longest_spread_fills_the_width() -> None:
 def test_ratios_stand_at_the_top_of_the_json() -> None:
     assert RATES.as_json()["ratio_vs_x"] == 3.0
     assert "| a rival <x> | 1.0 (1.0 to 1.0) | 0.1 |  |" in RATES.as_table()
+
+
+def test_a_ratio_that_misses_its_goal_is_named() -> None:
+    assert RATES.as_json()["missed"] == ["ratio_vs_y"]
+    rows = RATES.as_table().splitlines()[-3:]
+    assert rows == [
+        "| `ratio_vs_x` |  | 3.0 |",
+        "| `ratio_vs_y` | >= 0.9 | **0.5** |",
+        "| `cpu_vs_x` | <= 1.3 | 1.0 |",
+    ]
 
 
 def test_a_figure_over_its_bound_is_missed() -> None:
