@@ -31,6 +31,9 @@ from gossipcache.transfer.store.intake import Arrival
 from gossipcache.transfer.store.staging import Staging
 
 CONTENT_TIMEOUT_S = 2.0
+LATE_S = 0.1
+"""After this long without news somebody else is asked as well."""
+MAX_ASKED = 4
 CONTENT_WAIT_S = 0.5
 """How long a known manifest waits for its content before it is downloaded instead."""
 
@@ -51,67 +54,95 @@ class Question:
     def __init__(self, services: Services, task_ids: Iterable[TaskId]) -> None:
         self._services = services
         self._wanted = dict.fromkeys(task_ids)
+        """What has not been offered yet."""
         self._offers: dict[TaskId, tuple[NodeId, Content]] = {}
-        self._asked: dict[TaskId, set[NodeId]] = {task_id: set() for task_id in self._wanted}
+        self._asked: dict[TaskId, list[NodeId]] = {task_id: [] for task_id in self._wanted}
         self._named: dict[TaskId, tuple[NodeId, ...]] = {}
+        self._awaited: dict[TaskId, NodeId] = {}
+        """Whose answer is waited for before somebody else is asked."""
+        self._running = 0
+        self._news = trio.Event()
         self.over = trio.Event()
-        """Set when nobody is left to ask."""
+        """Set when all came, or nobody is left to ask."""
 
     async def ask(self) -> None:
-        """First a keeper of each task, then who it named."""
-        try:
-            while by_node := self._next():
-                async with trio.open_nursery() as nursery:
-                    for node, task_ids in by_node.items():
-                        nursery.start_soon(self._ask_one, node, task_ids)
-        finally:
-            self.over.set()
+        """First a keeper of each task, then whom it named; another one where one is late."""
+        async with trio.open_nursery() as nursery:
+            while self._wanted:
+                self._news = trio.Event()
+                for node, task_ids in self._next().items():
+                    self._running += 1
+                    nursery.start_soon(self._ask_one, node, task_ids)
+                if not self._running:
+                    break
+                with trio.move_on_after(LATE_S) as waiting:
+                    await self._news.wait()
+                if waiting.cancelled_caught:
+                    self._awaited.clear()
+            nursery.cancel_scope.cancel()
+        self.over.set()
 
     def _next(self) -> dict[NodeId, list[TaskId]]:
         by_node: dict[NodeId, list[TaskId]] = {}
         for task_id in self._wanted:
-            node = None if task_id in self._offers else self._next_for(task_id)
-            if node is not None:
-                self._asked[task_id].add(node)
+            if task_id not in self._awaited and (node := self._next_for(task_id)) is not None:
+                self._asked[task_id].append(node)
+                self._awaited[task_id] = node
                 by_node.setdefault(node, []).append(task_id)
         return by_node
 
     def _next_for(self, task_id: TaskId) -> NodeId | None:
-        """Itself if it is a keeper: it may know who holds the task. Else the first of them, then
-        a holder that was named, in the own zone if there is one."""
+        """Itself if it is a keeper: it may know who holds the task. Then the holders that were
+        named, those in the own zone first, and while there are none the other keepers."""
         services, asked = self._services, self._asked[task_id]
         is_alive, me = services.membership.is_alive, services.me
-        if not asked:
-            keepers = services.keepers(task_id)
-            alive = [node for node in keepers if node != me and is_alive(node)]
-            return me if me in keepers else next(iter(alive), None)
-        named = [
+        if len(asked) > MAX_ASKED:
+            return None
+        keepers = services.keepers(task_id)
+        if not asked and me in keepers:
+            return me
+        zone_of, zone = services.membership.zone_of, services.config.zone
+        named = sorted(self._named.get(task_id, ()), key=lambda node: zone_of(node) != zone)
+        left = [
             node
-            for node in self._named.get(task_id, ())
+            for node in (named or keepers)
             if node not in asked and node != me and is_alive(node)
         ]
-        zone_of, zone = services.membership.zone_of, services.config.zone
-        return min(named, key=lambda node: zone_of(node) != zone, default=None)
+        return next(iter(left), None)
 
     async def _ask_one(self, node: NodeId, task_ids: list[TaskId]) -> None:
         left = deque(task_ids)
-        while left:
-            asked = tuple(islice(left, MAX_ENTRIES))
-            try:
-                answer = await self._services.links.request(
-                    node, GetContents(task_ids=asked), Contents, CONTENT_TIMEOUT_S
-                )
-            except GossipcacheError:
-                return
-            if not answer.contents:
-                return
-            for content in answer.contents[: len(asked)]:
-                task_id = left.popleft()
-                if content.data is not None:
-                    self._offers[task_id] = (node, content)
-                    await self._pay(task_id, len(content.data))
-                else:
-                    self._named[task_id] = tuple(NodeId(one) for one in content.holders)
+        try:
+            while left and await self._ask_some(node, left):
+                self._news.set()
+        finally:
+            self._running -= 1
+            for task_id in left:
+                self._answered(task_id, node)
+            self._news.set()
+
+    async def _ask_some(self, node: NodeId, left: deque[TaskId]) -> bool:
+        """Takes the tasks that an answer is about off `left`; whether there were any."""
+        message = GetContents(task_ids=tuple(islice(left, MAX_ENTRIES)))
+        links = self._services.links
+        try:
+            answer = await links.request(node, message, Contents, CONTENT_TIMEOUT_S)
+        except GossipcacheError:
+            return False
+        for content in answer.contents[: len(message.task_ids)]:
+            task_id = left.popleft()
+            self._answered(task_id, node)
+            if content.data is not None:
+                self._offers[task_id] = (node, content)
+                self._wanted.pop(task_id, None)
+                await self._pay(task_id, len(content.data))
+            elif content.holders:
+                self._named[task_id] = tuple(NodeId(one) for one in content.holders)
+        return bool(answer.contents)
+
+    def _answered(self, task_id: TaskId, node: NodeId) -> None:
+        if self._awaited.get(task_id) == node:
+            del self._awaited[task_id]
 
     async def _pay(self, task_id: TaskId, size_bytes: int) -> None:
         limits = self._services.limits

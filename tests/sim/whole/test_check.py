@@ -91,7 +91,8 @@ def test_an_acknowledged_task_that_cannot_be_had_is_a_violation() -> None:
     async def body(stage: Stage) -> None:
         world = stage.world
         await world.start_cluster(stage.nodes)
-        await world.import_content("n0", "a", 1000)
+        # Too large to be had of a keeper that holds it.
+        await world.import_content("n0", "a", 70_000)
         world.node("n0").services.announcer.drop(task_id_of("a", ""))  # it no longer says so
         for name in ("n1", "n2"):
             await stage.faults.inject(Kill(node=name))
