@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NewType
 
 from gossipcache.errors import UsageError
@@ -20,6 +21,8 @@ MAX_CID_BYTES = 1024
 MAX_TAG_BYTES = 256
 
 _TASK_DOMAIN = b"gossipcache/task/1"
+_REMEMBERED = 2048
+"""Names whose ids are remembered: each is asked for some ten times within a moment."""
 
 
 def node_id_of(public_key: bytes) -> NodeId:
@@ -27,6 +30,7 @@ def node_id_of(public_key: bytes) -> NodeId:
     return NodeId(_blake2b(public_key, NODE_ID_BYTES))
 
 
+@lru_cache(_REMEMBERED)
 def task_id_of(cid: str, tag: str) -> TaskId:
     """The id of the task `cid` + `tag`; length prefixes keep (a, bc) and (ab, c) apart.
 

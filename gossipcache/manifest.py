@@ -148,8 +148,13 @@ def sign_manifest(manifest: Manifest, identity: Identity) -> SignedManifest:
 
 def open_manifest(signed: Signed, cluster_id: bytes) -> SignedManifest:
     """The manifest in `signed`, checked. Raises `IntegrityError` or `ProtocolError`."""
-    payload = verify(signed, MANIFEST_DOMAIN)
-    manifest = decode(payload, Manifest, MAX_MANIFEST_BYTES)
+    verify(signed, MANIFEST_DOMAIN)
+    return verified_manifest(signed, cluster_id)
+
+
+def verified_manifest(signed: Signed, cluster_id: bytes) -> SignedManifest:
+    """The same where it is known that the signature of these very bytes holds."""
+    manifest = decode(signed.payload, Manifest, MAX_MANIFEST_BYTES)
     if manifest.cluster_id != cluster_id:
         raise IntegrityError("a manifest of another cluster")
     if manifest.task_id != task_id_of(manifest.cid, manifest.tag):

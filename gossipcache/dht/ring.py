@@ -26,6 +26,8 @@ EPOCH_BYTES = 16
 _HASH_BYTES = 8
 _BLOCK = struct.Struct(">8Q")
 _SLOT_BITS = 32
+_MAX_RECENT = 1024
+"""Keepers that are remembered: a task's are asked for some ten times within a moment."""
 _FULL_TURN = 2**64
 _FREE = NodeId(b"")
 """Stands in the slot of a node that left, until another takes it."""
@@ -42,6 +44,7 @@ class Ring:
         """`near`: points of a similar ring, which those of this one are made from."""
         self.members: tuple[NodeId, ...] = tuple(sorted(set(members)))
         self._near = near
+        self._recent: dict[tuple[TaskId, int], tuple[NodeId, ...]] = {}
 
     @cached_property
     def epoch(self) -> bytes:
@@ -56,7 +59,13 @@ class Ring:
 
     def keepers(self, task_id: TaskId, count: int) -> tuple[NodeId, ...]:
         """The owner of `task_id` and its replicas: `count` distinct nodes, or all if fewer."""
-        return self._keepers_at(int.from_bytes(task_id[:_HASH_BYTES], "big"), count)
+        found = self._recent.get((task_id, count))
+        if found is None:
+            found = self._keepers_at(int.from_bytes(task_id[:_HASH_BYTES], "big"), count)
+            if len(self._recent) == _MAX_RECENT:
+                self._recent.clear()
+            self._recent[task_id, count] = found
+        return found
 
     def _keepers_at(self, position: int, count: int) -> tuple[NodeId, ...]:
         points = self._points

@@ -33,7 +33,8 @@ from gossipcache.node.rounds import (
 )
 from gossipcache.node.services import Services
 from gossipcache.requests import ImportRequest
-from gossipcache.transfer.files.ingest import followed, ingest_small
+from gossipcache.schedule.service import not_announced
+from gossipcache.transfer.files.ingest import found_at, ingest_small
 from gossipcache.transfer.store.intake import Arrival
 from gossipcache.transfer.store.staging import Staging
 
@@ -101,7 +102,7 @@ class _ImportRound:
         services = self.services
         if request.path is None or request.link or request.replicas > 1 or request.timeout_s:
             return False
-        stamp = services.env.disk.stamp(followed(services.env.disk, request.path))
+        path, stamp = found_at(services.env.disk, request.path)
         if stamp is None or stamp.kind != "file" or stamp.size > MAX_SMALL_BYTES:
             return False
         staging = services.store.stage()
@@ -109,7 +110,8 @@ class _ImportRound:
         ingested = ingest_small(
             services.env.disk,
             staging,
-            request.path,
+            path,
+            stamp,
             piece_size=piece_size(services, stamp.size),
             want_sha256=request.cid is None or request.cid.startswith("sha256:"),
         )
@@ -177,13 +179,10 @@ class _ImportRound:
             services.unsettled.update(dict.fromkeys(open_ones))
         for task_id in ids:
             announce(services, task_id)
+        untold = await services.announcer.flush_all(ids, ANNOUNCE_TIMEOUT_S)
         for staged, published in standing:
-            task_id = staged.content.task_id
-            told = await settled(
-                lambda task_id=task_id: services.announcer.flush(task_id, ANNOUNCE_TIMEOUT_S)  # type: ignore[misc]
-            )
-            if isinstance(told, GossipcacheError):
-                self.tell(staged.number, told)
+            if staged.content.task_id in untold:
+                self.tell(staged.number, not_announced())
             else:
                 self.tell(staged.number, described(staged.content, published, False, started))
 

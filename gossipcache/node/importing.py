@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import trio
 
@@ -52,7 +52,7 @@ class Content:
     expires_at: int | None
     copies: int
 
-    @property
+    @cached_property
     def task_id(self) -> TaskId:
         return task_id_of(self.cid, self.tag)
 

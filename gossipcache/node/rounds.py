@@ -19,7 +19,7 @@ from gossipcache.requests import ExportRequest, ImportRequest
 from gossipcache.results import Outcome
 
 MAX_SMALL_BYTES = 2**20
-ROUND = 128
+ROUND = 250
 """Files that are read in one job and share their syncs."""
 ROUNDS_AT_ONCE = 2
 """While one waits for the disk and the keepers, another reads."""

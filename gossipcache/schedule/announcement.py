@@ -28,11 +28,11 @@ from gossipcache.messages.announcements import (
     PieceCount,
     TaskIds,
 )
-from gossipcache.wire import MAX_MESSAGE_BYTES, CompactRecord, Record, decode, encode
+from gossipcache.wire import CompactRecord, Record, decode, encode
 
 BATCH_DOMAIN = b"gossipcache/announcement/1"
 HEARTBEAT_DOMAIN = b"gossipcache/heartbeat/1"
-MAX_STATEMENT_BYTES = MAX_MESSAGE_BYTES - 256
+MAX_STATEMENT_BYTES = 64 * 1024 - 256
 MAX_LIFETIME_S = 24 * 3600
 SET_DIGEST_BYTES = 16
 _SET_DIGEST_MASK = (1 << 8 * SET_DIGEST_BYTES) - 1

@@ -172,19 +172,20 @@ class AnnounceService:
         An unreachable one of them is not waited for, as long as one answered, and a slow one only
         for a moment. Raises `TimedOut`.
         """
+        if await self.flush_all((task_id,), timeout_s):
+            raise not_announced()
+
+    async def flush_all(self, task_ids: Collection[TaskId], timeout_s: float) -> frozenset[TaskId]:
+        """`flush` for many at once; which of them no keeper has taken in time."""
+        core = self._core
+        open_ones = dict.fromkeys(task_ids)
         with trio.move_on_after(timeout_s) as scope:
-            while not self._core.is_settled(task_id):
-                if self._core.is_told(task_id):
+            while open_ones := {one: None for one in open_ones if not core.is_settled(one)}:
+                if all(core.is_told(one) for one in open_ones):
                     straggling_until = trio.current_time() + FLUSH_WAIT_S
                     scope.deadline = min(scope.deadline, straggling_until)
                 await self._settled.wait()
-            return
-        if self._core.is_told(task_id):
-            return
-        raise TimedOut(
-            "no scheduler has taken the announcement of the task yet",
-            "it is retried; see `gossipcache members` for schedulers that are alive",
-        )
+        return frozenset(one for one in open_ones if not core.is_told(one))
 
     async def holders(self, task_id: TaskId, timeout_s: float) -> Holders:
         """Who has pieces of the task now.
@@ -358,6 +359,14 @@ class AnnounceService:
             await self._on_deleted(proof.tombstone, proof.manifest)
         except GossipcacheError:
             self._metrics.count("deletions_not_carried_out")
+
+
+def not_announced() -> TimedOut:
+    """The error for a task that is here, and that no keeper has heard of in time."""
+    return TimedOut(
+        "no scheduler has taken the announcement of the task yet",
+        "it is retried; see `gossipcache members` for schedulers that are alive",
+    )
 
 
 async def _run_session(session: Session, scope: trio.CancelScope) -> None:

@@ -218,17 +218,20 @@ class RecordClient:
             alive = [node for node in keepers if self._around.is_alive(node)]
             for node in alive[:1]:
                 by_node.setdefault(node, []).append(candidate)
+        asked = [(node, batch) for node, all_ in by_node.items() for batch in batches(all_)]
         copies: dict[TaskId, int] = {}
 
-        def ask_one(node: NodeId) -> Steps[None]:
-            for batch in batches(by_node[node]):
-                message = WriteRecords(entries=tuple(one.entry for one in batch))
-                answer = yield from self._ask(node, message, RecordsWritten, BATCH_TIMEOUT_S)
-                for one, count in zip(batch, answer.copies, strict=False):
-                    if count:
-                        copies[one.task_id] = count
+        def ask_one(number: int) -> Steps[None]:
+            node, batch = asked[number]
+            message = WriteRecords(entries=tuple(one.entry for one in batch))
+            answer = yield from self._ask(node, message, RecordsWritten, BATCH_TIMEOUT_S)
+            for one, count in zip(batch, answer.copies, strict=False):
+                if count:
+                    copies[one.task_id] = count
 
-        yield from gather_until(by_node, ask_one, is_enough=lambda: False, straggler_wait_s=0.0)
+        yield from gather_until(
+            range(len(asked)), ask_one, is_enough=lambda: False, straggler_wait_s=0.0
+        )
         return copies
 
     def write(self, candidate: Standing, *, restore: bool, deadline: float) -> Steps[RecordWritten]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from gossipcache.dht.records.steps import Group, Signal, Steps, clock, lead, wait
 from gossipcache.errors import GossipcacheError
 from gossipcache.ids import NodeId
+
+T = TypeVar("T", bound=Hashable)
 
 
 def gather(
@@ -35,26 +38,26 @@ def gather(
 
 
 def gather_until(
-    nodes: Iterable[NodeId],
-    ask: Callable[[NodeId], Steps[None]],
+    asked: Iterable[T],
+    ask: Callable[[T], Steps[None]],
     *,
     is_enough: Callable[[], bool],
     straggler_wait_s: float,
 ) -> Steps[None]:
     """Asks all at once. Returns when all have answered or failed, or `straggler_wait_s` after
     `is_enough()`; the rest are then no longer waited for. Errors are no answers."""
-    waiting = dict.fromkeys(nodes)
+    waiting = dict.fromkeys(asked)
     group, changed = Group(), Signal()
 
-    def one(node: NodeId) -> Steps[None]:
+    def one(each: T) -> Steps[None]:
         with suppress(GossipcacheError, OSError):
-            yield from ask(node)
-        del waiting[node]
+            yield from ask(each)
+        del waiting[each]
         changed.set()
 
     def run() -> Steps[None]:
-        for node in tuple(waiting):
-            group.begin(one(node))
+        for each in tuple(waiting):
+            group.begin(one(each))
         while waiting and not is_enough():
             yield from wait(changed)
             changed.clear()

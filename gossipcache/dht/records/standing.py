@@ -26,12 +26,15 @@ from gossipcache.manifest import (
     Tombstone,
     open_manifest,
     open_tombstone,
+    verified_manifest,
 )
 from gossipcache.messages.records import MAX_FORK, VERSION_BYTES, RecordEntry
 from gossipcache.wire import decode
 
 MAX_CHECKED = 1024
 """How many checked manifests are remembered, of 4 KiB at most each."""
+MAX_VERIFIED = 32 * 1024
+"""Of how many it is remembered, by a digest, that the signature holds."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +121,14 @@ class Opener:
     """Checks what comes from other nodes.
 
     The manifests checked last are remembered by their exact bytes: the keepers of a task all
-    send the same one, and a write brings it twice.
+    send the same one, and a write brings it twice. Of many more it is remembered that their
+    signatures hold.
     """
 
     def __init__(self, cluster_id: bytes) -> None:
         self._cluster_id = cluster_id
         self._checked: dict[Signed, SignedManifest] = {}
+        self._verified: dict[bytes, None] = {}
 
     def open(self, entry: RecordEntry, task_id: TaskId | None = None) -> Standing:
         """The value in `entry`, every signature checked, and that it is of `task_id`. Not to be
@@ -136,7 +141,7 @@ class Opener:
     def _manifest(self, signed: Signed) -> SignedManifest:
         checked = self._checked.get(signed)
         if checked is None:
-            checked = open_manifest(signed, self._cluster_id)
+            checked = self._anew(signed)
             self.remember(checked)
         return checked
 
@@ -145,6 +150,9 @@ class Opener:
         if len(self._checked) >= MAX_CHECKED:
             del self._checked[next(iter(self._checked))]
         self._checked[checked.signed] = checked
+        if len(self._verified) >= MAX_VERIFIED:
+            del self._verified[next(iter(self._verified))]
+        self._verified[_digest(checked.signed)] = None
 
     def lacking(self, entries: Iterable[RecordEntry]) -> list[Signed]:
         """The manifests in the entries that are not remembered."""
@@ -187,7 +195,16 @@ class Opener:
         return opened
 
     def _anew(self, signed: Signed) -> SignedManifest:
+        if _digest(signed) in self._verified:
+            return verified_manifest(signed, self._cluster_id)
         return open_manifest(signed, self._cluster_id)
+
+
+def _digest(signed: Signed) -> bytes:
+    """Of the exact bytes, key and signature too, which have fixed lengths."""
+    state = hashlib.blake2b(signed.signature + signed.key, digest_size=16)
+    state.update(signed.payload)
+    return state.digest()
 
 
 def trusted_entry(entry: RecordEntry) -> Standing:

@@ -13,7 +13,7 @@ from blake3 import blake3
 from gossipcache.env import Disk
 from gossipcache.errors import GossipcacheError, IntegrityError, from_os_error
 from gossipcache.transfer.digest_tree import DigestTree
-from gossipcache.transfer.files.output import OutputFile
+from gossipcache.transfer.files.output import NotedBefore, OutputFile, temporary_of
 from gossipcache.transfer.store.index import StoredTask
 from gossipcache.transfer.store.store import Store
 
@@ -36,6 +36,7 @@ def export_small(
     """Puts each task at its path, by number; returns why those that failed did. Each is read
     into memory whole. What `check` raises ends the work, and nothing unfinished stays."""
     failed: dict[int, GossipcacheError] = {}
+    temporaries = [temporary_of(target.path, target.token) for target in targets.values()]
     outputs: dict[int, OutputFile] = {}
 
     def attempt(number: int, work: Callable[[], None]) -> None:
@@ -55,7 +56,7 @@ def export_small(
             target.path,
             size=len(data),
             token=target.token,
-            ledger=store,
+            ledger=NotedBefore(),
             umask=target.umask,
             overwrite=target.overwrite,
             sparse=True,
@@ -74,6 +75,7 @@ def export_small(
             typed = error if isinstance(error, GossipcacheError) else from_os_error(error)
             failed.update(dict.fromkeys(paths, typed))
 
+    store.note_outputs(temporaries)
     try:
         for number, target in targets.items():
             attempt(number, lambda number=number, target=target: write(number, target))  # type: ignore[misc]
@@ -85,6 +87,7 @@ def export_small(
     finally:
         for output in outputs.values():
             output.abort()
+        store.forget_outputs(temporaries)
     return failed
 
 

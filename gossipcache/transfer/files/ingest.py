@@ -195,11 +195,15 @@ def ingest_file(
 
 
 def ingest_small(
-    disk: Disk, staging: Staging, path: PurePath, *, piece_size: int, want_sha256: bool
+    disk: Disk,
+    staging: Staging,
+    path: PurePath,
+    before: FileStamp,
+    *,
+    piece_size: int,
+    want_sha256: bool,
 ) -> Ingested:
-    """`ingest_file` for a file that is read in one go, one of many."""
-    path = followed(disk, path)
-    before = regular_file(disk, path)
+    """`ingest_file` for a file, with its stamp, that is read in one go, one of many."""
     with closing(open_source(disk, path)) as file:
         data = file.read_at(0, before.size + 1)
     if len(data) != before.size or disk.stamp(path) != before:
@@ -256,10 +260,15 @@ def digest_tree_of(disk: Disk, path: PurePath, piece_size: int) -> DigestTree:
 
 def followed(disk: Disk, path: PurePath) -> PurePath:
     """The path that `path` leads to when its last part is a symbolic link."""
+    return found_at(disk, path)[0]
+
+
+def found_at(disk: Disk, path: PurePath) -> tuple[PurePath, FileStamp | None]:
+    """The same, with the stamp of what is there."""
     for _ in range(_MAX_LINKS):
         stamp = disk.stamp(path)
         if stamp is None or stamp.kind != "link":
-            return path
+            return path, stamp
         path = path.parent / disk.read_symlink(path)
     raise UsageError(f"{path} is a symbolic link that leads nowhere")
 

@@ -39,6 +39,21 @@ def is_temporary(path: PurePath) -> bool:
     return path.name.startswith(_PREFIX) and path.name.endswith(_SUFFIX)
 
 
+def temporary_of(target: PurePath, token: str) -> PurePath:
+    """The hidden path beside `target`."""
+    return target.with_name(f"{_PREFIX}{token}{_SUFFIX}")
+
+
+class NotedBefore:
+    """A `Ledger` for outputs that were noted all together, and will be forgotten so."""
+
+    def note_output(self, path: PurePath) -> None:
+        """It is noted already."""
+
+    def forget_output(self, path: PurePath) -> None:
+        """It stays noted for a moment."""
+
+
 class Place:
     """A target and the hidden path beside it."""
 
@@ -53,7 +68,7 @@ class Place:
         self._ledger = ledger
         self._overwrite = overwrite
         self.target = target
-        self.temporary = target.with_name(f"{_PREFIX}{token}{_SUFFIX}")
+        self.temporary = temporary_of(target, token)
         self._check()
         ledger.note_output(self.temporary)
 
@@ -63,6 +78,10 @@ class Place:
             raise UsageError(f"the folder {folder} does not exist", "make it first")
         if parent.kind not in ("directory", "link"):
             raise UsageError(f"{folder} is not a folder")
+        return self._standing()
+
+    def _standing(self) -> FileStamp | None:
+        """What is at the target. Raises `Conflict` if it may not be replaced."""
         found = self._disk.stamp(self.target)
         if found is not None and not self._overwrite:
             raise _in_the_way(self.target)
@@ -77,7 +96,7 @@ class Place:
 
     def put_unsynced(self) -> None:
         """The same, durable when the target's folder has been synced."""
-        found = self._check()
+        found = self._standing()
         if found is not None and found.kind == "directory":
             raise Conflict(f"{self.target} is a folder", "name a file in it")
         if self._overwrite:

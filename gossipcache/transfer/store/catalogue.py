@@ -7,7 +7,7 @@ through the journal first, so that memory never shows what a crash would take ba
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import PurePath
 
 import msgspec
@@ -242,18 +242,18 @@ class Catalogue:
             self._journal.write(changes)
             return len(changes)
 
-    def note_output(self, name: bytes) -> None:
-        """Remembers a temporary path outside the store, to remove it should this process die.
+    def note_outputs(self, names: Collection[bytes]) -> None:
+        """Remembers temporary paths outside the store, to remove them should this process die.
         Not synced: after a power loss a hidden file may stay, which is not worth a wait."""
         with self._writing:
-            self._journal.put(_OUTPUT + name, b"", sync=False)
-            self._outputs.add(name)
+            self._journal.write([(_OUTPUT + name, b"") for name in names], sync=False)
+            self._outputs.update(names)
 
-    def forget_output(self, name: bytes) -> None:
-        """Ends `note_output`."""
+    def forget_outputs(self, names: Collection[bytes]) -> None:
+        """Ends `note_outputs`."""
         with self._writing:
-            self._journal.delete(_OUTPUT + name, sync=False)
-            self._outputs.discard(name)
+            self._journal.write([(_OUTPUT + name, None) for name in names], sync=False)
+            self._outputs.difference_update(names)
 
     def outputs(self) -> list[bytes]:
         """The paths noted and not forgotten."""

@@ -49,15 +49,17 @@ class Layout:
     def task(self, task_id: TaskId) -> PurePath:
         """The folder of a task."""
         name = task_id.hex()
-        return self.tasks / name[:2] / name
+        return self.tasks.joinpath(name[:2], name)
 
     def data(self, task_id: TaskId) -> PurePath:
         """The file with a task's content."""
-        return self.task(task_id) / "data"
+        name = task_id.hex()
+        return self.tasks.joinpath(name[:2], name, "data")
 
     def manifest(self, task_id: TaskId) -> PurePath:
         """The file with a task's `SealedManifest`."""
-        return self.task(task_id) / "manifest"
+        name = task_id.hex()
+        return self.tasks.joinpath(name[:2], name, "manifest")
 
     def prepare(self) -> StoreFormat:
         """Makes what is missing and empties what a former run left half done.

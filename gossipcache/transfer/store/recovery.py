@@ -90,4 +90,4 @@ def _remove_outputs(disk: Disk, catalogue: Catalogue) -> None:
             except OSError:
                 # Its folder may be read-only or gone by now; it is not ours to insist.
                 continue
-        catalogue.forget_output(name)
+        catalogue.forget_outputs((name,))

@@ -7,7 +7,7 @@ away by the next start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import PurePath
 
@@ -381,11 +381,19 @@ class Store:
 
     def note_output(self, path: PurePath) -> None:
         """Remembers a temporary path of an export: the next start removes what is left."""
-        self._catalogue.note_output(path_bytes(str(path)))
+        self.note_outputs((path,))
 
     def forget_output(self, path: PurePath) -> None:
         """Ends `note_output`."""
-        self._catalogue.forget_output(path_bytes(str(path)))
+        self.forget_outputs((path,))
+
+    def note_outputs(self, paths: Iterable[PurePath]) -> None:
+        """`note_output` for many."""
+        self._catalogue.note_outputs([path_bytes(str(path)) for path in paths])
+
+    def forget_outputs(self, paths: Iterable[PurePath]) -> None:
+        """Ends `note_outputs`."""
+        self._catalogue.forget_outputs([path_bytes(str(path)) for path in paths])
 
     def tidy(self) -> None:
         """Housekeeping, once in a while: frees what the last users left, saves the last uses."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gossipcache.errors import IntegrityError
 from gossipcache.manifest import sign_tombstone
 from gossipcache.transfer.files.batch import Target, export_small
-from gossipcache.transfer.files.ingest import ingest_small
+from gossipcache.transfer.files.ingest import ingest_small, regular_file
 from gossipcache.transfer.files.local_export import export_link
 from gossipcache.transfer.store.intake import Arrival
 from sim.storage.disk import DiskCrashed, SimDisk
@@ -44,7 +44,8 @@ def do_import_many(shop: Shop) -> None:
     for cid in ("new", "newer"):
         staging = shop.store.stage()
         path = shop.write_source(cid, NEW)
-        small = ingest_small(shop.disk, staging, path, piece_size=PIECE, want_sha256=False)
+        stamp = regular_file(shop.disk, path)
+        small = ingest_small(shop.disk, staging, path, stamp, piece_size=PIECE, want_sha256=False)
         arrivals.append(Arrival(staging, manifest_of(small, cid=cid), small.tree, pinned=False))
     adopted = shop.store.adopt_new(arrivals)
     shop.store.mark_all_published([arrival.signed.task_id for arrival in adopted])
