@@ -117,7 +117,10 @@ class AnnounceService:
         )
         self._alarm = Alarm()
         self._settled = trio.Event()
-        failed = partial(metrics.count, "announcement_repairs_failed")
+
+        def failed() -> None:
+            metrics.count("announcement_repairs_failed")
+
         self._restores = Repairs(MAX_RESTORES, failed)
         self._drops = Repairs(MAX_DROPS, failed)
         self._sessions: dict[int, Session] = {}
