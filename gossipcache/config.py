@@ -86,7 +86,7 @@ class ScheduleConfig:
     clock_skew_s: float = 300.0
     max_batch: int = 1000
     reannounce_delay_s: float = 0.5
-    max_parents: int = 4
+    max_parents: int = 5
     max_tasks_per_peer: int = 1_000_000
     report_interval_s: float = 0.25
 
@@ -102,9 +102,10 @@ class TransferConfig:
     pipeline_depth: int = 4
     """Requests in flight on one connection."""
     connections_per_parent: int = 2
-    max_active_parents: int = 4
+    max_active_parents: int = 5
     max_uploads: int = 64
-    """Pieces sent at once; further ones wait for their turn."""
+    """Pieces sent at once; further ones wait for their turn. More than four begin only where some
+    of them take long."""
     upload_rate: int | None = None
     """What this node sends of pieces, bytes a second; None: no limit. So for all rates."""
     download_rate: int | None = None

@@ -3,6 +3,7 @@ changed while they run; control messages go by other connections and never wait 
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -75,13 +76,16 @@ class TransferLimits:
         self.slots.ask(child, turn)
         self._grant()
         try:
-            if not turn.is_set():
-                await turn.wait()
+            while not turn.is_set():
+                due = self.slots.next_timeout(trio.current_time())
+                with trio.move_on_at(math.inf if due is None else due):
+                    await turn.wait()
+                self._grant()
             yield
         finally:
-            self.slots.end(child, turn)
+            self.slots.end(child, turn, trio.current_time())
             self._grant()
 
     def _grant(self) -> None:
-        for turn in self.slots.grant():
+        for turn in self.slots.grant(trio.current_time()):
             turn.set()

@@ -11,11 +11,14 @@ that end reset their channels.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from gossipcache.ids import NodeId
+from gossipcache.transfer.slots import UploadSlots
 from gossipcache.wire import Message
 from sim.bare.network import BareHost
 from sim.bare.process import Process
@@ -39,14 +42,18 @@ class BulkHost:
     max_uploads: int
     ready: deque[BulkChannel] = field(default_factory=deque)
     """Channels whose next quantum may go out, in turn."""
-    waiting: deque[BulkChannel] = field(default_factory=deque)
-    """Channels that wait until fewer pieces are being sent."""
-    sending: int = 0
+    slots: UploadSlots[BulkChannel] = field(init=False)
+    """Whose turn it is to send a piece."""
+    looks_at: float = math.inf
+    """When that is looked at again without any being over."""
     is_busy: bool = False
     """Whether a quantum is on the uplink."""
     downlink_free_at: float = 0.0
     sent_bytes: int = 0
     received_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self.slots = UploadSlots(self.max_uploads)
 
 
 class BulkChannel:
@@ -57,11 +64,13 @@ class BulkChannel:
         network: BulkNetwork,
         parent: BulkHost,
         child: BulkHost,
+        child_id: NodeId,
         received: Received,
         settled: Callable[[], None],
     ) -> None:
         """`settled` is called when a piece has been sent."""
         self.parent, self.child = parent, child
+        self.child_id = child_id
         self.wanted: dict[int, tuple[int, int]] = {}
         """Request → piece and its size, in the order asked; not being sent yet."""
         self.received_bytes = 0
@@ -94,6 +103,9 @@ class BulkChannel:
         if not self.is_closed:
             self.is_closed = True
             self.wanted.clear()
+            if self._is_queued:
+                self._is_queued = False
+                self.parent.slots.end(self.child_id, self, self._network.now)
             self._left = 0
             self._sent_whole()
 
@@ -156,14 +168,14 @@ class BulkChannel:
     def _queue(self) -> None:
         if not self._is_sending and not self._is_queued and self.wanted:
             self._is_queued = True
-            self.parent.waiting.append(self)
+            self.parent.slots.ask(self.child_id, self)
             self._network.start_next(self.parent)
 
     def _sent_whole(self) -> None:
         if self._is_sending:
             self._is_sending = False
             self._settled()
-            self.parent.sending -= 1
+            self.parent.slots.end(self.child_id, self, self._network.now)
             self._queue()
             self._network.start_next(self.parent)
 
@@ -179,6 +191,11 @@ class BulkNetwork:
         """Bytes of pieces by the numbers of the machines that sent and received them."""
         self._timeline = timeline
         self._trace = trace
+
+    @property
+    def now(self) -> float:
+        """Virtual time."""
+        return self._timeline.now
 
     def say(
         self,
@@ -200,11 +217,23 @@ class BulkNetwork:
 
     def start_next(self, host: BulkHost) -> None:
         """Lets waiting channels begin, as many as may send at once."""
-        while host.waiting and host.sending < host.max_uploads:
-            channel = host.waiting.popleft()
-            if channel.start():
-                host.sending += 1
-                self.may_send(channel)
+        granted = host.slots.grant(self.now)
+        while granted:
+            for channel in granted:
+                if channel.start():
+                    self.may_send(channel)
+                else:
+                    host.slots.end(channel.child_id, channel, self.now)
+            granted = host.slots.grant(self.now)
+        due = host.slots.next_timeout(self.now)
+        if due is not None and due < host.looks_at:
+            host.looks_at = due
+            self._timeline.push(due, self._look, host, due)
+
+    def _look(self, host: BulkHost, due: float) -> None:
+        if host.looks_at == due:
+            host.looks_at = math.inf
+            self.start_next(host)
 
     def may_send(self, channel: BulkChannel) -> None:
         """The channel's next quantum, if there is one, goes out when its turn comes."""

@@ -156,7 +156,7 @@ class Upload:
         self.server = server
         self.child = slot.process.node_id
         self._channel = BulkChannel(
-            server.network, server.bulk, slot.bulk, self._sent, self._settled
+            server.network, server.bulk, slot.bulk, self.child, self._sent, self._settled
         )
         self._follows = follows
         self._offering = server.offering(shelf) if shelf.is_complete else None

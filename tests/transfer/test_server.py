@@ -26,6 +26,7 @@ from gossipcache.messages.pieces import (
 from gossipcache.requests import LimitsChange
 from gossipcache.transfer.offering import FIRST_OFFERS
 from gossipcache.transfer.server import OPEN_TIMEOUT_S
+from gossipcache.transfer.slots import AT_ONCE
 from gossipcache.transfer.store.arrivals import to_bitmap
 from gossipcache.transfer.upload import IDLE_TIMEOUT_S, have_messages
 from gossipcache.wire import Message
@@ -284,13 +285,14 @@ async def test_a_child_that_reads_nothing_loses_its_channel(
         assert await is_cut_off(channel)
 
 
-async def test_uploads_beyond_the_limit_queue(
-    nursery: trio.Nursery, autojump_clock: MockClock
+@pytest.mark.parametrize(("limit", "at_once"), [(2, 2), (64, AT_ONCE)])
+async def test_uploads_beyond_the_limit_and_beyond_a_few_queue(
+    nursery: trio.Nursery, autojump_clock: MockClock, limit: int, at_once: int
 ) -> None:
     parent = SwarmNode(ChannelBoard(nursery), "p")
     parent.shop.keep(CONTENT)
     wire = Wire(piece_s=1.0)
-    limit = parent.config.max_uploads
+    parent.limits.change(LimitsChange(max_uploads=limit))
     done = []
 
     async def fetch(channel: FakeChannel) -> None:
@@ -303,11 +305,11 @@ async def test_uploads_beyond_the_limit_queue(
 
     before = trio.current_time()
     async with trio.open_nursery() as children:
-        for _ in range(limit + 1):
+        for _ in range(at_once + 1):
             child_end, parent_end = channel_pair(CHILD, parent.node_id, wire)
             nursery.start_soon(parent.server.serve, parent_end)
             children.start_soon(fetch, child_end)
-    assert [round(at - before) for at in done] == [1] * limit + [2]
+    assert [round(at - before) for at in done] == [1] * at_once + [2]
 
 
 async def test_children_take_turns_however_many_channels_they_open(

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from gossipcache.ids import Address
+from gossipcache.ids import Address, NodeId
 from sim.bare.bulk import QUANTUM_BYTES, BulkChannel, BulkHost, BulkNetwork
 from sim.bare.network import BareHost
 from sim.bare.timeline import Timeline
@@ -33,7 +33,8 @@ class Bench:
         def received(request_id: int, index: int) -> None:
             self.arrived.append((round(self.timeline.now, 1), name, index))
 
-        return BulkChannel(self.network, parent, child, received, lambda: None)
+        node_id = NodeId(child.host.number.to_bytes(16))
+        return BulkChannel(self.network, parent, child, node_id, received, lambda: None)
 
     def run(self) -> list[tuple[float, str, int]]:
         self.timeline.run_to(1000.0)

@@ -22,7 +22,7 @@ from gossipcache.transfer.download.events import (
 from gossipcache.transfer.download.hunger import PATIENCE_S
 from tests.transfer.swarms import BUDGET, FakeParent, Swarm
 
-A, B, C, D, E = (NodeId(bytes([byte]) * 16) for byte in b"abcde")
+A, B, C, D, E, F = (NodeId(bytes([byte]) * 16) for byte in b"abcdef")
 
 
 def test_fetches_every_piece_once_from_a_single_parent() -> None:
@@ -185,14 +185,14 @@ def test_partial_parents_are_asked_for_what_they_have_as_they_get_it() -> None:
 
 
 def test_newly_assigned_parents_take_the_places_of_unassigned_ones() -> None:
-    parents = {node: FakeParent(piece_s=1.0) for node in (A, B, C, D, E)}
+    parents = {node: FakeParent(piece_s=1.0) for node in (A, B, C, D, E, F)}
     swarm = Swarm(60, parents)
     swarm.at(0.0, StoreReady(0))
-    swarm.at(0.0, ParentsAssigned((A, B, C, D)))
-    swarm.at(2.5, ParentsAssigned((B, C, D, E)))
+    swarm.at(0.0, ParentsAssigned((A, B, C, D, E)))
+    swarm.at(2.5, ParentsAssigned((B, C, D, E, F)))
     swarm.run()
     assert swarm.dropped == {A: None}
-    assert parents[E].served
+    assert parents[F].served
     assert swarm.finished_at is not None
 
 
@@ -276,8 +276,8 @@ def test_of_a_parent_that_tells_by_and_by_few_pieces_are_asked_until_the_first_i
 
 
 def test_slow_parents_that_are_replaced_do_not_hold_their_places_for_what_they_owe() -> None:
-    slow = {NodeId(bytes([n]) * 16): FakeParent(piece_s=4.0, trickles=True) for n in range(4)}
-    quick = {NodeId(bytes([n]) * 16): FakeParent(piece_s=0.1) for n in range(4, 8)}
+    slow = {NodeId(bytes([n]) * 16): FakeParent(piece_s=4.0, trickles=True) for n in range(5)}
+    quick = {NodeId(bytes([n]) * 16): FakeParent(piece_s=0.1) for n in range(5, 10)}
     swarm = Swarm(60, slow | quick)
     swarm.at(0.0, StoreReady(0))
     swarm.at(0.0, ParentsAssigned(tuple(slow)))
