@@ -31,7 +31,7 @@ _RENAME_EXCHANGE = 2
 _FICLONE = 0x40049409
 _HUGE_PAGES: int | None = getattr(mmap, "MADV_HUGEPAGE", None)  # on Linux
 _DIRECT_ALIGNMENT_BYTES = 4096
-SLOW_BYTES_PER_S = 64 * 2**20
+SLOW_BYTES_PER_S = 32 * 2**20
 """A disk that takes a direct write more slowly is left to the page cache for a while."""
 _SPARED_WRITES = 16
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import trio
 
@@ -28,8 +28,22 @@ class ThreadWorkers:
         self._limiter = trio.CapacityLimiter(limit or max(MIN_WORKERS, 2 * (os.cpu_count() or 1)))
 
     async def run(self, work: Callable[[], R]) -> R:
-        """Runs `work` in a thread. Once it has begun, a cancellation waits for its end."""
-        return await trio.to_thread.run_sync(work, limiter=self._limiter)
+        """Runs `work` in a thread. Once it has begun, a cancellation waits for its end.
+
+        As `trio.to_thread.run_sync`, without its names for threads and copies of contexts: they
+        hand the interpreter's lock to and fro more often than the work itself.
+        """
+        async with self._limiter:
+            task, token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
+
+            def deliver(result: Any) -> None:
+                token.run_sync_soon(trio.lowlevel.reschedule, task, result)
+
+            trio.lowlevel.start_thread_soon(work, deliver)
+            done: R = await trio.lowlevel.wait_task_rescheduled(
+                lambda _: trio.lowlevel.Abort.FAILED
+            )
+            return done
 
     @contextmanager
     def lane(self) -> Iterator[Lane]:

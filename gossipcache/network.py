@@ -28,7 +28,6 @@ UNSENT_BYTES = 4 << 20
 """What the kernel takes of a file before it is sent (tcp(7), TCP_NOTSENT_LOWAT): by reference, not
 as copies."""
 
-_PAGES_BYTES = 1 << 17
 _BACKLOG = 1024
 _PORT_ATTEMPTS = 64
 _ACCEPT_RETRY_S = 0.1
@@ -333,7 +332,7 @@ def _is_in_memory(descriptor: int, start: int, end: int) -> bool:
 def _read_ahead(descriptor: int, start: int, end: int) -> None:
     """Returns when a range stands in the page cache; nothing of it is copied."""
     os.posix_fadvise(descriptor, start, end - start, os.POSIX_FADV_WILLNEED)
-    for offset in (*range(start, end, _PAGES_BYTES), end - 1):
+    for offset in (*range(start, end, SEND_CHUNK_BYTES), end - 1):
         os.pread(descriptor, 1, offset)
 
 
