@@ -33,8 +33,11 @@ _HEADER = _MAGIC + struct.pack(">H", FORMAT_VERSION)
 _MARKER = b"\xe5\x9bJe"
 _PREFIX = struct.Struct(">4sIQ8s")
 _SUMMED = struct.Struct(">IQ")
-_SUMMED_AT = len(_MARKER)
+_SUMMED_PART = slice(len(_MARKER), len(_MARKER) + _SUMMED.size)
+"""Where `_SUMMED` stands in a prefix."""
+_PREFIX_BYTES = _PREFIX.size
 _BODY = struct.Struct(">BH")
+_BODY_BYTES = _BODY.size
 _MAX_BODY_BYTES = _BODY.size + MAX_KEY_BYTES + MAX_VALUE_BYTES
 _PUT, _DELETE = 0, 1
 _CHUNK_BYTES = 4 * 2**20
@@ -312,19 +315,21 @@ def _checksum(summed: bytes, body: bytes) -> bytes:
 
 def _parse(window: bytes, at: int, offset: int) -> _Entry | None:
     """The entry at `at` in `window`, which stands at `offset` in the file, if it is sound."""
-    body_at = at + _PREFIX.size
-    if body_at > len(window):
+    prefix = window[at : at + _PREFIX_BYTES]
+    if len(prefix) < _PREFIX_BYTES:
         return None
-    marker, length, durable, checksum = _PREFIX.unpack_from(window, at)
-    body = window[body_at : body_at + length]
-    if marker != _MARKER or len(body) != length or length < _BODY.size:
+    marker, length, durable, checksum = _PREFIX.unpack(prefix)
+    end = at + _PREFIX_BYTES + length
+    body = window[at + _PREFIX_BYTES : end]
+    if marker != _MARKER or len(body) != length or length < _BODY_BYTES:
         return None
-    if _checksum(window[at + _SUMMED_AT : at + _SUMMED_AT + _SUMMED.size], body) != checksum:
+    if _checksum(prefix[_SUMMED_PART], body) != checksum:
         return None
     kind, key_length = _BODY.unpack_from(body)
-    value_at = _BODY.size + key_length
-    key, value = body[_BODY.size : value_at], body[value_at:]
-    return _Entry(offset, offset + _PREFIX.size + length, durable, kind, key, value)
+    value_at = _BODY_BYTES + key_length
+    return _Entry(
+        offset, offset - at + end, durable, kind, body[_BODY_BYTES:value_at], body[value_at:]
+    )
 
 
 def _wanted_bytes(window: bytes, at: int) -> int:
