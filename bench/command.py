@@ -25,6 +25,7 @@ from bench.membership import crash_noticed, join_storm, long_partition
 from bench.one_to_one import one_to_one
 from bench.plot import as_svg
 from bench.report import Findings, Job
+from bench.shares import profile
 from bench.small_files import small_files
 
 RIVALS_HOME = Path(__file__).resolve().parent.parent / ".venv-bench"
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[Job], Findings]] = {
     "many-to-one-slow": many_to_one_slow,
     "import": import_file,
     "local-export": local_export,
+    "profile": profile,
     "stat": stat,
     "small-files": small_files,
     "large-store": large_store,
