@@ -44,8 +44,10 @@ MAX_REDIRECTS = 2
 FIRST_ASKED = 2
 _FIRST_BACKOFF_S = 0.05
 _MAX_BACKOFF_S = 1.0
-BATCH_TIMEOUT_S = 2.0
-"""After this long without an answer a batch's entries are asked for one by one."""
+BATCH_READ_TIMEOUT_S = 2.0
+BATCH_WRITE_TIMEOUT_S = 5.0
+"""After this long without an answer a batch's entries are asked for, or written, one by one: the
+syncs of a slow disk are not worth that yet."""
 _COORDINATION_FACTOR = 2.5
 """A coordinator asks the other keepers twice before it answers."""
 
@@ -185,7 +187,7 @@ class RecordClient:
         while left:
             asked = tuple(islice(left, MAX_ENTRIES))
             answer = yield from self._ask(
-                node, ReadRecords(task_ids=asked), RecordsRead, BATCH_TIMEOUT_S
+                node, ReadRecords(task_ids=asked), RecordsRead, BATCH_READ_TIMEOUT_S
             )
             entries = [known.entry for known in answer.records if known.entry is not None]
             yield from self._check(entries)
@@ -224,7 +226,7 @@ class RecordClient:
         def ask_one(number: int) -> Steps[None]:
             node, batch = asked[number]
             message = WriteRecords(entries=tuple(one.entry for one in batch))
-            answer = yield from self._ask(node, message, RecordsWritten, BATCH_TIMEOUT_S)
+            answer = yield from self._ask(node, message, RecordsWritten, BATCH_WRITE_TIMEOUT_S)
             for one, count in zip(batch, answer.copies, strict=False):
                 if count:
                     copies[one.task_id] = count
