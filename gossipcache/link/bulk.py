@@ -1,14 +1,14 @@
 """A stream under the websocket library that moves pieces past it.
 
 Towards the library it is an ordinary `trio.abc.Stream`. Piece frames that come in are received
-straight into the buffer registered for their request; the library sees an empty message in
-their place, which keeps them in order with the other messages. Pieces that go out are written
-as one frame, header first and then the file itself, never in the middle of another frame.
+straight into the buffer registered for their request, and the library never hears of them.
+Pieces that go out are written as one frame, header first and then the file itself, never in the
+middle of another frame.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import zip_longest
@@ -27,7 +27,7 @@ from gossipcache.link.frames import (
     FrameScanner,
     PieceBegins,
 )
-from gossipcache.link.interface import Pay, PieceArrived
+from gossipcache.link.interface import Arrived, Pay
 from gossipcache.link.piece import parse_piece_prefix, piece_prefix
 from gossipcache.metrics import Metrics
 from gossipcache.pacing import SLICE_BYTES
@@ -37,7 +37,6 @@ RECEIVE_BYTES = 32 * 1024
 MAX_FORGOTTEN = 4096
 _DISCARD_BYTES = 64 * 1024
 _FINAL = 0x80
-_EMPTY_MESSAGE = bytes((_FINAL | BINARY, 0))
 
 
 class BulkStream(trio.abc.Stream):
@@ -62,9 +61,8 @@ class BulkStream(trio.abc.Stream):
         self._send_lock = trio.StrictFIFOLock()
         self._closing = False
         self._said_goodbye = False
-        self._expected: dict[int, memoryview] = {}
+        self._expected: dict[int, tuple[memoryview, Arrived]] = {}
         self._forgotten: OrderedDict[int, int] = OrderedDict()
-        self._arrived: deque[PieceArrived | None] = deque()
         self._receiving: tuple[int, trio.CancelScope] | None = None
 
     # --- towards the websocket library
@@ -108,24 +106,21 @@ class BulkStream(trio.abc.Stream):
 
     # --- pieces that come in
 
-    def expect(self, request_id: int, buffer: memoryview) -> None:
-        """Registers where the piece `request_id` is to be received."""
+    def expect(self, request_id: int, buffer: memoryview, arrived: Arrived) -> None:
+        """Registers where the piece `request_id` is to be received, and who is told of it."""
         if request_id in self._expected:
             raise ValueError(f"the piece {request_id} is already expected")
-        self._expected[request_id] = buffer
+        self._expected[request_id] = buffer, arrived
 
     def forget(self, request_id: int) -> None:
         """Withdraws `expect`; not a byte is written to the buffer after this."""
-        buffer = self._expected.pop(request_id, None)
-        if buffer is not None:
-            self._forgotten[request_id] = len(buffer)
+        expected = self._expected.pop(request_id, None)
+        if expected is not None:
+            self._forgotten[request_id] = len(expected[0])
             if len(self._forgotten) > MAX_FORGOTTEN:
                 self._forgotten.popitem(last=False)
         elif self._receiving is not None and self._receiving[0] == request_id:
             self._receiving[1].cancel()
-        for position, arrived in enumerate(self._arrived):
-            if arrived is not None and arrived.request_id == request_id:
-                self._arrived[position] = None
 
     def forget_all(self) -> None:
         """Withdraws every `expect`."""
@@ -134,15 +129,8 @@ class BulkStream(trio.abc.Stream):
         if self._receiving is not None:
             self._receiving[1].cancel()
 
-    def next_arrived(self) -> PieceArrived | None:
-        """The piece for which an empty message came out of the library; None if it was
-        forgotten meanwhile. Raises `ProtocolError` if the remote sent that message itself."""
-        if not self._arrived:
-            raise ProtocolError("an empty message")
-        return self._arrived.popleft()
-
-    def accept_small(self, message: bytes) -> PieceArrived | None:
-        """Takes a piece that came as an ordinary message; None if it is no longer wanted.
+    def accept_small(self, message: bytes) -> None:
+        """Takes a piece that came as an ordinary message.
 
         Raises `ProtocolError` if it was not asked for or is malformed.
         """
@@ -150,13 +138,13 @@ class BulkStream(trio.abc.Stream):
             prefix = parse_piece_prefix(message)
             if prefix is None or prefix.prefix_size + prefix.size != len(message):
                 raise ValueError("a length that is not its message's")
-            buffer = self._claim(prefix.request_id, prefix.size)
+            expected = self._claim(prefix.request_id, prefix.size)
         except (ValueError, FrameError) as error:
             raise ProtocolError(f"a bad piece: {error}") from error
-        if buffer is None:
-            return None
-        buffer[:] = message[prefix.prefix_size :]
-        return PieceArrived(prefix.request_id, prefix.size)
+        if expected is not None:
+            buffer, arrived = expected
+            buffer[:] = message[prefix.prefix_size :]
+            arrived()
 
     # --- pieces that go out
 
@@ -232,8 +220,7 @@ class BulkStream(trio.abc.Stream):
             if isinstance(event, Forward):
                 return await self._paced(event.data)
             if isinstance(event, PieceBegins):
-                if await self._receive_piece(event):
-                    return _EMPTY_MESSAGE
+                await self._receive_piece(event)
                 continue
             data = await self._receive_chunk()
             if not data:
@@ -259,31 +246,30 @@ class BulkStream(trio.abc.Stream):
             await trio.sleep(pause_s)
         return data
 
-    async def _receive_piece(self, head: PieceBegins) -> bool:
-        """Receives the piece that begins; whether it was wanted until its end."""
-        buffer = self._claim(head.request_id, head.size)
-        if buffer is not None:
+    async def _receive_piece(self, head: PieceBegins) -> None:
+        """Receives the piece that begins; it may be forgotten until its end."""
+        expected = self._claim(head.request_id, head.size)
+        if expected is not None:
+            buffer, arrived = expected
             with trio.CancelScope() as scope:
                 self._receiving = (head.request_id, scope)
                 await self._fill(buffer)
             self._receiving = None
-        wanted = buffer is not None and not scope.cancel_called
-        if not wanted:
-            await self._discard()
-            return False
-        self._arrived.append(PieceArrived(head.request_id, head.size))
-        return True
+            if not scope.cancel_called:
+                arrived()
+                return
+        await self._discard()
 
-    def _claim(self, request_id: int, size: int) -> memoryview | None:
-        """The buffer for a piece, or None if it was forgotten."""
+    def _claim(self, request_id: int, size: int) -> tuple[memoryview, Arrived] | None:
+        """What was registered for a piece, or None if it was forgotten."""
         if self._forgotten.get(request_id) == size:
             del self._forgotten[request_id]
             return None
-        buffer = self._expected.get(request_id)
-        if buffer is None:
+        expected = self._expected.get(request_id)
+        if expected is None:
             raise FrameError("piece", f"the piece {request_id} was not asked for")
-        if len(buffer) != size:
-            raise FrameError("piece", f"{size} bytes for a piece of {len(buffer)}")
+        if len(expected[0]) != size:
+            raise FrameError("piece", f"{size} bytes for a piece of {len(expected[0])}")
         return self._expected.pop(request_id)
 
     async def _fill(self, buffer: memoryview) -> None:

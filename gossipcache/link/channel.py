@@ -9,7 +9,7 @@ import trio
 from gossipcache.env import DiskFile
 from gossipcache.errors import NodeUnreachable, ProtocolError
 from gossipcache.link.connection import Connection
-from gossipcache.link.interface import Pay, PieceArrived
+from gossipcache.link.interface import Arrived, Pay
 from gossipcache.link.piece import is_piece
 from gossipcache.messages.pieces import PieceMessage
 from gossipcache.wire import MAX_MESSAGE_BYTES, Message, decode, encode
@@ -38,26 +38,22 @@ class Channel:
             raise ProtocolError(f"a message of {len(data)} bytes for a piece channel")
         await self._connection.send(data)
 
-    async def receive(self) -> Message | PieceArrived:
-        """The next message or piece; see `PieceChannel.receive`."""
+    async def receive(self) -> Message:
+        """The next message; see `PieceChannel.receive`."""
         try:
             while True:
                 data = await self._connection.receive()
-                if isinstance(data, PieceArrived):
-                    return data
                 if not is_piece(data):
                     message: Message = decode(data, _MESSAGES)
                     return message
-                arrived = self._stream.accept_small(data)
-                if arrived is not None:
-                    return arrived
+                self._stream.accept_small(data)
         except ProtocolError:
             await self.aclose()
             raise
 
-    def expect(self, request_id: int, buffer: memoryview) -> None:
+    def expect(self, request_id: int, buffer: memoryview, arrived: Arrived) -> None:
         """Registers where the bytes of the piece `request_id` are to be received."""
-        self._stream.expect(request_id, buffer)
+        self._stream.expect(request_id, buffer, arrived)
 
     def forget(self, request_id: int) -> None:
         """Withdraws `expect`; not a byte is written to the buffer after this."""

@@ -20,7 +20,7 @@ from gossipcache.errors import GossipcacheError, NodeUnreachable, ProtocolError
 from gossipcache.ids import NodeId, node_id_of
 from gossipcache.link.bulk import RECEIVE_BYTES, BulkStream
 from gossipcache.link.handshake import Credentials, Established, Failed, Handshake, Send, Side
-from gossipcache.link.interface import Peer, PieceArrived
+from gossipcache.link.interface import Peer
 from gossipcache.link.tls import Tls, needs_tls
 from gossipcache.messages.link import NONCE_BYTES, Purpose
 from gossipcache.metrics import Metrics
@@ -78,20 +78,15 @@ class Connection:
         except _BROKEN as error:
             raise self._unreachable() from error
 
-    async def receive(self) -> bytes | PieceArrived:
-        """The next message or piece; raises as `PieceChannel.receive` does."""
-        while True:
-            try:
-                message = await self._socket.get_message()
-            except ConnectionClosed as error:
-                raise self._end() from error
-            if isinstance(message, str):
-                raise ProtocolError("a text message")
-            if message:
-                return message
-            arrived = self.stream.next_arrived()
-            if arrived is not None:
-                return arrived
+    async def receive(self) -> bytes:
+        """The next message; raises as `PieceChannel.receive` does."""
+        try:
+            message = await self._socket.get_message()
+        except ConnectionClosed as error:
+            raise self._end() from error
+        if not isinstance(message, bytes) or not message:
+            raise ProtocolError("a text message, or an empty one")
+        return message
 
     async def ping(self) -> None:
         """Returns when the remote has answered. Raises `NodeUnreachable`."""

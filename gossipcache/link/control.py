@@ -15,10 +15,9 @@ from gossipcache.errors import (
     GossipcacheError,
     IntegrityError,
     NodeUnreachable,
-    ProtocolError,
 )
 from gossipcache.link.connection import Connection
-from gossipcache.link.interface import Handler, PieceArrived
+from gossipcache.link.interface import Handler
 from gossipcache.link.rpc import (
     MAX_CALLS,
     Abandoned,
@@ -202,8 +201,6 @@ class ControlLink:
                 message = await self._connection.receive()
             except trio.EndOfChannel:
                 return
-            if isinstance(message, PieceArrived):
-                raise ProtocolError("a piece on a control connection")
             self._used_at = trio.current_time()
             self._unheard = False
             self._perform(self._core.receive(message))

@@ -38,12 +38,8 @@ Pay = Callable[[int], Awaitable[None]]
 """Returns when so many bytes may be sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class PieceArrived:
-    """The piece asked for by `request_id` stands whole in its registered buffer."""
-
-    request_id: int
-    size: int
+Arrived = Callable[[], None]
+"""Told, on the event loop, that a piece stands whole in its buffer."""
 
 
 class PieceChannel(Protocol):
@@ -59,15 +55,16 @@ class PieceChannel(Protocol):
     async def send(self, message: Message) -> None:
         """Sends one message (at most 66 KiB encoded)."""
 
-    async def receive(self) -> Message | PieceArrived:
-        """The next message or piece, in the order sent.
+    async def receive(self) -> Message:
+        """The next message, in the order sent.
 
         Raises `trio.EndOfChannel` when the other side closed in order, `NodeUnreachable` when
         the connection broke, `ProtocolError` when it sent garbage (the channel is then closed).
         """
 
-    def expect(self, request_id: int, buffer: memoryview) -> None:
-        """Registers where the bytes of the piece `request_id` are to be received.
+    def expect(self, request_id: int, buffer: memoryview, arrived: Arrived) -> None:
+        """Registers where the bytes of the piece `request_id` are to be received, and who is told
+        when they have; before `receive` returns a message that was sent after the piece.
 
         A piece whose id is not registered, or whose length is not the buffer's, is a
         `ProtocolError` of the sender.

@@ -14,7 +14,7 @@ from gossipcache.config import TransferConfig
 from gossipcache.env import DiskFile, Workers
 from gossipcache.errors import IntegrityError, NodeUnreachable, ProtocolError, TaskNotFound
 from gossipcache.ids import NodeId, TaskId
-from gossipcache.link.interface import PieceArrived, PieceChannel
+from gossipcache.link.interface import PieceChannel
 from gossipcache.manifest import Manifest
 from gossipcache.messages.pieces import (
     MAX_HAVE_BYTES,
@@ -162,7 +162,7 @@ class Upload:
             if not (self._pages or self._wanted or self._is_sending):
                 raise trio.EndOfChannel
 
-    def _take(self, message: Message | PieceArrived) -> None:
+    def _take(self, message: Message) -> None:
         match message:
             case RequestPiece(request_id=request_id, index=index):
                 self._take_request(request_id, index)

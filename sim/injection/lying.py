@@ -11,7 +11,7 @@ from gossipcache.env import DiskFile
 from gossipcache.errors import NodeUnreachable
 from gossipcache.link.bulk import frame_header
 from gossipcache.link.channel import Channel
-from gossipcache.link.interface import Pay, Peer, PieceArrived
+from gossipcache.link.interface import Arrived, Pay, Peer
 from gossipcache.link.piece import piece_prefix
 from gossipcache.messages.pieces import PieceRefused, TaskOpened
 from gossipcache.node.node import Node
@@ -36,13 +36,13 @@ class LyingChannel:
         """Sends `message`."""
         await self.true.send(message)
 
-    async def receive(self) -> Message | PieceArrived:
+    async def receive(self) -> Message:
         """The next message."""
         return await self.true.receive()
 
-    def expect(self, request_id: int, buffer: memoryview) -> None:
+    def expect(self, request_id: int, buffer: memoryview, arrived: Arrived) -> None:
         """As on the true channel."""
-        self.true.expect(request_id, buffer)
+        self.true.expect(request_id, buffer, arrived)
 
     def forget(self, request_id: int) -> None:
         """As on the true channel."""

@@ -12,7 +12,7 @@ import trio
 from gossipcache.env import DiskFile
 from gossipcache.errors import NodeUnreachable, ProtocolError
 from gossipcache.ids import Address, NodeId
-from gossipcache.link.interface import ChannelHandler, Pay, Peer, PieceArrived
+from gossipcache.link.interface import Arrived, ChannelHandler, Pay, Peer
 from gossipcache.messages.pieces import PieceMessage
 from gossipcache.pacing import SLICE_BYTES
 from gossipcache.wire import Message, decode, encode
@@ -20,6 +20,14 @@ from gossipcache.wire import Message, decode, encode
 _MESSAGES: Any = PieceMessage
 Item = bytes | tuple[int, bytes]
 """An encoded message, or a piece with its request id."""
+
+
+@dataclass(frozen=True)
+class PieceArrived:
+    """What `FakeChannel.receive` gives for a piece of which nobody wants to be told."""
+
+    request_id: int
+    size: int
 
 
 @dataclass
@@ -55,7 +63,7 @@ class FakeChannel:
         self._wire = wire
         self._outgoing = outgoing
         self._incoming = incoming
-        self._expected: dict[int, memoryview] = {}
+        self._expected: dict[int, tuple[memoryview, Arrived | None]] = {}
         self._forgotten: set[int] = set()
         self._sending = trio.Lock()
 
@@ -72,7 +80,7 @@ class FakeChannel:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise NodeUnreachable("the channel broke") from error
 
-    async def receive(self) -> Message | PieceArrived:
+    async def receive(self) -> Any:
         while True:
             try:
                 item = await self._incoming.receive()
@@ -89,14 +97,17 @@ class FakeChannel:
         if request_id in self._forgotten:
             self._forgotten.remove(request_id)
             return None
-        buffer = self._expected.pop(request_id, None)
-        if buffer is None or len(buffer) != len(data):
+        buffer, arrived = self._expected.pop(request_id, (b"", None))
+        if not isinstance(buffer, memoryview) or len(buffer) != len(data):
             raise ProtocolError("a piece that was not asked for")
         buffer[:] = data
-        return PieceArrived(request_id, len(data))
+        if arrived is None:
+            return PieceArrived(request_id, len(data))
+        arrived()
+        return None
 
-    def expect(self, request_id: int, buffer: memoryview) -> None:
-        self._expected[request_id] = buffer
+    def expect(self, request_id: int, buffer: memoryview, arrived: Arrived | None = None) -> None:
+        self._expected[request_id] = buffer, arrived
 
     def forget(self, request_id: int) -> None:
         if self._expected.pop(request_id, None) is not None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from gossipcache.identity import Identity
 from gossipcache.ids import Address
 from gossipcache.link.connection import RESOURCE
 from gossipcache.link.handshake import Credentials, Established, Handshake, Send
-from gossipcache.link.interface import PieceArrived, PieceChannel
+from gossipcache.link.interface import PieceChannel
 from gossipcache.link.tls import TlsStream
 from gossipcache.messages.pieces import Have, RequestPiece, TaskOpened
 from gossipcache.network import TrioNetwork
@@ -51,12 +52,17 @@ def serve_pieces(node: LinkNode, file: DiskFile, size: int = PIECE) -> None:
     node.pool.handle_channels(serve)
 
 
+def never_told() -> None:
+    raise AssertionError("no piece is to arrive")
+
+
 async def fetch(channel: PieceChannel, request_id: int, index: int, size: int = PIECE) -> bytes:
     buffer = bytearray(size)
-    channel.expect(request_id, memoryview(buffer))
+    arrived = trio.Event()
+    channel.expect(request_id, memoryview(buffer), arrived.set)
     await channel.send(RequestPiece(request_id=request_id, index=index))
-    assert await channel.receive() == PieceArrived(request_id, size)
     assert await channel.receive() == Have(first=0, bits=b"\x80")
+    assert arrived.is_set()
     return bytes(buffer)
 
 
@@ -79,11 +85,13 @@ async def test_requests_are_pipelined(file: DiskFile) -> None:
     async with serving(parent, child):
         channel = await child.pool.open_channel(parent.node_id)
         buffers = [bytearray(PIECE) for _ in range(3)]
+        arrived: list[int] = []
         for index, buffer in enumerate(buffers):
-            channel.expect(index + 1, memoryview(buffer))
+            channel.expect(index + 1, memoryview(buffer), partial(arrived.append, index))
             await channel.send(RequestPiece(request_id=index + 1, index=index))
-        arrived = [await channel.receive() for _ in range(6)]
-        assert arrived[::2] == [PieceArrived(number, PIECE) for number in (1, 2, 3)]
+        for _ in buffers:
+            assert isinstance(await channel.receive(), Have)
+        assert arrived == [0, 1, 2]
         assert b"".join(buffers) == CONTENT[: 3 * PIECE]
 
 
@@ -94,7 +102,7 @@ async def test_a_forgotten_piece_is_discarded_and_the_channel_lives(file: DiskFi
         channel = await child.pool.open_channel(parent.node_id)
         for size in (PIECE, PIECE, PIECE):
             buffer = bytearray(size)
-            channel.expect(1, memoryview(buffer))
+            channel.expect(1, memoryview(buffer), never_told)
             await channel.send(RequestPiece(request_id=1, index=0))
             channel.forget(1)
             assert isinstance(await channel.receive(), Have)
@@ -133,7 +141,7 @@ async def test_a_piece_forgotten_half_way_writes_no_more_to_its_buffer() -> None
     async with serving(parent, child, network=network):
         channel = await child.pool.open_channel(parent.node_id)
         buffer = bytearray(PIECE)
-        channel.expect(1, memoryview(buffer))
+        channel.expect(1, memoryview(buffer), never_told)
         await channel.send(RequestPiece(request_id=1, index=0))
         await half.wait()
         await trio.testing.wait_all_tasks_blocked()
@@ -154,7 +162,7 @@ async def test_a_piece_not_asked_for_like_this_is_the_parents_fault(
     async with serving(parent, child):
         channel = await child.pool.open_channel(parent.node_id)
         if registered is not None:
-            channel.expect(1, memoryview(bytearray(registered)))
+            channel.expect(1, memoryview(bytearray(registered)), never_told)
         await channel.send(RequestPiece(request_id=1, index=0))
         with pytest.raises(ProtocolError):
             await channel.receive()
@@ -182,7 +190,7 @@ async def test_a_cancellation_in_the_middle_of_a_piece_ends_the_channel() -> Non
     parent.pool.handle_channels(serve)
     async with serving(parent, child, network=network):
         channel = await child.pool.open_channel(parent.node_id)
-        channel.expect(1, memoryview(bytearray(PIECE)))
+        channel.expect(1, memoryview(bytearray(PIECE)), never_told)
         await channel.send(RequestPiece(request_id=1, index=0))
         with pytest.raises(NodeUnreachable):
             await channel.receive()
@@ -193,7 +201,7 @@ async def test_a_file_that_ends_early_ends_the_channel_not_the_node(file: DiskFi
     serve_pieces(parent, file)
     async with serving(parent, child):
         channel = await child.pool.open_channel(parent.node_id)
-        channel.expect(1, memoryview(bytearray(PIECE)))
+        channel.expect(1, memoryview(bytearray(PIECE)), never_told)
         await channel.send(RequestPiece(request_id=1, index=3))
         with pytest.raises(NodeUnreachable):
             await channel.receive()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -9,7 +10,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from gossipcache.errors import NodeUnreachable
 from gossipcache.ids import NodeId
-from gossipcache.link.interface import PieceArrived
 from gossipcache.manifest import SignedManifest
 from gossipcache.messages.pieces import (
     MAX_REQUESTS_AT_ONCE,
@@ -30,7 +30,7 @@ from gossipcache.transfer.slots import AT_ONCE
 from gossipcache.transfer.store.arrivals import to_bitmap
 from gossipcache.transfer.upload import IDLE_TIMEOUT_S, have_messages
 from gossipcache.wire import Message
-from tests.fakes.channels import ChannelBoard, FakeChannel, Wire, channel_pair
+from tests.fakes.channels import ChannelBoard, FakeChannel, PieceArrived, Wire, channel_pair
 from tests.transfer.samples import PIECE, TASK, content_of, manifest_for, tree_of
 from tests.transfer.swarm_nodes import SwarmNode
 
@@ -64,7 +64,7 @@ def request(request_id: int, index: int) -> RequestPiece:
     return RequestPiece(request_id=request_id, index=index)
 
 
-async def opened(channel: FakeChannel, *, follow: bool = False) -> Message | PieceArrived:
+async def opened(channel: FakeChannel, *, follow: bool = False) -> Any:
     await channel.send(open_task(follow=follow))
     return await channel.receive()
 
@@ -200,7 +200,7 @@ async def test_a_changed_linked_file_is_not_served(parent: SwarmNode) -> None:
         assert await channel.receive() == PieceRefused(request_id=1, code="not_found")
 
 
-async def opened_as(channel: FakeChannel, signed: SignedManifest) -> Message | PieceArrived:
+async def opened_as(channel: FakeChannel, signed: SignedManifest) -> Any:
     await channel.send(open_task(signed))
     return await channel.receive()
 

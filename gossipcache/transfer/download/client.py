@@ -40,7 +40,7 @@ from gossipcache.transfer.download.events import (
     StoreReady,
 )
 from gossipcache.transfer.download.ledger import Ledger
-from gossipcache.transfer.download.outcome import DownloadOutcome, DownloadProgress, OnProgress
+from gossipcache.transfer.download.outcome import DownloadOutcome, OnProgress
 from gossipcache.transfer.download.sink import OnPiece, Sink
 from gossipcache.transfer.limits import TransferLimits
 from gossipcache.transfer.store.arrivals import Arrivals, to_bitmap
@@ -177,8 +177,11 @@ class _Run:
         try:
             await job()
         except Exception as error:
-            self._error = self._error or error
-            self._stop()
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._error = self._error or error
+        self._stop()
 
     def _stop(self) -> None:
         assert self._nursery is not None
@@ -199,7 +202,9 @@ class _Run:
         if tree is not None:
             self._pages.take(tree)
         await self._pages.complete.wait()
-        self._sink = sink = await self._workers.run(self._open_sink)
+        store, tree, check = self._downloader.store, self._pages.tree, self._check_digest
+        work = partial(Sink, store, self._signed, tree, check_digest=check)
+        self._sink = sink = await self._workers.run(work)
         self._ledger.resumed(sink.resumed)
         self._downloader.arrivals.begin(self._signed.task_id, sink.resumed)
         self._tell_progress()
@@ -215,10 +220,6 @@ class _Run:
         except (IntegrityError, TaskNotFound):
             return None
 
-    def _open_sink(self) -> Sink:
-        tree = self._pages.tree
-        return Sink(self._downloader.store, self._signed, tree, check_digest=self._check_digest)
-
     # The core
 
     async def _keep_time(self) -> None:
@@ -228,7 +229,10 @@ class _Run:
             self._carry_out(self._handle_timeout(trio.current_time()))
 
     def _tell(self, event: Event) -> None:
-        self._carry_out(self._handle(event, trio.current_time()))
+        try:
+            self._carry_out(self._handle(event, trio.current_time()))
+        except Exception as error:
+            self._fail(error)
 
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -245,12 +249,11 @@ class _Run:
     def _handle(self, event: Event, now: float) -> list[Effect]:
         if isinstance(event, ParentLost | ParentRefused):
             self._parent_gone(event)
-        effects: list[Effect] = []
         share = self._buffers.share(self._manifest.piece_size)
-        if share != self._budget:
-            self._budget = share
-            effects += self._core.handle(BudgetChanged(share), now)
-        return effects + self._core.handle(event, now)
+        if share == self._budget:
+            return self._core.handle(event, now)
+        self._budget = share
+        return self._core.handle(BudgetChanged(share), now) + self._core.handle(event, now)
 
     def _handle_timeout(self, now: float) -> list[Effect]:
         """Whoever has sent so much as a byte since the last timeout has not stalled."""
@@ -353,8 +356,7 @@ class _Run:
 
     def _tell_progress(self) -> None:
         if self._on_progress is not None:
-            done, resumed = self._ledger.done_bytes, self._ledger.resumed_bytes
-            self._on_progress(DownloadProgress(done, resumed, self._ledger.bytes_by_source))
+            self._on_progress(self._ledger.progress())
 
     # Progress and the end
 

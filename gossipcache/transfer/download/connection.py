@@ -9,7 +9,7 @@ import trio
 
 from gossipcache.errors import IntegrityError, NodeUnreachable, ProtocolError, TimedOut
 from gossipcache.ids import NodeId
-from gossipcache.link.interface import Links, PieceArrived, PieceChannel
+from gossipcache.link.interface import Links, PieceChannel
 from gossipcache.manifest import SignedManifest
 from gossipcache.messages.pieces import (
     MAX_PAGES_AT_ONCE,
@@ -143,7 +143,8 @@ class ParentConnection:
     def fetch(self, slot: int, request_id: int, index: int, buffer: memoryview) -> None:
         """Asks for piece `index`, to be received into `buffer`."""
         opened = self._slots[slot]
-        opened.channel.expect(request_id, buffer)
+        received = PieceReceived(request_id)
+        opened.channel.expect(request_id, buffer, lambda: self._emit(received))
         opened.outbox.send_nowait(RequestPiece(request_id=request_id, index=index))
 
     def cancel(self, slot: int, request_id: int) -> None:
@@ -225,10 +226,8 @@ class ParentConnection:
                 return message
             self._take(message)
 
-    def _take(self, message: Message | PieceArrived) -> None:
+    def _take(self, message: Message) -> None:
         match message:
-            case PieceArrived(request_id=request_id):
-                self._emit(PieceReceived(request_id))
             case PieceRefused(request_id=request_id, code=code):
                 self._emit(PieceRefusedBy(self._node, request_id, code))
             case Have(first=first, bits=bits):

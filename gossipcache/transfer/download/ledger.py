@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from gossipcache.ids import NodeId
 from gossipcache.manifest import Manifest
 from gossipcache.swarm import PieceReport
+from gossipcache.transfer.download.outcome import DownloadProgress
 from gossipcache.transfer.pieces import PieceSet
 
 
@@ -47,6 +48,10 @@ class Ledger:
     def failed(self, source: NodeId) -> None:
         """`source` sent a bad piece, broke off, or refused."""
         self._unreported.setdefault(source, _Line()).failures += 1
+
+    def progress(self) -> DownloadProgress:
+        """How far the download is."""
+        return DownloadProgress(self.done_bytes, self.resumed_bytes, self.bytes_by_source)
 
     def to_mark(self) -> list[int]:
         """The pieces that are not durable yet."""
