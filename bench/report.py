@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from textwrap import wrap
 from typing import Protocol
 
 from bench.measure import Latency, Summary
@@ -98,10 +99,16 @@ class Report:
             peaks = " / ".join(str(summary.peak_rss_mib.get(side, "")) for side in sides)
             rates = f"{summary.mib_per_s} ({summary.lowest} to {summary.highest})"
             lines.append(f"| {summary.name} | {rates} | {summary.cpu_s} | {peaks} |")
-        lines += ["", "| ratio, median of pairs | goal | measured |", "|---|---|---|"]
-        for name, value in self.ratios.items():
+        with_goals = [name for name in self.ratios if self._goal(name)]
+        if with_goals:
+            lines += ["", "| ratio, median of pairs | goal | measured |", "|---|---|---|"]
+        for name in with_goals:
+            value = self.ratios[name]
             told = value if self._is_reached(name, value) else f"**{value}**"
             lines.append(f"| `{name}` | {self._goal(name)} | {told} |")
+        others = [f"`{name}` {self.ratios[name]}" for name in self.ratios if name not in with_goals]
+        if others:
+            lines += ["", *wrap(f"Without a goal: {', '.join(others)}.", 100)]
         return "\n".join(lines)
 
     def _goal(self, name: str) -> str:
