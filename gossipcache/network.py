@@ -17,8 +17,10 @@ from gossipcache.datagrams import UdpDatagrams, address_of, closed_as_trio_error
 from gossipcache.env import ByteStream, Datagrams, DiskFile
 from gossipcache.ids import Address
 
-SEND_CHUNK_BYTES = 1 << 20
+SEND_CHUNK_BYTES = 4 << 20
 """What is looked for in memory, and sent, at once."""
+READ_BYTES = 1 << 20
+"""What is read of a file at once where sendfile cannot be used, or its pages come from the disk."""
 RECEIVE_BYTES = 4 << 20
 """So many bytes of a large buffer are waited for, if they come soon: a step of the event loop for
 each packet costs more than the copy of its bytes."""
@@ -132,7 +134,7 @@ class TcpStream(ByteStream):
                 offset = await self._send_descriptor(descriptor, offset, end)
             while offset < end:
                 chunk = await trio.to_thread.run_sync(
-                    file.read_at, offset, min(SEND_CHUNK_BYTES, end - offset)
+                    file.read_at, offset, min(READ_BYTES, end - offset)
                 )
                 if not chunk:
                     raise _ended_early(offset, end)
@@ -332,7 +334,7 @@ def _is_in_memory(descriptor: int, start: int, end: int) -> bool:
 def _read_ahead(descriptor: int, start: int, end: int) -> None:
     """Returns when a range stands in the page cache; nothing of it is copied."""
     os.posix_fadvise(descriptor, start, end - start, os.POSIX_FADV_WILLNEED)
-    for offset in (*range(start, end, SEND_CHUNK_BYTES), end - 1):
+    for offset in (*range(start, end, READ_BYTES), end - 1):
         os.pread(descriptor, 1, offset)
 
 
