@@ -13,6 +13,7 @@ from typing import TypeVar
 from gossipcache.config import ScheduleConfig
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.schedule.announcement import Held
+from gossipcache.schedule.deviation import behind_below
 from gossipcache.schedule.directory import Directory
 from gossipcache.schedule.parents import Candidate, choose_parents
 from gossipcache.schedule.standing import Standings
@@ -26,6 +27,8 @@ PATIENCE_S = 2.0
 """How long a child without any parent waits for one with room, while others of its swarm are fed
 and will soon have pieces to give, before it shares a full one."""
 
+EXTRA_PARENTS = 3
+"""Of a child that fell behind the others."""
 GATEWAY_PATIENCE_S = 10.0
 """How long the child that fetches for its zone may gain nothing before another one does as well."""
 
@@ -65,7 +68,7 @@ class Assignments:
                 for parent, useful in self._within_zone(child, swarm, now).items()
             ],
             child=child.node_id,
-            max_parents=self._config.max_parents,
+            max_parents=self._config.max_parents + self._help(child, swarm, now),
             max_children=MAX_CHILDREN,
             may_share=now >= child.since + PATIENCE_S or not swarm.is_fed,
         )
@@ -88,6 +91,14 @@ class Assignments:
         for parent in parents:
             self._fed_by.setdefault(parent, {})[key] = None
         child.parents = parents
+
+    def _help(self, child: Child, swarm: Swarm, now: float) -> int:
+        """How many parents more than others it gets: some if it fell behind, for the last to be
+        done is who waits for crowded parents all the time."""
+        if now < child.since + PATIENCE_S:
+            return 0  # It has just come.
+        counts = [other.have.bit_count() for other in self._sample(list(swarm.givers.values()))]
+        return EXTRA_PARENTS if child.have.bit_count() < behind_below(counts) else 0
 
     def _within_zone(self, child: Child, swarm: Swarm, now: float) -> dict[NodeId, float]:
         """Possible parents by their use: those in the child's own zone if there are any.

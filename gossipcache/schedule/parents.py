@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gossipcache.ids import NodeId
+from gossipcache.schedule.deviation import slow_below
 
 USEFUL_WEIGHT = 0.30
 FREE_WEIGHT = 0.25
@@ -72,17 +73,30 @@ def choose_parents(
     """The child's parents, best first.
 
     Only who has something that the child lacks is chosen; that alone keeps the swarm free of
-    idle cycles, while two partial peers may well feed each other. A parent takes at most
+    idle cycles, while two partial peers may well feed each other. Who is slow by what the others
+    give (`deviation`) is left out, unless nobody else has everything. A parent takes at most
     `max_children`, unless the child would be left with nobody and `may_share`: then it shares the
     least loaded.
     """
     useful = [candidate for candidate in candidates if candidate.useful > 0]
+    useful = list(_in_line(useful))
     free = [candidate for candidate in useful if candidate.children < max_children]
     if not free:
         least = sorted(useful, key=lambda found: (found.children, _affinity(child, found.node_id)))
         return tuple(candidate.node_id for candidate in least[: int(may_share)])
     ranked = _ranked(free, child, max_children)
     return tuple(candidate.node_id for candidate in ranked[:max_parents])
+
+
+def _in_line(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    """Those whose rate is not slow, or not known yet; all, if none of them has everything though
+    one that is slow has."""
+    rates = [found.rate_bytes_s for found in candidates if found.rate_bytes_s is not None]
+    limit = slow_below(rates)
+    quick = [found for found in candidates if (found.rate_bytes_s or limit) >= limit]
+    most = max((found.useful for found in candidates), default=0.0)
+    lost = most == 1.0 and all(found.useful < 1.0 for found in quick)
+    return candidates if lost else quick
 
 
 def _ranked(candidates: Sequence[Candidate], child: NodeId, max_children: int) -> list[Candidate]:

@@ -89,6 +89,10 @@ class Scheduler:
         """How often parents were chosen for a child."""
         return self._assignments.decisions
 
+    def pieces_of(self, task_id: TaskId) -> dict[NodeId, int]:
+        """What each child of a task's swarm is known to have (bit sets)."""
+        return {node: child.have for node, child in self._swarm(task_id).children.items()}
+
     def announce(
         self, signed: Signed, sender: NodeId, now: float, wall_time: float
     ) -> AnnounceReply:

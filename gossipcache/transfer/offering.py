@@ -22,6 +22,9 @@ ALONE_OFFERS = 16
 
 LATEST = 8
 """Pieces that a child that is gone may have been the only one to have."""
+SLOW_TURNS = 12
+"""So many requests a child, settled since one was made that is not, show that its child is slow:
+three times what a child has waiting here."""
 MAX_SILENT = 5
 """So often a child that asks for nothing of what it knows is left to that."""
 
@@ -34,8 +37,8 @@ class _Offer:
     asked: int = 0
     owed: int = 0
     """Requests that wait for an answer."""
-    latest: deque[int] = field(default_factory=lambda: deque(maxlen=LATEST))
-    """What it asked for last."""
+    latest: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=LATEST))
+    """What it asked for last, and how many requests of all children had been settled by then."""
     silent: int = 0
     """How often in a row it waited for nothing, though it knows of pieces."""
 
@@ -54,6 +57,8 @@ class Offering:
         self._unoffered = self._everything
         self._unsent = self._everything
         self._offers: dict[NodeId, _Offer] = {}
+        self._again = 0
+        """Pieces that were offered a second time, for they went to a slow child."""
         self._settled = 0
         """Requests that were answered, or taken back."""
 
@@ -81,7 +86,7 @@ class Offering:
         """It does not any more; what it never asked for is for others, and so is what it got last,
         for it may have died before it gave that to anyone."""
         offer = self._offers.pop(child, _Offer())
-        for index in offer.latest:
+        for index, _ in offer.latest:
             self._unsent |= 1 << index
         self._unoffered |= (offer.told | offer.asked) & self._unsent
 
@@ -101,7 +106,7 @@ class Offering:
         if offer is None:
             return False
         offer.asked |= 1 << index
-        offer.latest.append(index)
+        offer.latest.append((index, self._settled))
         offer.owed += 1
         return offer.is_used_up
 
@@ -144,8 +149,24 @@ class Offering:
 
     def _fresh(self, offer: _Offer) -> int:
         """What it may hear of: pieces that nobody was told of; when there are none, those that
-        nobody asked for; and a child that is alone, those that others asked for."""
+        nobody asked for; then those that slow children wait for, and a child that is alone, all."""
         if not self._unoffered & ~offer.told:
             self._unoffered |= self._unsent
         fresh = self._unoffered & ~offer.told
-        return fresh or (self._everything & ~offer.told if self.is_alone else 0)
+        if fresh or self.is_alone:
+            return fresh or self._everything & ~offer.told
+        self._unoffered |= self._late()
+        return self._unoffered & ~offer.told
+
+    def _late(self) -> int:
+        """What is owed to children that take it in far more slowly than the others (bitmap), each
+        once: nobody can have it of them soon."""
+        patience = SLOW_TURNS * len(self._offers)
+        late = 0
+        for offer in self._offers.values():
+            for index, settled in list(offer.latest)[-offer.owed :] if offer.owed > 0 else []:
+                if self._settled - settled > patience:
+                    late |= 1 << index
+        late &= ~self._again
+        self._again |= late
+        return late

@@ -108,6 +108,16 @@ class Distribution:
         """What a machine's process has of a task."""
         return self._peers[name].server.shelf(signed)
 
+    def owner(self, viewer: str, signed: SignedManifest) -> str:
+        """The machine that owns a task as `viewer` sees the ring."""
+        return self._world.name_of(self._peers[viewer].scheduling.keepers_of(signed.task_id)[0])
+
+    def known(self, viewer: str, signed: SignedManifest) -> dict[str, int]:
+        """What the task's owner knows that each machine has (bitmaps), by its sessions."""
+        scheduler = self._peers[self.owner(viewer, signed)].scheduling.scheduler
+        known = {} if scheduler is None else scheduler.pieces_of(signed.task_id)
+        return {self._world.name_of(node): pieces for node, pieces in known.items()}
+
     def decisions(self) -> int:
         """How often schedulers chose parents."""
         cores = [peer.scheduling.scheduler for peer in self._peers.values()]

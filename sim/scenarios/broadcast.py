@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gossipcache.manifest import SignedManifest
 from sim.bare.distribution import Distribution, Rates
@@ -29,6 +29,9 @@ CROWD_SEED = Rates(8 * CROWD_RATE_BYTES_S, 8 * CROWD_RATE_BYTES_S)
 CROWD_SIZE_BYTES = 2**29
 CROWD_STAGGER_S = 0.06
 MAX_COPIES_OF_CROWD = 1.5
+MAX_MOVE_S = 5.0
+"""Within which the sessions are with the next owner, with all their pieces."""
+MAX_REPEATED_PERCENT = 1.0
 SETTLE_S = 3.0
 LIMIT_S = 300.0
 SEED = "n0"
@@ -95,6 +98,15 @@ def broadcast_crowd(stage: BareStage) -> None:
         stage.report(f"the seed sent {copies:.2f} copies")
 
 
+@bare_scenario("broadcast-owner-dies", nodes=100)
+def broadcast_owner_dies(stage: BareStage) -> None:
+    """The owner of the task dies amid it: the next keeper soon knows who has what, and nobody
+    begins anew or fetches a piece twice."""
+    played = _Broadcast(stage)
+    played.play(during=played.lose_owner)
+    played.measure_repeats()
+
+
 class _Broadcast:
     def __init__(
         self,
@@ -118,9 +130,14 @@ class _Broadcast:
         self.bound_s = bound_s(self.signed, len(self.children), rates.up_bytes_s)
         self._began = 0.0
 
-    def play(self, deaths: Sequence[tuple[float, str]] = (), stagger_s: float = 0.0) -> None:
+    def play(
+        self,
+        deaths: Sequence[tuple[float, str]] = (),
+        stagger_s: float = 0.0,
+        during: Callable[[], None] = lambda: None,
+    ) -> None:
         """All fetch at once, or one after the other. `deaths`: who is killed, so many seconds after
-        that."""
+        that. `during`: what else happens then."""
         stage, distribution = self._stage, self.distribution
         stage.run(SETTLE_S)
         self._began, counted = stage.now, distribution.decisions()
@@ -130,8 +147,36 @@ class _Broadcast:
         for after_s, name in deaths:
             stage.run(max(0.0, self._began + after_s - stage.now))
             stage.inject(Kill(node=name))
+        during()
         stage.run_until("all have it", distribution.is_over, LIMIT_S)
         self._measure(distribution.decisions() - counted)
+
+    def lose_owner(self) -> None:
+        """Kills the owner when half of the bound is over, and waits until its successor knows at
+        least what each child had then."""
+        stage, distribution, signed = self._stage, self.distribution, self.signed
+        stage.run(self.bound_s / 2)
+        gone = distribution.owner(SEED, signed)
+        if gone == SEED:
+            return  # Without the seed nothing is left to show.
+        self.children = [name for name in self.children if name != gone]
+        had = {name: distribution.shelf(name, signed).present for name in self.children}
+        stage.inject(Kill(node=gone))
+
+        def is_told() -> bool:
+            known = distribution.known(SEED, signed)
+            return all(had[name] & ~known.get(name, 0) == 0 for name in self.children)
+
+        took_s = stage.run_until("the next owner knows who has what", is_told, MAX_MOVE_S)
+        stage.metrics["last heard of s"] = round(took_s, 3)
+
+    def measure_repeats(self) -> None:
+        """What came in beyond one copy each."""
+        came = sum(self.distribution.bulk(name).received_bytes for name in self.children)
+        repeats = 100 * (came / (len(self.children) * self.size) - 1)
+        if repeats > MAX_REPEATED_PERCENT:
+            self._stage.report(f"{repeats:.2f} % of all was fetched twice")
+        self._stage.metrics["fetched twice %"] = round(repeats, 3)
 
     def measure_apart(self, slow: Sequence[str]) -> None:
         """What the slow ones took, by their own rate, and the last of the others."""

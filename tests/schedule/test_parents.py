@@ -88,3 +88,15 @@ def test_the_choice_is_bounded_useful_and_free_of_order(found: list[Candidate], 
     assert bool(chosen) == bool(useful)
     rng.shuffle(found)
     assert choose(*found) == chosen
+
+
+def test_who_is_slow_by_what_the_others_give_is_left_out() -> None:
+    quick = [candidate(f"quick{n}", rate_bytes_s=100.0 + n, children=2, depth=2) for n in range(6)]
+    slow = candidate("slow", rate_bytes_s=10.0)
+    assert b"slow" not in choose(*quick, slow, max_parents=7)
+    assert b"slow" in choose(*quick, candidate("slow"), max_parents=7), "its rate is not known yet"
+
+
+def test_a_slow_one_that_alone_has_everything_is_not_left_out() -> None:
+    quick = [candidate(f"quick{n}", rate_bytes_s=100.0 + n, useful=0.5) for n in range(6)]
+    assert b"slow" in choose(*quick, candidate("slow", rate_bytes_s=10.0), max_parents=7)

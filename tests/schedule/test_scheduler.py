@@ -25,10 +25,16 @@ from gossipcache.schedule.announcement import (
     sign_batch,
     sign_heartbeat,
 )
-from gossipcache.schedule.assignments import GATEWAY_PATIENCE_S, MAX_CHILDREN, PATIENCE_S
+from gossipcache.schedule.assignments import (
+    EXTRA_PARENTS,
+    GATEWAY_PATIENCE_S,
+    MAX_CHILDREN,
+    PATIENCE_S,
+)
 from gossipcache.schedule.scheduler import (
     MAX_PIECES_IN_ALL,
     MAX_PIECES_PER_PEER,
+    REVIEW_INTERVAL_S,
     Push,
 )
 from gossipcache.schedule.task import bits_of_pieces, runs_of
@@ -364,6 +370,15 @@ class TestSessions:
         late = keeper.register(identity(300), TASK)
         assert SEED.node_id not in late.parents
         assert len(late.parents) == CONFIG.max_parents
+
+    def test_a_child_that_fell_behind_gets_more_parents_than_others(self, keeper: Keeper) -> None:
+        last = identity(300)
+        keeper.register(last, TASK, 0)
+        for number in range(MAX_CHILDREN):
+            keeper.register(identity(200 + number), TASK, *range(6))
+        run(keeper, PATIENCE_S + REVIEW_INTERVAL_S)
+        reply = report(keeper, last)
+        assert len(reply.parents) == CONFIG.max_parents + EXTRA_PARENTS
 
     def test_children_for_whom_nobody_has_room_wait_a_moment_before_they_share(
         self, keeper: Keeper

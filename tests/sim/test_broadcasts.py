@@ -18,3 +18,24 @@ def test_a_seed_sends_little_more_than_a_copy_to_eight_that_start_one_by_one(see
     report = played("broadcast-crowd", 9, seed)
     assert report.metrics["copies sent by the seed"] <= 1.5
     assert report.metrics["wasted %"] <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes", "seed"),
+    [
+        ("broadcast", 5, 1),
+        ("broadcast", 9, 2),
+        ("broadcast", 20, 3),
+        ("broadcast-crashes", 20, 4),
+        ("broadcast-slow", 20, 5),
+    ],
+)
+def test_the_endgame_wastes_less_than_a_hundredth(name: str, nodes: int, seed: int) -> None:
+    assert played(name, nodes, seed).metrics["wasted %"] <= 1.0
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_swarm_outlives_its_owner_and_fetches_nothing_twice(seed: int) -> None:
+    metrics = played("broadcast-owner-dies", 12, seed).metrics
+    assert metrics["last heard of s"] <= 5.0
+    assert metrics["fetched twice %"] <= 1.0

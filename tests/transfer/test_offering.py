@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gossipcache.ids import NodeId
-from gossipcache.transfer.offering import FIRST_OFFERS, LATEST, MAX_SILENT, Offering
+from gossipcache.transfer.offering import FIRST_OFFERS, LATEST, MAX_SILENT, SLOW_TURNS, Offering
 
 PIECES = 16
 EVERYTHING = (1 << PIECES) - 1
@@ -147,3 +147,14 @@ def test_it_is_over_when_nobody_follows_any_more() -> None:
     assert made.is_idle
     assert not made.follows(ANNE)
     assert made.more(ANNE) == 0
+
+
+def test_what_a_slow_child_waits_for_is_offered_to_others_when_all_else_is_out() -> None:
+    made = offering(ANNE, BERT)
+    slow = made.more(ANNE)
+    ask_for_all(made, ANNE, slow)
+    answer(made, BERT, EVERYTHING & ~slow)
+    assert made.more(BERT) == 0
+    for _ in range(2 * SLOW_TURNS):
+        made.settled(BERT)
+    assert made.more(BERT) == slow
