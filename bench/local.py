@@ -32,7 +32,9 @@ def import_file(job: Job) -> Report:
             "gossipcache import (sha256)": imported,
             **_copies(file, copy),
         }
-        samples = interleave(contenders, job.runs, job.say, cold=job.to_forget)
+        samples = interleave(
+            contenders, job.runs, job.say, warm_bytes=job.size_bytes, cold=job.to_forget
+        )
     labels = {
         "cp": "cp",
         "cp_sync": "cp + fsync",
@@ -70,7 +72,9 @@ def local_export(job: Job) -> Report:
             "gossipcache export --local": exported,
             **_copies(file, copy),
         }
-        samples = interleave(contenders, job.runs, job.say, cold=job.to_forget)
+        samples = interleave(
+            contenders, job.runs, job.say, warm_bytes=job.size_bytes, cold=job.to_forget
+        )
     labels = {
         "cp": "cp",
         "cp_sync": "cp + fsync",

@@ -49,7 +49,9 @@ def many_to_one_slow(job: Job) -> Report:
             )
             for name in (OURS, slow)
         }
-        samples = interleave(contenders, job.runs, job.say, cold=job.to_forget)
+        samples = interleave(
+            contenders, job.runs, job.say, warm_bytes=job.size_bytes, cold=job.to_forget
+        )
     return Report(
         name="many-to-one-slow",
         size_bytes=job.size_bytes,
@@ -75,8 +77,10 @@ def _crowd(name: str, job: Job, *, givers: int, takers: int) -> Report:
         if givers == 1 and shutil.which("curl") and has_nginx(job.say):
             web = stack.enter_context(nginx(file, folder))
             contenders["nginx + curl"] = partial(curls_at_once, web, takers)
-        samples = interleave(contenders, job.runs, job.say, cold=job.to_forget)
-    moved_bytes = takers * job.size_bytes
+        moved_bytes = takers * job.size_bytes
+        samples = interleave(
+            contenders, job.runs, job.say, warm_bytes=moved_bytes, cold=job.to_forget
+        )
     return Report(
         name=job.titled(name),
         size_bytes=job.size_bytes,

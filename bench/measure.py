@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 import signal
@@ -131,12 +132,15 @@ def interleave(
     runs: int,
     report: Callable[[str], None],
     *,
+    warm_bytes: int = 0,
     cold: Path | None = None,
 ) -> dict[str, list[Sample]]:
     """Runs each contender in turn, `runs` times over, so that drift hits all alike.
 
-    The order is another one each time: whoever runs next inherits the memory that was just
-    freed, warm or not. With `cold` the page cache forgets what is in that folder before each run.
+    The order is another one each time. `warm_bytes`: how much free memory was just used when a
+    run begins; in a virtual machine that returns its free memory to the host, the first use of a
+    page costs several times what a copy into it does, and who ran just before would decide. With
+    `cold` the page cache forgets what is in that folder before each run.
     """
     samples: dict[str, list[Sample]] = {name: [] for name in contenders}
     order = random.Random(0)
@@ -144,10 +148,18 @@ def interleave(
         for name in order.sample(list(contenders), len(contenders)):
             if cold is not None:
                 drop_page_cache(cold)
+            _warm_memory(warm_bytes)
             sample = contenders[name]()
             samples[name].append(sample)
             report(f"run {run + 1}/{runs}  {name:<28} {sample.seconds:7.3f} s")
     return samples
+
+
+def _warm_memory(size_bytes: int) -> None:
+    """Uses that much free memory, and frees it again."""
+    if size_bytes:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+        mmap.mmap(-1, size_bytes, flags).close()
 
 
 def ratios(

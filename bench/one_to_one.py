@@ -52,7 +52,9 @@ def one_to_one(job: Job) -> Report:
             **stack.enter_context(gossipcache(file, folder)),
             **_rivals(stack, job, file),
         }
-        samples = interleave(contenders, job.runs, job.say, cold=job.to_forget)
+        samples = interleave(
+            contenders, job.runs, job.say, warm_bytes=2 * job.size_bytes, cold=job.to_forget
+        )
     return Report(
         name=job.titled("one-to-one"),
         size_bytes=job.size_bytes,

@@ -40,6 +40,7 @@ SMALLER = {
 }
 WITHOUT_FAULTS = {
     "broadcast",
+    "broadcast-crowd",
     "broadcast-slow",
     "broadcast-zones",
     "foca-25-tireless-accuser",
