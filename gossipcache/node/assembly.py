@@ -147,7 +147,9 @@ class Assembly:
         )
         limits = TransferLimits(config.transfer)
         downloader = Downloader(env, config.transfer, links, store, metrics, limits)
-        server = PieceServer(env, config.transfer, store, metrics, downloader.arrivals, limits)
+        server = PieceServer(
+            identity.node_id, env, config.transfer, store, metrics, downloader.arrivals, limits
+        )
         links.handle_channels(server.serve)
         contents = ContentServer(env.workers, store, metrics, limits, self._scheduler.name_holders)
         links.handle(GetContents, contents.answer)

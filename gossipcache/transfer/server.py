@@ -30,6 +30,7 @@ class PieceServer:
 
     def __init__(
         self,
+        me: NodeId,
         env: Env,
         config: TransferConfig,
         store: Store,
@@ -38,6 +39,7 @@ class PieceServer:
         limits: TransferLimits,
     ) -> None:
         """`arrivals`: that of this node's `Downloader`, so that what comes in is served at once."""
+        self._me = me
         self._env = env
         self._config = config
         self._store = store
@@ -98,7 +100,10 @@ class PieceServer:
             yield offers if offers is not None and offers.core.follows(child) else None
             return
         total = task.manifest.piece_count
-        offers = self._offers.setdefault(name, Offers(total, self._env.rng.randrange(total)))
+        # From the publisher in order: a lone child can hash the whole as it comes.
+        is_publisher = stored.signed.publisher == self._me
+        start = 0 if is_publisher else self._env.rng.randrange(total)
+        offers = self._offers.setdefault(name, Offers(total, start))
         offers.core.join(child)
         try:
             yield offers

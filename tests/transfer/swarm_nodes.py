@@ -44,9 +44,14 @@ class SwarmNode:
     """One node; `name` is one letter."""
 
     def __init__(
-        self, board: ChannelBoard, name: str, config: TransferConfig | None = None
+        self,
+        board: ChannelBoard,
+        name: str,
+        config: TransferConfig | None = None,
+        *,
+        node_id: NodeId | None = None,
     ) -> None:
-        self.node_id = NodeId(name.encode() * 16)
+        self.node_id = node_id or NodeId(name.encode() * 16)
         self.shop = Shop(SimDisk(), PurePath("/home"))
         self.store = self.shop.store
         self.metrics = Metrics()
@@ -63,7 +68,13 @@ class SwarmNode:
         links = cast(Links, ChannelLinks(board, self.node_id))
         self.downloader = Downloader(env, self.config, links, self.store, self.metrics, self.limits)
         self.server = PieceServer(
-            env, self.config, self.store, self.metrics, self.downloader.arrivals, self.limits
+            self.node_id,
+            env,
+            self.config,
+            self.store,
+            self.metrics,
+            self.downloader.arrivals,
+            self.limits,
         )
         self._board = board
 

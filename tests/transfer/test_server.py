@@ -31,7 +31,7 @@ from gossipcache.transfer.store.arrivals import to_bitmap
 from gossipcache.transfer.upload import IDLE_TIMEOUT_S, have_messages
 from gossipcache.wire import Message
 from tests.fakes.channels import ChannelBoard, FakeChannel, PieceArrived, Wire, channel_pair
-from tests.transfer.samples import PIECE, TASK, content_of, manifest_for, tree_of
+from tests.transfer.samples import PIECE, PUBLISHER, TASK, content_of, manifest_for, tree_of
 from tests.transfer.swarm_nodes import SwarmNode
 
 CONTENT = content_of(10 * PIECE + 1)
@@ -370,6 +370,15 @@ async def test_two_children_are_told_of_different_pieces_first(parent: SwarmNode
         messages = [await second.receive() for _ in range(FIRST_OFFERS + 1)]
         (news,) = [message for message in messages if isinstance(message, Have)]
         assert not _pieces(news) & heard
+
+
+async def test_a_publisher_offers_the_first_pieces_first(nursery: trio.Nursery) -> None:
+    publisher = SwarmNode(ChannelBoard(nursery), "p", node_id=PUBLISHER.node_id)
+    publisher.shop.keep(CONTENT)
+    async with serving(publisher) as channel:
+        await channel.send(open_task(follow=True))
+        assert await channel.receive() == TaskOpened(complete=True, offers=True)
+        assert _pieces(await channel.receive()) == (1 << FIRST_OFFERS) - 1
 
 
 def _pieces(message: Message | PieceArrived) -> int:

@@ -203,7 +203,8 @@ class _Run:
             self._pages.take(tree)
         await self._pages.complete.wait()
         store, tree, check = self._downloader.store, self._pages.tree, self._check_digest
-        work = partial(Sink, store, self._signed, tree, check_digest=check)
+        make_buffer = self._downloader.env.disk.buffer
+        work = partial(Sink, store, self._signed, tree, make_buffer, check_digest=check)
         self._sink = sink = await self._workers.run(work)
         self._ledger.resumed(sink.resumed)
         self._downloader.arrivals.begin(self._signed.task_id, sink.resumed)

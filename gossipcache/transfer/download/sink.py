@@ -19,10 +19,17 @@ class Sink:
     """The partial task in the store. All calls block and run in workers; `take` in several."""
 
     def __init__(
-        self, store: Store, signed: SignedManifest, tree: DigestTree, *, check_digest: bool
+        self,
+        store: Store,
+        signed: SignedManifest,
+        tree: DigestTree,
+        make_buffer: Callable[[int], memoryview],
+        *,
+        check_digest: bool,
     ) -> None:
         """Makes or resumes the partial task. The digest of the whole is verified if the cid is
-        that digest, and on `check_digest`. Raises what `Store.begin` raises."""
+        that digest, and on `check_digest`; `make_buffer` gives memory for that. Raises what
+        `Store.begin` raises."""
         store.begin(signed, tree)
         self._store = store
         self._signed = signed
@@ -37,7 +44,7 @@ class Sink:
         self._is_large = signed.manifest.size >= LARGE_FILE_BYTES
         self._whole: WholeDigest | None = None
         if self._check_digest and WholeDigest.supports(signed.manifest) and not stored.complete:
-            self._whole = WholeDigest(signed.manifest, self._file)
+            self._whole = WholeDigest(signed.manifest, self._file, make_buffer)
             self._whole.found(list(self.resumed))
 
     def take(
@@ -45,15 +52,17 @@ class Sink:
     ) -> bool:
         """Writes piece `index` if `data` is what it must be; nothing of a bad one is kept.
 
-        With `keep_hot` it stays in the page cache, as somebody is about to read it.
+        With `keep_hot` it stays in the page cache, as somebody is about to read it, and so it does
+        for the digest of the whole where that is far behind.
         """
         if not self._tree.matches(index, data):
             return False
-        hot = keep_hot or not self._is_large
+        whole = self._whole
+        hot = keep_hot or not self._is_large or (whole is not None and whole.is_far(index))
         write = self._file.write_at if hot else self._file.write_past_cache
         write(index * self._signed.manifest.piece_size, data)
-        if self._whole is not None:
-            self._whole.feed(index, data)
+        if whole is not None:
+            whole.feed(index, data)
         if on_piece is not None:
             on_piece(index, data)
         return True
@@ -78,5 +87,6 @@ class Sink:
         )
 
     def close(self) -> None:
-        """Releases the file."""
+        """Releases the file, and the memory for the digest of the whole."""
         self._file.close()
+        self._whole = None

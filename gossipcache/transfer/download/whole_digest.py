@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Callable
 
 from blake3 import blake3
 
@@ -16,6 +17,9 @@ _CATCH_UP_PIECES = 4
 waits for long, and the reading keeps pace all the same."""
 _KEPT_BYTES = 8 * 2**20
 """What is kept of early pieces: with two connections most are early by one."""
+_NEAR_PIECES = 16
+"""How far ahead of the hash a piece may be to be kept, or waited for. A swarm sends most from
+farther ahead."""
 
 
 class WholeDigest:
@@ -26,17 +30,20 @@ class WholeDigest:
     tree is not of this kind (`supports`).
     """
 
-    def __init__(self, manifest: Manifest, file: DiskFile) -> None:
+    def __init__(
+        self, manifest: Manifest, file: DiskFile, make_buffer: Callable[[int], memoryview]
+    ) -> None:
         """`file` holds every piece before it is fed, and is read from inside the calls."""
         self._manifest = manifest
         self._file = file
+        self._make_buffer = make_buffer
         scheme = manifest.digest.partition(":")[0]
         self._state = hashlib.sha256() if scheme == "sha256" else blake3()
         self._next = 0
         self._early: set[int] = set()
-        self._kept: dict[int, bytearray] = {}
+        self._kept: dict[int, memoryview] = {}
         """The content of some early pieces."""
-        self._spare: list[bytearray] = []
+        self._spare: list[memoryview] = []
         self._room = _KEPT_BYTES // manifest.piece_size
         """How many more can be kept."""
         self._early_lock = threading.Lock()
@@ -49,12 +56,22 @@ class WholeDigest:
         """Whether the manifest's digest is one over the plain content."""
         return manifest.digest.startswith(("sha256:", "blake3:"))
 
+    def is_far(self, index: int) -> bool:
+        """Whether piece `index` comes so early that it will be read back from the file."""
+        return index > self._next + _NEAR_PIECES
+
     def feed(self, index: int, data: memoryview) -> None:
-        """Piece `index` is verified and written, and is `data`; never waits for another feed."""
-        if not self._turn.acquire(blocking=False):
+        """Piece `index` is verified and written, and is `data`.
+
+        Waits for another feed only where that is sooner done than reading the piece back would be:
+        the hash is then what the download waits for.
+        """
+        waits = not self._room and not self.is_far(index)
+        if not self._turn.acquire(blocking=waits):
             self._note(index, data)
             return
         try:
+            self._catch_up(_NEAR_PIECES if waits else _CATCH_UP_PIECES)
             if index == self._next:
                 self._state.update(data)
                 self._next += 1
@@ -85,12 +102,13 @@ class WholeDigest:
             self._early.update(pieces)
 
     def _note(self, index: int, data: memoryview) -> None:
+        size = self._manifest.piece_size
         with self._early_lock:
-            if not self._room:
+            if not self._room or self.is_far(index):
                 self._early.add(index)
                 return
             self._room -= 1
-            copy = self._spare.pop() if self._spare else bytearray(self._manifest.piece_size)
+            copy = self._spare.pop() if self._spare else self._make_buffer(size)
         copy[: len(data)] = data
         with self._early_lock:
             self._kept[index] = copy
@@ -110,7 +128,7 @@ class WholeDigest:
         if kept is None:
             self._read_back()
         else:
-            self._state.update(memoryview(kept)[: self._manifest.piece_length(self._next)])
+            self._state.update(kept[: self._manifest.piece_length(self._next)])
             with self._early_lock:
                 self._spare.append(kept)
                 self._room += 1

@@ -313,7 +313,7 @@ def test_the_whole_digest_takes_pieces_in_any_order(
     path = shop.write_source("data", content)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(whole_digest, "_KEPT_BYTES", kept * PIECE)
-        whole = WholeDigest(manifest, shop.disk.open(path, "read"))
+        whole = WholeDigest(manifest, shop.disk.open(path, "read"), shop.disk.buffer)
     whole.found(sorted(present))
     for index in order:
         if index not in present:
