@@ -52,7 +52,7 @@ STORE = (
         name="torn-entry-believed",
         breaks="a node does not start any more after a power loss",
         module="gossipcache.journal",
-        old="    if _checksum(body, durable) != checksum:\n        return None\n",
+        old="    if _checksum(prefix[_SUMMED_PART], body) != checksum:\n        return None\n",
         new="",
         scenarios=("rotten-index",),
     ),

@@ -28,6 +28,7 @@ MANY_SMALL_PIECES = {
     "GOSSIPCACHE_TRANSFER_PIPELINE_DEPTH": "1",
     "GOSSIPCACHE_TRANSFER_CONNECTIONS_PER_PARENT": "1",
     "GOSSIPCACHE_TRANSFER_BITMAP_INTERVAL_S": "0.05",
+    "GOSSIPCACHE_TRANSFER_DOWNLOAD_RATE": "16MiB/s",
 }
 """Makes a transfer last for seconds, so that a fault surely falls in the middle of it."""
 
