@@ -1,4 +1,4 @@
-"""The proof of content that came whole in a reply."""
+"""The proof of small content, all of which is in memory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ def proven_tree(signed: SignedManifest, data: bytes) -> DigestTree | None:
     manifest = signed.manifest
     if len(data) != manifest.size or not _is_whole(manifest, data):
         return None
+    return matching_tree(manifest, data)
+
+
+def matching_tree(manifest: Manifest, data: bytes) -> DigestTree | None:
+    """The digest tree of `data` if its pieces are those of `manifest`, by the root; None if not."""
     size = manifest.piece_size
     pieces = (data[at : at + size] for at in range(0, len(data), size))
     tree = DigestTree(b"".join(blake3(piece).digest() for piece in pieces))
-    return tree if tree.root == manifest.root else None
+    return tree if len(data) == manifest.size and tree.root == manifest.root else None
 
 
 def _is_whole(manifest: Manifest, data: bytes) -> bool:

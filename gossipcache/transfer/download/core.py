@@ -131,7 +131,7 @@ class DownloadCore:
         if self._finished:
             return None
         waits = [at for parent in self._parents.values() for at in self._deadlines(parent)]
-        if len(self._parents) < max(self._config.max_active_parents, len(self._assigned)):
+        if len(self._parents) < self._most_parents:
             closed = (node for node in self._assigned if node not in self._parents)
             waits += [at for node in closed if (at := self._retries.wait_until(node)) is not None]
         if self._paid_at is not None:
@@ -296,7 +296,7 @@ class DownloadCore:
     def _replace_unassigned(self, now: float) -> list[Effect]:
         """Parents no longer assigned work on, unless assigned ones wait for their places: then they
         give what they owe, if that comes soon."""
-        surplus = len(self._parents) - max(self._config.max_active_parents, len(self._assigned))
+        surplus = len(self._parents) - self._most_parents
         surplus += sum(self._may_open(node, now) for node in self._assigned)
         effects: list[Effect] = []
         for parent in list(self._parents.values()):
@@ -305,6 +305,11 @@ class DownloadCore:
             if parent.draining and (not parent.requests or parent.drain_s() > LATE_S):
                 effects += self._drop(parent, None, now)
         return effects
+
+    @property
+    def _most_parents(self) -> int:
+        """How many may be open: the owner may assign more where a download has fallen behind."""
+        return max(self._config.max_active_parents, len(self._assigned))
 
     def _may_open(self, node: NodeId, now: float) -> bool:
         return node not in self._parents and self._retries.may_open(node, now)
@@ -316,7 +321,7 @@ class DownloadCore:
         few = self.missing <= self._config.pipeline_depth or len(self._assigned) > 1
         connections = 1 if few else self._config.connections_per_parent
         for node in self._assigned:
-            if len(self._parents) >= max(self._config.max_active_parents, len(self._assigned)):
+            if len(self._parents) >= self._most_parents:
                 break
             if self._may_open(node, now):
                 window = self._config.pipeline_depth * connections

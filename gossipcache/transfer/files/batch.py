@@ -8,11 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from blake3 import blake3
-
 from gossipcache.env import Disk
 from gossipcache.errors import GossipcacheError, IntegrityError, from_os_error
-from gossipcache.transfer.digest_tree import DigestTree
+from gossipcache.transfer.contents import matching_tree
 from gossipcache.transfer.files.output import NotedBefore, OutputFile, temporary_of
 from gossipcache.transfer.store.index import StoredTask
 from gossipcache.transfer.store.store import Store
@@ -95,12 +93,7 @@ def _verified(store: Store, stored: StoredTask) -> bytes:
     """The content, every piece checked by the root in the manifest. Raises `IntegrityError`."""
     with store.using(stored.task_id), closing(store.open_data(stored.task_id)) as file:
         data = file.read_at(0, stored.size + 1)
-    manifest = stored.signed.manifest
-    pieces = [
-        data[at : at + manifest.piece_size] for at in range(0, len(data), manifest.piece_size)
-    ]
-    tree = DigestTree(b"".join(blake3(piece).digest() for piece in pieces))
-    if len(data) != manifest.size or tree.root != manifest.root:
+    if matching_tree(stored.signed.manifest, data) is None:
         raise IntegrityError(
             f"task {stored.task_id.hex()} has rotted on the disk",
             "run `gossipcache verify`, which gets it again from another holder",
