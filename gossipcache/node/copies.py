@@ -22,6 +22,7 @@ from gossipcache.node.deleting import may_drop
 from gossipcache.node.evicting import evict
 from gossipcache.node.fetching import fetch
 from gossipcache.node.placement import is_spare, next_places
+from gossipcache.node.rounds import each
 from gossipcache.node.services import Services
 from gossipcache.transfer.store.index import StoredTask
 
@@ -31,6 +32,8 @@ SETTLE_S = 5.0
 ASK_TIMEOUT_S = 2.0
 FETCH_TIMEOUT_S = 3600.0
 FETCHES_AT_ONCE = 2
+REVIEWS_AT_ONCE = 8
+"""So that a keeper which hangs holds up few tasks, and thousands of copies are soon seen to."""
 MAX_PROMISES = 256
 
 
@@ -106,14 +109,15 @@ class CopyDuty:
                 await trio.sleep(SETTLE_S)
 
     async def _review(self) -> None:
-        for stored in self._services.store.replicated():
-            if not stored.complete:
-                continue
-            try:
-                if not (_is_droppable(stored) and await drop_surplus(self._services, stored)):
-                    await restore_copies(self._services, stored.signed)
-            except GossipcacheError:
-                self._services.metrics.count("copy_reviews_failed")
+        complete = [one for one in self._services.store.replicated() if one.complete]
+        await each(complete, self._review_one, at_once=REVIEWS_AT_ONCE)
+
+    async def _review_one(self, stored: StoredTask) -> None:
+        try:
+            if not (_is_droppable(stored) and await drop_surplus(self._services, stored)):
+                await restore_copies(self._services, stored.signed)
+        except GossipcacheError:
+            self._services.metrics.count("copy_reviews_failed")
 
     async def _on_keep_copy(self, _peer: Peer, message: KeepCopy) -> CopyPromised:
         signed = open_manifest(message.manifest, self._services.cluster.cluster_id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import trio
 
 from gossipcache.config import StoreConfig
@@ -114,3 +116,20 @@ def test_copies_that_are_wanted_do_not_idle() -> None:
         assert _holders(world) == 3
 
     in_cluster(test, nodes=5, store=StoreConfig(idle_ttl_s=60.0, gc_interval_s=10.0))
+
+
+def test_many_copies_are_restored_side_by_side() -> None:
+    async def test(world: World) -> None:
+        names = [f"part-{number}" for number in range(48)]
+        for name in names:
+            await world.import_content("n0", name, 100, replicas=2)
+
+        def copies() -> int:
+            return sum(len(world.node(name).list_tasks()) for name in world.up())
+
+        await world.wait_until("all have two", lambda: copies() == 2 * len(names), within_s=60)
+        world.fabric.profile = replace(world.fabric.profile, latency_s=0.1)
+        await world.kill("n1")
+        await world.wait_until("all have two", lambda: copies() == 2 * len(names), within_s=12)
+
+    in_cluster(test, nodes=6)
