@@ -16,7 +16,7 @@ PACKAGE = ROOT / "gossipcache"
 # same feature (the same top-level folder or file).
 LAYERS: list[set[str]] = [
     {"errors"},
-    {"ids", "units", "budget", "keyfiles"},
+    {"ids", "units", "budget", "keyfiles", "deviation"},
     {"wire", "config", "home", "pacing"},
     {"identity", "cluster", "metrics", "env", "requests", "results", "settings", "log"},
     {"manifest", "journal", "swarm"},

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from gossipcache.config import ScheduleConfig
+from gossipcache.deviation import behind_below
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.schedule.announcement import Held
-from gossipcache.schedule.deviation import behind_below
 from gossipcache.schedule.directory import Directory
 from gossipcache.schedule.parents import Candidate, choose_parents
 from gossipcache.schedule.standing import Standings

@@ -13,8 +13,8 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from gossipcache.deviation import slow_below
 from gossipcache.ids import NodeId
-from gossipcache.schedule.deviation import slow_below
 
 USEFUL_WEIGHT = 0.30
 FREE_WEIGHT = 0.25

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 MIN_SAMPLES = 5
-"""Of fewer rates none is called slow."""
+"""Of fewer rates none is called slow, unless the caller is content with less."""
 DEVIATIONS = 3.0
 SIGMA_OF_MAD = 1.4826
 """What makes the median absolute deviation of a normal distribution its standard deviation."""
@@ -19,12 +19,13 @@ SLOW_SHARE = 1 / 3
 """Of the median: where all are nearly alike, a slightly slower one is good enough."""
 
 
-def slow_below(rates: Collection[float]) -> float:
-    """The rate under which one of `rates` is slow; 0 if there are too few to tell. Less than half
-    of them are below it, whatever they are."""
-    if len(rates) < MIN_SAMPLES:
+def slow_below(rates: Collection[float], least: int = MIN_SAMPLES) -> float:
+    """The rate under which one of `rates` is slow; 0 if there are fewer than `least`. Less than
+    half of them are below it, whatever they are."""
+    if len(rates) < max(1, least):
         return 0.0
-    return min(behind_below(rates), SLOW_SHARE * _median(sorted(rates)))
+    ordered = sorted(rates)
+    return min(_out_of_line(ordered), SLOW_SHARE * _median(ordered))
 
 
 def behind_below(counts: Collection[float]) -> float:
@@ -32,8 +33,12 @@ def behind_below(counts: Collection[float]) -> float:
     which one of `counts` is behind the others."""
     if len(counts) < MIN_SAMPLES:
         return 0.0
-    middle = _median(sorted(counts))
-    scatter = SIGMA_OF_MAD * _median(sorted(abs(count - middle) for count in counts))
+    return _out_of_line(sorted(counts))
+
+
+def _out_of_line(ascending: Sequence[float]) -> float:
+    middle = _median(ascending)
+    scatter = SIGMA_OF_MAD * _median(sorted(abs(value - middle) for value in ascending))
     return max(0.0, middle - DEVIATIONS * scatter)
 
 

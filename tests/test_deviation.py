@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossipcache.schedule.deviation import MIN_SAMPLES, behind_below, slow_below
+from gossipcache.deviation import MIN_SAMPLES, behind_below, slow_below
 
 RATES = st.lists(st.floats(0.0, 1e9), max_size=64)
 
@@ -29,6 +29,11 @@ def test_where_all_are_nearly_alike_a_slightly_slower_one_is_good_enough() -> No
 
 def test_of_a_few_none_is_called_slow() -> None:
     assert slow([100.0] * (MIN_SAMPLES - 2) + [1.0]) == []
+
+
+def test_three_are_enough_for_who_has_no_more() -> None:
+    assert slow_below([100.0, 90.0, 1.0], least=3) > 1.0
+    assert slow_below([100.0, 1.0], least=3) == 0.0
 
 
 @given(RATES)
