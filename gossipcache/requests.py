@@ -44,6 +44,8 @@ class ExportRequest:
     link: bool = False
     umask: int = 0o077
     timeout_s: float | None = None
+    sync: bool = False
+    """Whether to return only when the output would survive a power cut."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,9 @@ def import_requests(files: Iterable[Importable]) -> Iterator[ImportRequest]:
             yield ImportRequest(absolute(file))
 
 
-def export_requests(tasks: Iterable[Exportable], *, overwrite: bool) -> Iterator[ExportRequest]:
+def export_requests(
+    tasks: Iterable[Exportable], *, overwrite: bool, sync: bool
+) -> Iterator[ExportRequest]:
     """What each of `tasks` asks for."""
     umask = own_umask()
     for task in tasks:
@@ -60,7 +62,7 @@ def export_requests(tasks: Iterable[Exportable], *, overwrite: bool) -> Iterator
         else:
             cid, path = task
             query = TaskQuery(cid)
-            yield ExportRequest(query, absolute(path), overwrite=overwrite, umask=umask)
+            yield ExportRequest(query, absolute(path), overwrite=overwrite, umask=umask, sync=sync)
 
 
 def cut(items: Iterable[T]) -> Iterator[list[T]]:

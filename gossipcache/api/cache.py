@@ -101,11 +101,11 @@ class Cache:
             yield from self._node().import_files(batch)
 
     def export_files(
-        self, tasks: Iterable[Exportable], *, overwrite: bool = False
+        self, tasks: Iterable[Exportable], *, overwrite: bool = False, sync: bool = False
     ) -> Iterator[Ended[ExportResult]]:
         """Exports many tasks, as `import_files` imports: `tasks` are pairs of a cid and a path,
         or `ExportRequest`s."""
-        for batch in cut(export_requests(tasks, overwrite=overwrite)):
+        for batch in cut(export_requests(tasks, overwrite=overwrite, sync=sync)):
             yield from self._node().export_files(batch)
 
     def stat(
@@ -136,17 +136,20 @@ class Cache:
         local: bool = False,
         overwrite: bool = False,
         link: bool = False,
+        sync: bool = False,
         timeout_s: float | None = None,
         progress: OnProgress | None = None,
     ) -> ExportResult:
         """Writes the task to `path`, whole and verified, or not at all.
+
+        It is durable soon after; with `sync` it would survive a power cut on return.
 
         Raises `TaskNotFound`, `Conflict` if `path` exists and not `overwrite`,
         `IntegrityError`, `NoSpace`, `TimedOut`.
         """
         task = TaskQuery(cid, tag, digest, publisher)
         request = ExportRequest(
-            task, absolute(path), local, overwrite, link, own_umask(), timeout_s
+            task, absolute(path), local, overwrite, link, own_umask(), timeout_s, sync
         )
         return self._node().export(request, progress)
 

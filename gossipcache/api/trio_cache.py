@@ -121,10 +121,10 @@ class AsyncCache:
                 yield ended
 
     async def export_files(
-        self, tasks: Iterable[Exportable], *, overwrite: bool = False
+        self, tasks: Iterable[Exportable], *, overwrite: bool = False, sync: bool = False
     ) -> AsyncGenerator[Ended[ExportResult], None]:
         """As `Cache.export_files`."""
-        for batch in cut(export_requests(tasks, overwrite=overwrite)):
+        for batch in cut(export_requests(tasks, overwrite=overwrite, sync=sync)):
             for ended in await self._verbs.export_files(batch):
                 yield ended
 
@@ -152,13 +152,14 @@ class AsyncCache:
         local: bool = False,
         overwrite: bool = False,
         link: bool = False,
+        sync: bool = False,
         timeout_s: float | None = None,
         progress: OnProgress | None = None,
     ) -> ExportResult:
         """As `Cache.export`."""
         task = TaskQuery(cid, tag, digest, publisher)
         where = absolute(path)
-        request = ExportRequest(task, where, local, overwrite, link, own_umask(), timeout_s)
+        request = ExportRequest(task, where, local, overwrite, link, own_umask(), timeout_s, sync)
         return await self._verbs.export(request, progress)
 
     async def delete(

@@ -127,6 +127,7 @@ def stat_command(
 @click.option("-l", "--local", is_flag=True, help="Use this node's store only.")
 @click.option("--overwrite", is_flag=True, help="Replace what is at PATH.")
 @click.option("--link", is_flag=True, help="Make a hard link of the cache's read-only file.")
+@click.option("--sync", is_flag=True, help="Wait until the output would survive a power cut.")
 @click.option("--timeout", type=DURATION, default=0.0, help="Give up after this long (0: never).")
 @no_start_option
 @shared_options
@@ -142,6 +143,7 @@ def export_command(
     local: bool,
     overwrite: bool,
     link: bool,
+    sync: bool,
     timeout: float,
     no_start: bool,
     name: tuple[str, ...],
@@ -160,6 +162,7 @@ def export_command(
             "path": os.path.abspath(target),
             "overwrite": overwrite,
             "link": link,
+            "sync": sync,
             "umask": f"{_umask():03o}",
         }
         result = client.run(task_path(cid, "export"), body=wanted, on_progress=bar)

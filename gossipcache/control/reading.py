@@ -188,6 +188,7 @@ def export_of(cid: str, fields: Fields) -> ExportRequest:
         link=fields.flag("link"),
         umask=_umask(fields),
         timeout_s=fields.seconds("timeout_s"),
+        sync=fields.flag("sync"),
     )
     fields.done()
     return request

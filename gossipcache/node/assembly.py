@@ -34,6 +34,7 @@ from gossipcache.node.fetching import announce
 from gossipcache.node.giving import ContentServer
 from gossipcache.node.housekeeping import keep_in_order
 from gossipcache.node.importing import settle_unpublished
+from gossipcache.node.late_syncs import LateSyncs
 from gossipcache.node.looking import check_reach
 from gossipcache.node.scrubbing import scrub
 from gossipcache.node.services import Services
@@ -169,6 +170,7 @@ class Assembly:
                 downloader, announcer.session, lambda signed: check_reach(self.services, signed)
             ),
             limits=limits,
+            late_syncs=LateSyncs(env.disk, env.workers, metrics),
             show_ticket=self._show_ticket,
         )
         links.handle(DropTask, partial(handle_drop, self.services))
@@ -192,6 +194,7 @@ class Assembly:
             await nursery.start(services.downloads.run)
             if "scheduler" in self._config.roles:
                 await nursery.start(self._scheduler.run)
+            nursery.start_soon(services.late_syncs.run)
             nursery.start_soon(self._follow_membership)
             if datagrams is None or not self._config.join:
                 await self._become_active(nursery)

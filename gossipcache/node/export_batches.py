@@ -30,7 +30,7 @@ from gossipcache.transfer.store.index import StoredTask
 
 
 async def export_files(services: Services, requests: Sequence[ExportRequest], tell: Tell) -> None:
-    """Exports all; `tell` hears of each one when its output stands, durable, or it failed."""
+    """Exports all; `tell` hears of each one when its output stands or it failed."""
     await in_rounds(requests, lambda round_: _ExportRound(services, tell).run(round_))
 
 
@@ -68,6 +68,7 @@ class _ExportRound:
             token=self.services.env.entropy(TOKEN_BYTES).hex(),
             umask=request.umask,
             overwrite=request.overwrite,
+            sync=request.sync,
         )
 
     async def _bring(self, elsewhere: dict[TaskId, tuple[int, ExportRequest]]) -> None:
@@ -87,6 +88,11 @@ class _ExportRound:
         services = self.services
         failed = await services.run_abandonable(
             lambda check: export_small(services.env.disk, services.store, self.targets, check)
+        )
+        services.late_syncs.begin(
+            target.path
+            for number, target in self.targets.items()
+            if number not in failed and not target.sync
         )
         for number, target in self.targets.items():
             error = failed.get(number)

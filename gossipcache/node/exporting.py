@@ -36,6 +36,8 @@ async def export(
     started = trio.current_time()
     with trio.move_on_after(request.timeout_s or float("inf")):
         signed, outcome = await _export(services, request, report)
+        if not request.sync:
+            services.late_syncs.begin([request.path])
         services.store.touch(signed.task_id, services.env.wall_time())
         sources = tuple(
             Source(node.hex(), services.name_of(node), count)
@@ -132,6 +134,7 @@ async def _from_store(
             request.path,
             token=token,
             overwrite=request.overwrite,
+            sync=request.sync,
             progress=progress,
         )
 
@@ -170,7 +173,7 @@ async def _while_it_comes(
             async for pieces in download.stored():
                 await run(partial(_copy_pieces, services, signed, pieces, output))
             outcome = await download.wait()
-        await run(output.commit)
+        await run(partial(output.commit, sync=request.sync))
     finally:
         with trio.CancelScope(shield=True):
             await run(output.abort)

@@ -21,6 +21,7 @@ from gossipcache.link.interface import Links
 from gossipcache.manifest import SignedManifest
 from gossipcache.metrics import Metrics
 from gossipcache.node.beside import beside
+from gossipcache.node.late_syncs import LateSyncs
 from gossipcache.requests import TaskQuery
 from gossipcache.schedule.service import AnnounceService
 from gossipcache.transfer.download.downloads import Downloads
@@ -47,6 +48,7 @@ class Services:
     store: Store
     downloads: Downloads
     limits: TransferLimits
+    late_syncs: LateSyncs
     show_ticket: Callable[[bytes], None]
     """Has this node present another ticket of the operator."""
     unsettled: dict[TaskId, None] = field(default_factory=dict)

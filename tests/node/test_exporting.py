@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from gossipcache.errors import Conflict, TaskNotFound, TimedOut
+from gossipcache.node import late_syncs
 from gossipcache.requests import ExportRequest
 from tests.node.cluster import (
     DATA,
@@ -162,5 +163,50 @@ def test_an_export_that_nobody_alive_can_feed_ends_as_not_found() -> None:
         assert read(world, "n1", "out") is None
         await world.start("n0")
         assert (await world.export("n1", "report")).bytes_by_source == {node_id(world, "n0"): SIZE}
+
+    in_cluster(test)
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_an_output_survives_a_power_cut_at_once_if_asked_and_soon_in_any_case(sync: bool) -> None:
+    async def test(world: World) -> None:
+        await world.import_content("n0", "report", SIZE)
+        world.machines["n1"].put_file("other", b"")
+        await world.on("n1", lambda node: node.export(exporting("report", "out", sync=sync)))
+        if not sync:
+            await trio.sleep(1.0)
+        await world.kill("n1", power_loss=True)
+        assert read(world, "n1", "out") == world.contents["report", ""]
+
+    in_cluster(test)
+
+
+def test_many_outputs_are_durable_soon_too() -> None:
+    async def test(world: World) -> None:
+        await world.import_many("n0", ["a", "b"], SIZE)
+        world.machines["n1"].put_file("other", b"")
+        requests = [exporting(cid, cid, sync=cid == "a") for cid in ("a", "b")]
+        await world.on("n1", lambda node: node.export_files(requests, lambda *_: None))
+        await trio.sleep(1.0)
+        await world.kill("n1", power_loss=True)
+        assert all(read(world, "n1", cid) == world.contents[cid, ""] for cid in ("a", "b"))
+
+    in_cluster(test)
+
+
+def test_a_late_sync_that_fails_is_counted_and_the_next_one_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outcomes = iter([[OSError(5, "Input/output error")], []])
+    monkeypatch.setattr(late_syncs, "sync_outputs", lambda _disk, _paths: next(outcomes))
+
+    async def test(world: World) -> None:
+        await world.import_content("n0", "report", SIZE)
+        world.machines["n1"].put_file("other", b"")
+        for name in ("first", "second"):
+            await world.on("n1", lambda node, name=name: node.export(exporting("report", name)))  # type: ignore[misc]
+            await trio.sleep(1.0)
+        assert world.node("n1").metrics.value("outputs_unsynced") == 1
+        assert list(outcomes) == []
 
     in_cluster(test)

@@ -26,6 +26,7 @@ class Target:
     token: str
     umask: int
     overwrite: bool
+    sync: bool = False
 
 
 def export_small(
@@ -78,10 +79,11 @@ def export_small(
         for number, target in targets.items():
             attempt(number, lambda number=number, target=target: write(number, target))  # type: ignore[misc]
         written = [number for number in targets if number not in failed]
-        sync({number: outputs[number].temporary for number in written})
+        sync({number: outputs[number].temporary for number in written if targets[number].sync})
         for number in [number for number in written if number not in failed]:
             attempt(number, lambda number=number: put(number))  # type: ignore[misc]
-        sync({number: targets[number].path.parent for number in written if number not in failed})
+        put_ = [number for number in written if number not in failed]
+        sync({number: targets[number].path.parent for number in put_ if targets[number].sync})
     finally:
         for output in outputs.values():
             output.abort()

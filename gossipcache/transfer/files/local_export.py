@@ -34,10 +34,12 @@ def export_file(
     token: str,
     umask: int,
     overwrite: bool = False,
+    sync: bool = False,
     lanes: Lanes = inline_lane,
     progress: OnProgress = ignore_progress,
 ) -> None:
-    """Puts the content at `target`: a clone where the file system can, else a copy.
+    """Puts the content at `target`: a clone where the file system can, else a copy. It is
+    durable on return with `sync`, and as for `OutputFile.commit` without.
 
     Raises `IntegrityError` if a piece is bad (`Store.verify` then finds them all), `Conflict`,
     `NoSpace`, `UsageError`.
@@ -59,7 +61,7 @@ def export_file(
                 _verify(disk, store, task_id, progress)
             else:
                 _verified_copy(disk, store, task_id, output, lanes, progress)
-            output.commit()
+            output.commit(sync=sync)
         finally:
             output.abort()
 
@@ -72,6 +74,7 @@ def export_link(
     *,
     token: str,
     overwrite: bool = False,
+    sync: bool = False,
     verified: bool = False,
     progress: OnProgress = ignore_progress,
 ) -> None:
@@ -84,7 +87,9 @@ def export_link(
         _verify(disk, store, task_id, progress)
     store.share(
         task_id,
-        lambda data: link_out(disk, data, target, token=token, ledger=store, overwrite=overwrite),
+        lambda data: link_out(
+            disk, data, target, token=token, ledger=store, overwrite=overwrite, sync=sync
+        ),
     )
 
 
@@ -97,6 +102,7 @@ def export_tree(
     token: str,
     umask: int,
     overwrite: bool = False,
+    sync: bool = False,
     progress: OnProgress = ignore_progress,
 ) -> None:
     """Unpacks a tree at `target`. Raises as `export_file`."""
@@ -107,7 +113,7 @@ def export_tree(
         )
         try:
             output.unpack(data, manifest, progress)
-            output.commit()
+            output.commit(sync=sync)
         finally:
             output.abort()
 

@@ -3,6 +3,9 @@
 An output grows under a hidden name beside its target and takes the target's name when it is
 whole. Exports resume by the pieces in the store, not by this file: what a killed node leaves
 is noted in a ledger (the store's index) and removed by the node's next start.
+
+An output that stands survives the death of any process. Whether it has to survive a power cut as
+well is asked by `sync`, before it takes its name; else `files.syncing` sees to that afterwards.
 """
 
 from __future__ import annotations
@@ -90,12 +93,7 @@ class Place:
         return found
 
     def put_file(self) -> None:
-        """The temporary file becomes the target, durable on return. Raises `Conflict`."""
-        self.put_unsynced()
-        self._disk.sync_folder(self.target.parent)
-
-    def put_unsynced(self) -> None:
-        """The same, durable when the target's folder has been synced."""
+        """The temporary file becomes the target. Raises `Conflict`."""
         found = self._standing()
         if found is not None and found.kind == "directory":
             raise Conflict(f"{self.target} is a folder", "name a file in it")
@@ -131,7 +129,6 @@ class Place:
                 raise
         else:
             self._swap()
-        self._disk.sync_folder(self.target.parent)
 
     def _swap(self) -> None:
         try:
@@ -143,6 +140,10 @@ class Place:
             self._disk.rename(self.target, aside)
             self._disk.rename(self.temporary, self.target)
             self._disk.rename(aside, self.temporary)
+
+    def sync(self) -> None:
+        """Makes the names durable."""
+        self._disk.sync_folder(self.target.parent)
 
     def clear(self) -> None:
         """Removes what stands under the hidden name."""
@@ -202,26 +203,29 @@ class OutputFile:
         return self._place.temporary
 
     def seal(self) -> None:
-        """All is written: what is left is to sync it, and `put`."""
+        """All is written, with the mode that the user's umask gives: what is left is `put`."""
         assert self._file is not None
         self._disk.set_mode(self._place.temporary, 0o666 & ~self._umask)
         self._file.close()
 
     def put(self) -> None:
-        """What was sealed and synced stands at its target, durable when the folder has been
-        synced. Raises `Conflict`. `abort` is due in any case."""
-        self._place.put_unsynced()
+        """What was sealed stands at its target. Raises `Conflict`. `abort` is due in any case."""
+        self._place.put_file()
 
-    def commit(self) -> None:
-        """The file stands at its target, durable, with the mode that the user's umask gives.
+    def commit(self, *, sync: bool = False) -> None:
+        """The file stands at its target; with `sync` durable on return, and whole or not there
+        at all whenever the power fails.
 
         Raises `Conflict` if something has come there meanwhile; the output is then gone.
         """
         assert self._file is not None
         try:
-            self._file.sync()
-            self._disk.set_mode(self._place.temporary, 0o666 & ~self._umask)
-            self._place.put_file()
+            if sync:
+                self._file.sync()
+            self.seal()
+            self.put()
+            if sync:
+                self._place.sync()
         finally:
             self.abort()
 
@@ -234,7 +238,14 @@ class OutputFile:
 
 
 def link_out(
-    disk: Disk, data: PurePath, target: PurePath, *, token: str, ledger: Ledger, overwrite: bool
+    disk: Disk,
+    data: PurePath,
+    target: PurePath,
+    *,
+    token: str,
+    ledger: Ledger,
+    overwrite: bool,
+    sync: bool,
 ) -> None:
     """Makes `target` a hard link of the store's file `data`; to be called by `Store.share`.
 
@@ -252,6 +263,8 @@ def link_out(
                 "export without --link",
             ) from error
         place.put_file()
+        if sync:
+            place.sync()
     finally:
         place.clear()
 

@@ -22,6 +22,7 @@ from gossipcache.transfer.files.chunks import (
 )
 from gossipcache.transfer.files.output import Ledger, Place
 from gossipcache.transfer.files.paths import path_text
+from gossipcache.transfer.files.syncing import sync_output
 from gossipcache.transfer.files.tree import (
     FileEntry,
     FolderEntry,
@@ -66,12 +67,10 @@ class OutputTree:
             self._write(data, offset, entry, buffer)
             offset += entry.size
             progress(offset)
-        self._sync(listing)
         for link in listing.entries:
             if isinstance(link, LinkEntry):
                 self._disk.symlink(path_text(link.target), self._path(link.path))
         for folder in reversed(folders):
-            self._disk.sync_folder(folder)
             self._disk.set_mode(folder, 0o777 & ~self._umask)
 
     def _make_folders(self, listing: Listing) -> list[PurePath]:
@@ -96,26 +95,24 @@ class OutputTree:
                 at += len(chunk)
         if state.digest() != entry.digest:
             raise IntegrityError(f"a file in the tree is not what the listing says: {entry.path!r}")
-
-    def _sync(self, listing: Listing) -> None:
-        # After all are written, one sync makes room for the next: most then find nothing to do.
-        for entry in listing.files():
-            path = self._path(entry.path)
-            with closing(self._disk.open(path, "read")) as file:
-                file.sync()
-            mode = 0o777 if entry.executable else 0o666
-            self._disk.set_mode(path, mode & ~self._umask)
+        self._disk.set_mode(path, (0o777 if entry.executable else 0o666) & ~self._umask)
 
     def _path(self, relative: bytes) -> PurePath:
         return self._root / path_text(relative)
 
-    def commit(self) -> None:
-        """The tree stands at its target; what stood there is gone as a whole.
+    def commit(self, *, sync: bool = False) -> None:
+        """The tree stands at its target; what stood there is gone as a whole. With `sync` it is
+        durable on return, and whole or not there at all whenever the power fails.
 
         Raises `Conflict` if something has come there meanwhile; the output is then gone.
         """
         try:
+            if sync:
+                # After all are written: most files then find that nothing is left to do.
+                sync_output(self._disk, self._root)
             self._place.put_folder()
+            if sync:
+                self._place.sync()
         finally:
             self.abort()
 
