@@ -58,7 +58,7 @@ async def disk_full(stage: Stage) -> None:
 
 @scenario("child-power-loss")
 async def child_power_loss(stage: Stage) -> None:
-    """A child's machine goes off when its export has returned: output and copy are whole."""
+    """A child's machine goes off when its synced export has returned: all of it is whole."""
     world = stage.world
     await world.start_cluster(stage.nodes)
     await world.import_content("n0", CID, SIZE)
@@ -66,7 +66,7 @@ async def child_power_loss(stage: Stage) -> None:
     machine.disk.make_folder(DATA)
     machine.disk.sync_folder(DATA.parent)
     path = DATA / "weights"
-    request = ExportRequest(task=TaskQuery(CID), path=path)
+    request = ExportRequest(task=TaskQuery(CID), path=path, sync=True)
     await world.on("n1", lambda node: node.export(request))
     await stage.faults.inject(PowerLoss(node="n1"))
     if machine.get_file(path) != world.contents[CID, ""]:
