@@ -33,7 +33,12 @@ class ThreadWorkers:
         As `trio.to_thread.run_sync`, without its names for threads and copies of contexts: they
         hand the interpreter's lock to and fro more often than the work itself.
         """
-        async with self._limiter:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            self._limiter.acquire_nowait()  # else each would first wait for the loop's next turn
+        except trio.WouldBlock:
+            await self._limiter.acquire()
+        try:
             task, token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
 
             def deliver(result: Any) -> None:
@@ -44,6 +49,8 @@ class ThreadWorkers:
                 lambda _: trio.lowlevel.Abort.FAILED
             )
             return done
+        finally:
+            self._limiter.release()
 
     @contextmanager
     def lane(self) -> Iterator[Lane]:

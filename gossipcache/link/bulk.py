@@ -9,8 +9,7 @@ middle of another frame.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from itertools import zip_longest
 
 import trio
@@ -58,7 +57,7 @@ class BulkStream(trio.abc.Stream):
         self.received_bytes = 0
         self._stream, self._metrics = stream, metrics
         self._scanner = FrameScanner(pieces=pieces, limits=limits or FrameLimits())
-        self._send_lock = trio.StrictFIFOLock()
+        self._sending = _Turn(self)
         self._closing = False
         self._said_goodbye = False
         self._expected: dict[int, tuple[memoryview, Arrived]] = {}
@@ -69,7 +68,7 @@ class BulkStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Sends one whole frame, or the HTTP head."""
-        async with self._sending():
+        async with self._sending:
             # The library passes one frame at a time.
             self._closing = data[:1] == bytes((_FINAL | CLOSE,))
             await self._stream.send_all(data)
@@ -78,7 +77,7 @@ class BulkStream(trio.abc.Stream):
         """Sends binary messages past the library, all by one write; `masks` has four random bytes
         for each, or nothing at a server."""
         frames = [message_frame(*each) for each in zip_longest(messages, masks, fillvalue=b"")]
-        async with self._sending():
+        async with self._sending:
             await self._stream.send_all(frames[0] if len(frames) == 1 else b"".join(frames))
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -103,6 +102,16 @@ class BulkStream(trio.abc.Stream):
         self.ended.set()
         self._expected.clear()
         await self._stream.aclose()
+
+    @property
+    def has_closed(self) -> bool:
+        """Whether no further frame may go out."""
+        return self._closing or self.ended.is_set()
+
+    async def break_off(self) -> None:
+        """Ends the connection without a word."""
+        self.ended.set()
+        await trio.aclose_forcefully(self._stream)
 
     # --- pieces that come in
 
@@ -163,7 +172,7 @@ class BulkStream(trio.abc.Stream):
         """
         prefix = piece_prefix(request_id, count)
         header = frame_header(len(prefix) + count)
-        async with self._sending():
+        async with self._sending:
             if pay is None:
                 await self._stream.send_file(file, offset, count, header + prefix)
             else:
@@ -178,8 +187,8 @@ class BulkStream(trio.abc.Stream):
 
     async def say_goodbye(self, code: int, *, masked: bool) -> None:
         """Sends a close frame (RFC 6455 section 7.4) past the library, unless one was sent."""
-        if not (self._closing or self.ended.is_set()):
-            async with self._sending():
+        if not self.has_closed:
+            async with self._sending:
                 self._closing = self._said_goodbye = True
                 mask = bytes(4) if masked else b""
                 head = bytes((_FINAL | CLOSE, (0x80 if masked else 0) | 2))
@@ -194,25 +203,6 @@ class BulkStream(trio.abc.Stream):
                 pass
 
     # --- inside
-
-    @asynccontextmanager
-    async def _sending(self) -> AsyncIterator[None]:
-        try:
-            self._send_lock.acquire_nowait()  # else every frame would wait for the next turn
-        except trio.WouldBlock:
-            await self._send_lock.acquire()
-        try:
-            if self._closing or self.ended.is_set():
-                raise trio.ClosedResourceError("the connection is closed")
-            try:
-                yield
-            except BaseException:
-                # Part of a frame may have gone out: nothing that follows would make sense.
-                self.ended.set()
-                await trio.aclose_forcefully(self._stream)
-                raise
-        finally:
-            self._send_lock.release()
 
     async def _receive_ordinary(self) -> bytes:
         while True:
@@ -230,14 +220,18 @@ class BulkStream(trio.abc.Stream):
 
     async def _receive_chunk(self) -> bytes | bytearray:
         deadline = self._scanner.next_timeout()
-        # A little less than the library asked for, as a half header may be held back before.
-        limit_bytes = RECEIVE_BYTES - MAX_HEADER_BYTES
-        with trio.move_on_at(float("inf") if deadline is None else deadline):
-            data = await self._stream.receive_some(limit_bytes)
-            self.received_bytes += len(data)
-            return data
+        if deadline is None:
+            return await self._receive_now()
+        with trio.move_on_at(deadline):
+            return await self._receive_now()
         self._scanner.handle_timeout(trio.current_time())
         raise AssertionError("the deadline was the scanner's")
+
+    async def _receive_now(self) -> bytes | bytearray:
+        # A little less than the library asked for, as a half header may be held back before.
+        data = await self._stream.receive_some(RECEIVE_BYTES - MAX_HEADER_BYTES)
+        self.received_bytes += len(data)
+        return data
 
     async def _paced(self, data: bytes) -> bytes:
         pause_s = self._scanner.pause_s(len(data), trio.current_time())
@@ -298,6 +292,31 @@ class BulkStream(trio.abc.Stream):
         self._metrics.count(f"link_rejected_{error.reason}")
         self.failure = ProtocolError(str(error))
         await self.aclose()
+
+
+class _Turn:
+    """One frame after the other: `async with` it to send one. Raises `ClosedResourceError`."""
+
+    def __init__(self, bulk: BulkStream) -> None:
+        self._bulk = bulk
+        self._lock = trio.StrictFIFOLock()
+
+    async def __aenter__(self) -> None:
+        try:
+            self._lock.acquire_nowait()  # else every frame would wait for the next turn
+        except trio.WouldBlock:
+            await self._lock.acquire()
+        if self._bulk.has_closed:
+            self._lock.release()
+            raise trio.ClosedResourceError("the connection is closed")
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        try:
+            if error is not None:
+                # Part of a frame may have gone out: nothing that follows would make sense.
+                await self._bulk.break_off()
+        finally:
+            self._lock.release()
 
 
 def frame_header(payload_size: int) -> bytes:

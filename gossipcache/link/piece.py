@@ -60,8 +60,9 @@ def parse_piece_prefix(data: bytes | bytearray) -> PiecePrefix | None:
 def _encoded_head(major: int, value: int) -> bytes:
     if value < 24:
         return bytes((major << 5 | value,))
-    info, width = next((i, w) for i, w in _WIDTHS.items() if value < 1 << (8 * w))
-    return bytes((major << 5 | info,)) + value.to_bytes(width, "big")
+    # The shortest of 1, 2, 4 and 8 bytes.
+    exponent = ((value.bit_length() - 1) // 8).bit_length()
+    return bytes((major << 5 | 24 + exponent,)) + value.to_bytes(1 << exponent, "big")
 
 
 def _decoded_head(data: bytes | bytearray, start: int, major: int) -> tuple[int, int] | None:
