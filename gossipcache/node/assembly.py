@@ -167,7 +167,10 @@ class Assembly:
             announcer=announcer,
             store=store,
             downloads=Downloads(
-                downloader, announcer.session, lambda signed: check_reach(self.services, signed)
+                downloader,
+                announcer.session,
+                lambda signed: check_reach(self.services, signed),
+                lambda task_id: announce(self.services, task_id),
             ),
             limits=limits,
             late_syncs=LateSyncs(env.disk, env.workers, metrics),

@@ -23,10 +23,11 @@ async def fetch(
     on_piece: OnPiece | None = None,
     meter: Meter | None = None,
     check: bool = False,
+    durable: bool = True,
 ) -> DownloadOutcome:
-    """Brings all of a task into the store. Raises what ended the download."""
+    """Brings all of a task into the store, `durable` or written. Raises what ended the download."""
     async with joined(services, signed, on_piece=on_piece, meter=meter, check=check) as download:
-        return await download.wait()
+        return await (download.wait() if durable else download.written())
 
 
 @asynccontextmanager
@@ -81,8 +82,11 @@ def _by_name(services: Services, bytes_by_source: Mapping[NodeId, int]) -> dict[
 
 
 def announce(services: Services, task_id: TaskId) -> None:
-    """Tells the keepers, soon, what this node has of the task."""
+    """Tells the keepers, soon, what this node has of the task, once that is durable: others may
+    drop their copies on the strength of it."""
     stored = services.store.find(task_id)
+    if stored is not None and not stored.settled:
+        return
     if stored is None or not stored.published:
         services.announcer.drop(task_id)
         return

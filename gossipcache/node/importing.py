@@ -295,6 +295,7 @@ async def _adopt(
     def adopt() -> None:
         stored = store.find(content.task_id)
         if stored is not None and stored.complete and stored.manifest_name == signed.name:
+            store.settle(content.task_id)
             if published:
                 store.mark_published(content.task_id)
             return

@@ -146,7 +146,13 @@ class Shop:
         pieces = [index for index in pieces if index not in have]
         if not pieces:
             return
+        self.write(content, signed, pieces)
+        self.store.mark(signed.task_id, pieces, manifest_name=signed.name)
+
+    def write(self, content: bytes, signed: SignedManifest, pieces: list[int]) -> None:
+        """Writes `pieces` of a task that is not complete."""
+        if self.store.require(signed.task_id).complete:
+            return
         with closing(self.store.open_data(signed.task_id)) as file:
             for index in pieces:
                 file.write_at(index * PIECE, content[index * PIECE : (index + 1) * PIECE])
-        self.store.mark(signed.task_id, pieces, manifest_name=signed.name)

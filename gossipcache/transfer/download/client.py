@@ -40,7 +40,7 @@ from gossipcache.transfer.download.events import (
     StoreReady,
 )
 from gossipcache.transfer.download.ledger import Ledger
-from gossipcache.transfer.download.outcome import DownloadOutcome, OnProgress
+from gossipcache.transfer.download.outcome import DownloadOutcome, OnProgress, OnWritten
 from gossipcache.transfer.download.sink import OnPiece, Sink
 from gossipcache.transfer.limits import TransferLimits
 from gossipcache.transfer.store.arrivals import Arrivals, to_bitmap
@@ -79,6 +79,7 @@ class Downloader:
         *,
         on_piece: OnPiece | None = None,
         on_progress: OnProgress | None = None,
+        on_written: OnWritten | None = None,
         check_digest: bool = False,
     ) -> DownloadOutcome:
         """Brings the task into the store, complete, and returns when it is durable.
@@ -86,7 +87,8 @@ class Downloader:
         It takes up where an earlier download ended, waits for parents as long as there are
         none, and keeps its progress when it is cancelled. `on_piece` is called for each piece
         that comes in, not for those that were there; `on_progress` on the event loop, first
-        when the store's end is open. The digest of the whole is verified if
+        when the store's end is open; `on_written` when the task is complete for all on this
+        machine, and only its durability is left to wait for. The digest of the whole is verified if
         the cid is that digest, or on `check_digest`.
 
         Raises `TaskNotFound` if the task is deleted meanwhile, `NoSpace`, `OSError`, and
@@ -99,7 +101,7 @@ class Downloader:
                 "its publisher must cut it into larger pieces",
             )
         with self.store.using(signed.task_id), self.buffers.download():
-            run = _Run(self, signed, swarm, on_piece, on_progress, check_digest)
+            run = _Run(self, signed, swarm, on_piece, on_progress, on_written, check_digest)
             return await run.run()
 
 
@@ -113,6 +115,7 @@ class _Run:
         swarm: Swarm,
         on_piece: OnPiece | None,
         on_progress: OnProgress | None,
+        on_written: OnWritten | None,
         check_digest: bool,
     ) -> None:
         self._downloader = downloader
@@ -124,6 +127,7 @@ class _Run:
         self._swarm = swarm
         self._on_piece = on_piece
         self._on_progress = on_progress
+        self._on_written = on_written
         self._check_digest = check_digest
         self._buffers = downloader.buffers
         self._budget = self._buffers.share(self._manifest.piece_size)
@@ -144,27 +148,36 @@ class _Run:
         self._to_check, self._checks = trio.open_memory_channel[CheckPiece](float("inf"))
         self._nursery: trio.Nursery | None = None
         self._error: BaseException | None = None
+        self._is_settled = False
 
     async def run(self) -> DownloadOutcome:
         """See `Downloader.download`."""
         try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                self._start(self._follow_assignments)
-                self._start(self._follow_limits)
-                self._start(self._prepare)
-                self._start(self._save_progress)
-                self._start(self._report_progress)
-                for _ in range(_CHECKS_AT_ONCE):
-                    self._start(self._check_pieces)
-                self._start(self._keep_time)
+            async with trio.open_nursery() as saving:
+                # A sync may take long, and whoever waits for the last piece not for that.
+                saving.start_soon(self._guard, self._save_progress)
+                await self._guard(self._bring)
+                saving.cancel_scope.cancel()
             if self._error is not None:
                 raise self._error
-            await self._finish()
+            await self._settle()
         finally:
             with trio.CancelScope(shield=True):
                 await self._close()
-        return DownloadOutcome(self._ledger.bytes_by_source, self._ledger.resumed_bytes)
+        return self._outcome()
+
+    async def _bring(self) -> None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._start(self._follow_assignments)
+            self._start(self._follow_limits)
+            self._start(self._prepare)
+            self._start(self._report_progress)
+            for _ in range(_CHECKS_AT_ONCE):
+                self._start(self._check_pieces)
+            self._start(self._keep_time)
+        if self._error is None:
+            await self._accept()
 
     # Tasks of the nursery
 
@@ -184,8 +197,8 @@ class _Run:
         self._stop()
 
     def _stop(self) -> None:
-        assert self._nursery is not None
-        self._nursery.cancel_scope.cancel()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
 
     async def _follow_assignments(self) -> None:
         while True:
@@ -381,18 +394,31 @@ class _Run:
             await self._workers.run(partial(self._sink.mark, pieces))
             self._ledger.marked(pieces)
 
-    async def _finish(self) -> None:
+    async def _accept(self) -> None:
         assert self._sink is not None
-        await self._mark()
-        await self._workers.run(self._sink.finish)
+        await self._workers.run(self._sink.accept)
         self._report()
+        if self._on_written is not None:
+            self._on_written(self._outcome())
+
+    async def _settle(self) -> None:
+        assert self._sink is not None
+        with trio.CancelScope(shield=True):
+            await self._workers.run(self._sink.settle)
+        self._is_settled = True
+
+    def _outcome(self) -> DownloadOutcome:
+        return DownloadOutcome(self._ledger.bytes_by_source, self._ledger.resumed_bytes)
 
     async def _close(self) -> None:
         """Keeps what has come in, as far as the task still stands."""
         if self._sink is None:
             return
         try:
-            await self._mark()
+            if not self._is_settled:
+                await self._mark()
+                end = self._sink.settle if self._error is None else self._sink.withdraw
+                await self._workers.run(end)
         except (GossipcacheError, OSError):
             pass
         self._downloader.arrivals.end(self._signed.task_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -23,6 +24,8 @@ from gossipcache.transfer.store.arrivals import to_bits
 OpenSession = Callable[[SignedManifest, Collection[int]], AbstractAsyncContextManager[Swarm]]
 CheckReach = Callable[[SignedManifest], Awaitable[None]]
 
+_log = logging.getLogger(__name__)
+
 STARVED_S = 15.0
 """After this long without progress it is asked whether anybody alive has the rest."""
 
@@ -40,6 +43,7 @@ class Joined:
         self._done = 0
         """Given to `on_piece` or by `stored`."""
         self._outcome: DownloadOutcome | BaseException | None = None
+        self._written: DownloadOutcome | None = None
         self._news = trio.Event()
         self._writers = 0
         """Workers that are inside `on_piece`."""
@@ -71,8 +75,15 @@ class Joined:
         while not self._present >> index & 1:
             await self._change()
 
+    async def written(self) -> DownloadOutcome:
+        """Returns when the task is complete for all on this machine, if not durable yet. Raises
+        what ended the download."""
+        while isinstance(self._outcome, BaseException) or self._written is None:
+            await self._change()
+        return self._written
+
     async def wait(self) -> DownloadOutcome:
-        """Returns when the task is complete. Raises what ended the download."""
+        """Returns when the task is complete and durable. Raises what ended the download."""
         while not isinstance(self._outcome, DownloadOutcome):
             await self._change()
         return self._outcome
@@ -118,12 +129,18 @@ class Joined:
             self._on_progress(progress)
         self._wake()
 
+    def accepted(self, outcome: DownloadOutcome) -> None:
+        """The task is complete, and not durable yet."""
+        self._written = outcome
+        self._present = (1 << self._total) - 1
+        self._wake()
+
     def end(self, outcome: DownloadOutcome | BaseException) -> None:
         """The download is over."""
         if self._outcome is None:
             self._outcome = outcome
         if isinstance(outcome, DownloadOutcome):
-            self._present = (1 << self._total) - 1
+            self.accepted(outcome)
         self._wake()
 
     def _wake(self) -> None:
@@ -137,6 +154,8 @@ class _Shared:
     def __init__(self, signed: SignedManifest, *, check_digest: bool) -> None:
         self.signed = signed
         self.check_digest = check_digest
+        self.written: DownloadOutcome | None = None
+        """Set when only its durability is left to wait for."""
         self.joined: tuple[Joined, ...] = ()
         """Replaced, never changed: workers read it."""
         self.present = 0
@@ -160,18 +179,32 @@ class _Shared:
         for one in self.joined:
             one.found(present, progress)
 
+    def accepted(self, checked: bool, outcome: DownloadOutcome) -> None:
+        """The task is complete; its whole was `checked` if anybody wanted that at the start."""
+        if checked or not self.check_digest:
+            self.written = outcome
+            for one in self.joined:
+                one.accepted(outcome)
+
 
 class Downloads:
-    """The downloads of one node. Each goes on as long as anybody who joined it is there."""
+    """The downloads of one node. Each goes on as long as anybody who joined it is there, and once
+    all is written until it is durable."""
 
     def __init__(
-        self, downloader: Downloader, session: OpenSession, check_reach: CheckReach
+        self,
+        downloader: Downloader,
+        session: OpenSession,
+        check_reach: CheckReach,
+        on_end: Callable[[TaskId], None] = lambda _task_id: None,
     ) -> None:
         """`session(signed, have)` registers with the task's schedulers; `check_reach(signed)`
-        raises if the task cannot be had now, which ends a download that does not get on."""
+        raises if the task cannot be had now, which ends a download that does not get on;
+        `on_end` hears of each one that is over, whatever it came to."""
         self._downloader = downloader
         self._session = session
         self._check_reach = check_reach
+        self._on_end = on_end
         self._running: dict[TaskId, _Shared] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -196,14 +229,16 @@ class Downloads:
         Each piece reaches a joiner once: by `on_piece` (in a worker, while it is hot) if it
         comes in later, else by `Joined.stored`. For the rest see `Downloader.download`. Who
         leaves the block early does not disturb the others, and its `on_piece` is not running
-        any more when the block has ended; when the last one leaves, the
-        download stops, and its progress is kept. Raises `Conflict` while another manifest of
-        the task is being downloaded.
+        any more when the block has ended; when the last one leaves, the download stops unless
+        all is written, and its progress is kept. Raises `Conflict` while another manifest of the
+        task is being downloaded.
         """
         me = Joined(signed.manifest.piece_count, on_piece, on_progress)
         shared = await self._shared(signed, check_digest)
         shared.joined += (me,)
         me.found(shared.present)
+        if shared.written is not None and not check_digest:
+            me.accepted(shared.written)
         try:
             with ExitStack() as reading:
                 if on_piece is None:
@@ -212,7 +247,7 @@ class Downloads:
                 yield me
         finally:
             shared.joined = tuple(one for one in shared.joined if one is not me)
-            if not shared.joined:
+            if not shared.joined and shared.written is None:
                 shared.scope.cancel()
             if on_piece is not None:
                 with trio.CancelScope(shield=True):
@@ -244,17 +279,22 @@ class Downloads:
                     nursery.cancel_scope.cancel()
         except Exception as error:
             outcome = _single(error)
+            if shared.written is not None:
+                self._downloader.metrics.count("downloads_unsettled")
+                fields = {"task": shared.signed.task_id, "cause": str(outcome)}
+                _log.warning("a download is not durable", extra={"fields": fields})
         finally:
             del self._running[shared.signed.task_id]
             shared.over.set()
             for one in shared.joined:
                 one.end(outcome)
+            self._on_end(shared.signed.task_id)
 
     async def _end_out_of_reach(self, shared: _Shared) -> None:
-        while True:
+        while shared.written is None:
             seen = shared.done_bytes
             await trio.sleep(STARVED_S)
-            if shared.done_bytes == seen:
+            if shared.done_bytes == seen and shared.written is None:
                 await self._check_reach(shared.signed)
 
     async def _download(self, shared: _Shared) -> DownloadOutcome:
@@ -268,6 +308,7 @@ class Downloads:
                 swarm,
                 on_piece=shared.hand_over,
                 on_progress=partial(self._note_progress, shared),
+                on_written=partial(shared.accepted, checked),
                 check_digest=checked,
             )
         if shared.check_digest and not checked:

@@ -26,3 +26,4 @@ class DownloadOutcome:
 
 
 OnProgress = Callable[[DownloadProgress], None]
+OnWritten = Callable[[DownloadOutcome], None]

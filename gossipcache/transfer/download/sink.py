@@ -1,4 +1,4 @@
-"""Where the pieces of one download go: verified, then written, then marked as present."""
+"""Where the pieces of one download go: verified, written, accepted, and made durable."""
 
 from __future__ import annotations
 
@@ -72,19 +72,27 @@ class Sink:
         name = self._signed.name
         self._store.mark(self._signed.task_id, pieces, manifest_name=name)
 
-    def finish(self) -> None:
-        """Turns the task, every piece of which was marked, into a complete one.
+    def accept(self) -> None:
+        """Turns the task, every piece of which was taken, into a complete one (`Store.accept`).
 
         Raises `IntegrityError` if the digest of the whole is wrong, and `TaskNotFound`.
         """
         if self._whole is not None:
             self._whole.check()
-        self._store.finish(
+        self._store.accept(
             self._signed.task_id,
             manifest_name=self._signed.name,
             check_digest=self._check_digest,
             digest_checked=self._whole is not None,
         )
+
+    def settle(self) -> None:
+        """Makes durable what was accepted. Raises `OSError`, `TaskNotFound`."""
+        self._store.settle(self._signed.task_id, manifest_name=self._signed.name)
+
+    def withdraw(self) -> None:
+        """Takes back an `accept`, since a sync failed. Raises `TaskNotFound`."""
+        self._store.withdraw(self._signed.task_id)
 
     def close(self) -> None:
         """Releases the file, and the memory for the digest of the whole."""

@@ -85,7 +85,7 @@ class Content:
     def _distrust(self, task_id: TaskId) -> StoredTask:
         def distrusted(task: StoredTask) -> Entry:
             nothing = PieceSet.empty(task.entry.piece_count).to_bytes()
-            return replace(task.entry, suspect=True, finished=False, have=nothing)
+            return replace(task.entry, suspect=True, finished=False, written=False, have=nothing)
 
         return self._catalogue.update(task_id, distrusted)
 
@@ -129,7 +129,9 @@ class Content:
         if now.manifest_name != seen.manifest_name or now.suspect != seen.suspect:
             return entry
         sizes_fit = stamp is not None and stamp.size == manifest.size
-        have = (PieceSet.full(entry.piece_count) if now.suspect else now.have).without(bad)
+        if entry.written and sizes_fit and not bad:
+            return replace(entry, verified_at=self._wall_time())
+        have = (PieceSet.full(entry.piece_count) if now.suspect else now.durable).without(bad)
         accepted = entry.digest_checked or not manifest.is_content_addressed
         was_whole = entry.finished or (now.suspect and accepted)
         finished = have.complete and sizes_fit and was_whole
@@ -137,6 +139,7 @@ class Content:
             entry,
             suspect=False,
             finished=finished,
+            written=False,
             have=None if finished else have.to_bytes(),
             verified_at=self._wall_time(),
             linked=LinkStamp.of(stamp) if stamp is not None and entry.linked else None,

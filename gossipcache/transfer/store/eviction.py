@@ -31,12 +31,13 @@ def evictions(
     the store is `excess_bytes` too full, all others, least recently used first.
 
     The last group is longer than needed, since the cluster may forbid to evict some of it: the
-    caller stops when enough is freed. Pinned tasks, tasks in use and imports under way are never
-    proposed.
+    caller stops when enough is freed. Pinned tasks, tasks in use, imports under way and what is
+    not durable yet are never proposed.
     """
     expired, idle, others = [], [], []
     for task in sorted(tasks, key=lambda task: (task.last_use, task.task_id)):
-        if task.pinned or not task.published or task.task_id in in_use:
+        is_busy = task.task_id in in_use or not task.settled or not task.published
+        if task.pinned or is_busy:
             continue
         if task.expires_at is not None and task.expires_at <= now:
             expired.append(Eviction(task.task_id, "expired", task.disk_bytes))

@@ -56,7 +56,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     size: int
     piece_count: int
     have: bytes | None
-    """The bitmap; None when all pieces are there."""
+    """The pieces that are durable, as a bitmap; None when all are."""
     finished: bool = False
     """All pieces are there, and the whole was accepted."""
     digest_checked: bool = False
@@ -75,6 +75,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     """How many nodes should hold the task; None: the manifest says so (an older entry)."""
     replica: bool = False
     """It came because another node asked for a copy, and may go where there are too many."""
+    written: bool = False
+    """All pieces were verified and written, and the whole was accepted, but not all of that is
+    durable. `finished` takes its place when it is, or the next start looks what there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +99,26 @@ class StoredTask:
 
     @property
     def have(self) -> PieceSet:
-        """The pieces that are there, durable and verified."""
+        """The pieces that are there, verified."""
+        return _all_of(self.entry.piece_count) if self.entry.written else self.durable
+
+    @property
+    def complete(self) -> bool:
+        """Whether every piece is there and the whole was accepted."""
+        return self.entry.finished or self.entry.written
+
+    @property
+    def durable(self) -> PieceSet:
+        """The pieces that would survive a power loss."""
         entry = self.entry
         if entry.have is None:
             return _all_of(entry.piece_count)
         return PieceSet(entry.have, entry.piece_count)
 
     @property
-    def complete(self) -> bool:
-        """Whether every piece is there and the whole was accepted."""
-        return self.entry.finished
+    def settled(self) -> bool:
+        """Whether all that is there is durable."""
+        return not self.entry.written
 
     @property
     def suspect(self) -> bool:

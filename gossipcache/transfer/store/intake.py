@@ -258,6 +258,7 @@ class Intake:
                 copies=signed.manifest.copies,
                 digest_checked=task.entry.digest_checked and accepted,
                 finished=task.entry.finished and accepted,
+                written=task.entry.written and accepted,
             ),
         )
 

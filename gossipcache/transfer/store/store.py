@@ -8,14 +8,14 @@ away by the next start.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from pathlib import PurePath
 
 from msgspec.structs import replace
 
 from gossipcache.config import StoreConfig
 from gossipcache.env import Disk, DiskFile
-from gossipcache.errors import IntegrityError, TaskNotFound
+from gossipcache.errors import IntegrityError
 from gossipcache.identity import Signed
 from gossipcache.ids import TaskId
 from gossipcache.manifest import SignedManifest, SignedTombstone, open_tombstone
@@ -25,12 +25,12 @@ from gossipcache.transfer.files.paths import path_bytes
 from gossipcache.transfer.store.catalogue import Catalogue, Grave
 from gossipcache.transfer.store.content import Content
 from gossipcache.transfer.store.eviction import Eviction, evictions
-from gossipcache.transfer.store.index import Entry, LinkStamp, StoredTask
+from gossipcache.transfer.store.filling import Filling
+from gossipcache.transfer.store.index import LinkStamp, StoredTask
 from gossipcache.transfer.store.intake import Arrival, Intake
 from gossipcache.transfer.store.layout import Layout
 from gossipcache.transfer.store.recovery import open_catalogue
 from gossipcache.transfer.store.removal import Removal
-from gossipcache.transfer.store.scrub import check_whole
 from gossipcache.transfer.store.staging import Budget, Staging
 
 
@@ -60,13 +60,15 @@ class Store:
         self._budget = Budget(disk, layout.root, quota_bytes, lambda: catalogue.used_bytes)
         self._intake = Intake(disk, layout, catalogue, self._removal, self._budget, wall_time)
         self._content = Content(disk, layout, catalogue, self._intake.moving, wall_time)
+        self._filling = Filling(disk, layout, catalogue, self._content)
 
     @classmethod
     def open(
         cls, disk: Disk, root: PurePath, wall_time: Callable[[], float], config: StoreConfig
     ) -> Store:
         """Opens the store in `root`, or makes it. What an interrupted run left half done, in
-        the store or beside the targets of its exports, is removed.
+        the store or beside the targets of its exports, is removed, and what it had written is
+        taken up.
 
         Raises `VersionUnsupported` for the store of a newer program.
         """
@@ -76,7 +78,9 @@ class Store:
         if quota_bytes is None:
             quota_bytes = made.default_quota_bytes
         catalogue = open_catalogue(disk, layout, wall_time())
-        return cls(disk, layout, catalogue, wall_time, config, quota_bytes)
+        store = cls(disk, layout, catalogue, wall_time, config, quota_bytes)
+        store._filling.take_up()
+        return store
 
     def close(self) -> None:
         """Writes what is noted in memory only, and releases the index."""
@@ -213,18 +217,40 @@ class Store:
         With `manifest_name` it raises `TaskNotFound` if the task was replaced meanwhile, so
         that the pieces of one content are never claimed for another.
         """
-        if not pieces:
-            return
-        self._require(task_id, manifest_name)
-        with closing(self.open_data(task_id)) as file:
-            file.sync()
+        self._filling.mark(task_id, pieces, manifest_name)
 
-        def marked(task: StoredTask) -> Entry:
-            if task.complete or task.suspect or not _is_named(task, manifest_name):
-                return task.entry
-            return replace(task.entry, have=task.have.with_pieces(pieces).to_bytes())
+    def accept(
+        self,
+        task_id: TaskId,
+        *,
+        manifest_name: bytes | None = None,
+        check_digest: bool = False,
+        digest_checked: bool = False,
+        progress: OnProgress = ignore_progress,
+    ) -> None:
+        """Makes a task complete all pieces of which are verified and written. That outlives the
+        death of this process, but not a power loss: `settle` is due, or `withdraw`.
 
-        self._catalogue.update(task_id, marked)
+        The digest of the whole is computed if the cid is that digest, or on `check_digest`
+        (a user named it); `digest_checked` says that the caller has done so. Raises
+        `IntegrityError` if it is wrong.
+        """
+        self._filling.accept(
+            task_id,
+            manifest_name,
+            check_digest=check_digest,
+            digest_checked=digest_checked,
+            progress=progress,
+        )
+
+    def settle(self, task_id: TaskId, *, manifest_name: bytes | None = None) -> None:
+        """Makes what was accepted durable. Raises `OSError`, and the task is partial again."""
+        self._filling.settle(task_id, manifest_name)
+
+    def withdraw(self, task_id: TaskId) -> None:
+        """Takes back what was accepted and not settled, since a sync failed: what was not marked
+        may be lost."""
+        self._filling.withdraw(task_id)
 
     def finish(
         self,
@@ -235,36 +261,19 @@ class Store:
         digest_checked: bool = False,
         progress: OnProgress = ignore_progress,
     ) -> None:
-        """Turns a task with all pieces into a complete one, durable on return.
-
-        The digest of the whole is computed if the cid is that digest, or on `check_digest`
-        (a user named it); `digest_checked` says that the caller has done so. Raises
-        `IntegrityError` if it is wrong or pieces are missing.
-        """
-        task = self._require(task_id, manifest_name)
-        if not task.have.complete:
-            missing = task.have.total - task.have.count
-            raise IntegrityError(f"task {task_id.hex()} lacks {missing} pieces")
-        manifest = task.signed.manifest
-        checked = task.entry.digest_checked or digest_checked
-        if not checked and (check_digest or manifest.is_content_addressed):
-            with closing(self.open_data(task_id)) as file:
-                check_whole(file, manifest, progress)
-            checked = True
-
-        def finished(now: StoredTask) -> Entry:
-            if not now.have.complete or now.manifest_name != task.manifest_name:
-                return now.entry
-            return replace(now.entry, have=None, finished=True, digest_checked=checked)
-
-        if not self._catalogue.update(task_id, finished).complete:
-            raise IntegrityError(f"task {task_id.hex()} changed while it was checked")
-
-    def _require(self, task_id: TaskId, manifest_name: bytes | None) -> StoredTask:
-        task = self._catalogue.require(task_id)
-        if not _is_named(task, manifest_name):
-            raise TaskNotFound(f"task {task_id.hex()} was replaced by another generation")
-        return task
+        """`accept` and `settle` for a task all pieces of which were marked. Raises
+        `IntegrityError` if some were not."""
+        have = self.require(task_id).have
+        if not have.complete:
+            raise IntegrityError(f"task {task_id.hex()} lacks {have.total - have.count} pieces")
+        self.accept(
+            task_id,
+            manifest_name=manifest_name,
+            check_digest=check_digest,
+            digest_checked=digest_checked,
+            progress=progress,
+        )
+        self.settle(task_id, manifest_name=manifest_name)
 
     # Staying and going
 
@@ -325,10 +334,12 @@ class Store:
         return self._budget.excess_bytes(need_bytes)
 
     def evict(self, task_id: TaskId) -> bool:
-        """Removes the task, unless it is absent, pinned or in use by now."""
+        """Removes the task, unless it is absent, pinned, in use or not durable by now."""
         with self._intake.moving:
             task = self._catalogue.find(task_id)
-            if task is None or task.pinned or task_id in self._removal.in_use():
+            if task is None or task.pinned or not task.settled:
+                return False
+            if task_id in self._removal.in_use():
                 return False
             self.remove(task_id)
         return True
@@ -399,7 +410,3 @@ class Store:
         """Housekeeping, once in a while: frees what the last users left, saves the last uses."""
         self._removal.tidy()
         self._catalogue.save_uses()
-
-
-def _is_named(task: StoredTask, manifest_name: bytes | None) -> bool:
-    return manifest_name is None or task.manifest_name == manifest_name

@@ -1,21 +1,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from gossipcache.errors import Conflict, NoSpace, TaskNotFound
+from gossipcache.ids import TaskId
 from gossipcache.manifest import SignedManifest
 from gossipcache.swarm import Swarm
 from gossipcache.transfer.download.downloads import Downloads, Joined
+from sim.storage.disk import SimDisk
 from tests.fakes.channels import ChannelBoard, Wire
 from tests.transfer.samples import PIECE, TASK, content_of, manifest_for
 from tests.transfer.swarm_nodes import FakeSwarm, SwarmNode
 
+T = TypeVar("T")
 CONTENT = content_of(20 * PIECE + 1)
 SIGNED = manifest_for(CONTENT)
 
@@ -184,6 +188,105 @@ async def test_a_late_joiner_can_ask_for_the_digest_of_the_whole(
     stored = bench.child.store.find(TASK)
     assert stored is not None
     assert stored.entry.digest_checked
+
+
+class SlowSettling:
+    """Keeps the child's store from settling until it is told to go on."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self._go_on = trio.Event(), trio.Event()
+        workers = bench.child.downloader.env.workers
+        run = workers.run
+
+        async def slow(work: Callable[[], T]) -> T:
+            if getattr(work, "__name__", "") == "settle":
+                self.begun.set()
+                await self._go_on.wait()
+            return await run(work)
+
+        monkeypatch.setattr(workers, "run", slow)
+
+    def go_on(self) -> None:
+        self._go_on.set()
+
+
+async def test_a_download_is_written_before_it_is_durable(
+    bench: Bench, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settling, ended = SlowSettling(bench, monkeypatch), list[TaskId]()
+    monkeypatch.setattr(bench.downloads, "_on_end", ended.append)
+    async with bench.downloads.join(SIGNED) as joined:
+        outcome = await joined.written()
+        assert sum(outcome.bytes_by_source.values()) == len(CONTENT)
+    found = bench.child.store.require(TASK)
+    assert found.complete
+    assert not found.settled
+    assert bench.child.shop.content() == CONTENT
+    # Who comes now takes part in the same download, and may wait for its end.
+    async with bench.downloads.join(SIGNED) as late:
+        assert late.have.complete
+        await late.written()
+        settling.go_on()
+        assert await late.wait() == outcome
+    assert bench.child.store.require(TASK).settled
+    assert bench.sessions == 1
+    assert ended == [TASK]
+
+
+async def test_who_wants_the_digest_of_the_whole_afterwards_waits_for_it(
+    bench: Bench, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settling = SlowSettling(bench, monkeypatch)
+    async with bench.downloads.join(SIGNED) as joined:
+        await joined.written()
+        async with bench.downloads.join(SIGNED, check_digest=True) as late:
+            settling.go_on()
+            await late.written()
+            assert bench.child.store.require(TASK).entry.digest_checked
+
+
+async def test_settling_goes_on_when_the_node_stops(
+    bench: Bench, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settling = SlowSettling(bench, monkeypatch)
+    downloads = Downloads(bench.child.downloader, bench._session, bench._check_reach)
+    async with trio.open_nursery() as node:
+        await node.start(downloads.run)
+        async with downloads.join(SIGNED) as joined:
+            await joined.written()
+        await settling.begun.wait()
+        node.cancel_scope.cancel()
+        settling.go_on()
+    assert bench.child.store.require(TASK).settled
+
+
+async def test_a_failed_sync_ends_it_for_those_who_wait_for_the_end(
+    bench: Bench, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settling = SlowSettling(bench, monkeypatch)
+    async with bench.downloads.join(SIGNED) as joined:
+        await joined.written()
+        disk = bench.child.shop.disk
+        assert isinstance(disk, SimDisk)
+        disk.fail("sync")
+        settling.go_on()
+        with pytest.raises(OSError):
+            await joined.wait()
+    assert not bench.child.store.require(TASK).complete
+    assert bench.child.metrics.value("downloads_unsettled") == 1
+
+
+async def test_a_deletion_in_the_midst_of_settling_stands(
+    bench: Bench, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settling = SlowSettling(bench, monkeypatch)
+    async with bench.downloads.join(SIGNED) as joined:
+        await joined.written()
+        bench.child.store.remove(TASK)
+        settling.go_on()
+        with pytest.raises(TaskNotFound):
+            await joined.wait()
+    assert bench.child.store.find(TASK) is None
 
 
 async def test_who_has_left_is_given_nothing_more() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import PurePath
 
 import pytest
 from msgspec.structs import replace
@@ -18,6 +19,7 @@ from gossipcache.ids import task_id_of
 from gossipcache.manifest import SignedManifest, sign_manifest, sign_tombstone
 from gossipcache.transfer.digest_tree import DigestTree
 from gossipcache.transfer.store import index
+from sim.storage.disk import SimDisk
 from tests.transfer.samples import (
     PIECE,
     PUBLISHER,
@@ -73,6 +75,73 @@ def test_a_download_with_missing_pieces_is_not_finished(shop: Shop) -> None:
     shop.download(content, signed, [1])
     with pytest.raises(IntegrityError, match="lacks 1 pieces"):
         shop.store.finish(TASK)
+
+
+def accepted(shop: Shop, content: bytes) -> None:
+    signed = manifest_for(content)
+    shop.store.begin(signed, tree_of(content))
+    shop.write(content, signed, list(range(tree_of(content).piece_count)))
+    shop.store.accept(TASK, manifest_name=signed.name)
+
+
+def test_what_is_accepted_is_complete_and_not_yet_settled(shop: Shop) -> None:
+    accepted(shop, content_of(3 * PIECE))
+    task = shop.store.require(TASK)
+    assert task.complete
+    assert task.have.complete
+    assert not task.settled
+    assert task.durable.count == 0
+    assert shop.store.verify(TASK) == ()
+    assert not shop.store.require(TASK).settled, "to read bytes back makes nothing durable"
+    shop.store.settle(TASK)
+    task = shop.store.require(TASK)
+    assert task.complete
+    assert task.settled
+    assert task.durable.complete
+
+
+def test_what_is_not_settled_is_never_evicted(shop: Shop) -> None:
+    accepted(shop, content_of(3 * PIECE))
+    need_bytes = shop.store.quota_bytes
+    assert shop.store.evictable(10**9, need_bytes) == ()
+    assert not shop.store.evict(TASK)
+    shop.store.settle(TASK)
+    assert [one.task_id for one in shop.store.evictable(10**9, need_bytes)] == [TASK]
+    assert shop.store.evict(TASK)
+
+
+def test_it_can_be_removed_and_then_has_nothing_to_settle(shop: Shop) -> None:
+    accepted(shop, content_of(3 * PIECE))
+    shop.store.remove(TASK)
+    with pytest.raises(TaskNotFound):
+        shop.store.settle(TASK)
+    assert shop.store.find(TASK) is None
+
+
+def test_bad_pieces_of_it_leave_what_is_durable(shop: Shop) -> None:
+    content = content_of(3 * PIECE)
+    signed = manifest_for(content)
+    shop.store.begin(signed, tree_of(content))
+    shop.download(content, signed, [0, 1])
+    shop.write(content, signed, [2])
+    shop.store.accept(TASK)
+    with closing(shop.disk.open(shop.store.data_path(TASK), "write")) as file:
+        file.write_at(0, b"rot")
+    assert shop.store.verify(TASK) == (0,)
+    task = shop.store.require(TASK)
+    assert not task.complete
+    assert list(task.have) == [1]
+
+
+def test_a_failed_sync_makes_it_partial_again() -> None:
+    disk = SimDisk()
+    shop = Shop(disk, PurePath("/home"))
+    accepted(shop, content_of(3 * PIECE))
+    disk.fail("sync")
+    with pytest.raises(OSError):
+        shop.store.settle(TASK)
+    assert not shop.store.require(TASK).complete
+    assert shop.store.require(TASK).have.count == 0
 
 
 def test_a_publisher_that_names_a_false_digest_is_found_out(shop: Shop) -> None:

@@ -72,6 +72,36 @@ def do_download(shop: Shop) -> None:
     shop.store.finish(signed.task_id)
 
 
+def do_quick_download(shop: Shop) -> None:
+    """All pieces are written before any is marked; it is complete before it is durable."""
+    signed = manifest_for(NEW, cid="new")
+    shop.store.begin(signed, tree_of(NEW))
+    shop.write(NEW, signed, [2, 0, 1])
+    shop.store.accept(signed.task_id)
+    assert shop.store.require(signed.task_id).complete
+    shop.store.settle(signed.task_id)
+
+
+def do_link_and_settle(shop: Shop) -> None:
+    """As an `export --link` does."""
+    signed = manifest_for(NEW, cid="new")
+    shop.store.begin(signed, tree_of(NEW))
+    shop.write(NEW, signed, [1, 0])
+    shop.store.mark(signed.task_id, [1])
+    shop.write(NEW, signed, [2])
+    shop.store.accept(signed.task_id)
+    export_link(
+        shop.disk,
+        shop.store,
+        signed.task_id,
+        HOME / "out",
+        token="t",
+        overwrite=True,
+        verified=True,
+    )
+    shop.store.settle(signed.task_id)
+
+
 def do_remove(shop: Shop) -> None:
     shop.store.remove(TASK)
 
@@ -111,6 +141,8 @@ WORK = [
     do_import_many,
     do_export_many,
     do_download,
+    do_quick_download,
+    do_link_and_settle,
     do_remove,
     do_delete,
     do_replace,
@@ -223,3 +255,35 @@ def test_what_was_done_is_durable() -> None:
         }
         assert found == expected
         check_every_claim(shop)
+
+
+def test_a_killed_process_loses_nothing_that_was_accepted() -> None:
+    shop, signed = prepared(do_quick_download), manifest_for(NEW, cid="new")
+    shop.store.begin(signed, tree_of(NEW))
+    shop.write(NEW, signed, [0, 1, 2])
+    shop.store.accept(signed.task_id)
+    assert isinstance(shop.disk, SimDisk)
+    shop.disk = shop.disk.crash(power_loss=False)
+    shop.reopen()
+    assert shop.store.require(signed.task_id).complete
+    shop.disk = shop.disk.crash(power_loss=True)
+    shop.reopen()
+    assert shop.store.require(signed.task_id).complete, "the start has made it durable"
+    check_every_claim(shop)
+
+
+def test_after_a_power_loss_what_was_accepted_counts_piece_by_piece() -> None:
+    shop, signed = prepared(do_quick_download), manifest_for(NEW, cid="new")
+    shop.store.begin(signed, tree_of(NEW))
+    shop.download(NEW, signed, [1])
+    shop.write(NEW, signed, [0, 2])
+    shop.store.accept(signed.task_id)
+    shop.store.pin(TASK)  # makes the journal durable, and with it what it says of the other
+    assert isinstance(shop.disk, SimDisk)
+    shop.disk = shop.disk.crash(power_loss=True)
+    shop.reopen()
+    found = shop.store.require(signed.task_id)
+    assert not found.complete
+    assert list(found.have) == [1]
+    do_quick_download(shop)
+    check_every_claim(shop)
