@@ -86,7 +86,15 @@ async def _export(
         return signed, await reported(meter, report, work)
     check = request.task.digest is not None
     on_piece = _leave_in_store if signed.manifest.kind == "file" else None
-    work = partial(fetch, services, signed, on_piece=on_piece, meter=meter, check=check)
+    work = partial(
+        fetch,
+        services,
+        signed,
+        on_piece=on_piece,
+        meter=meter,
+        check=check,
+        durable=request.sync,
+    )
     outcome = await reported(meter, report, work)
     await _from_store(services, request, signed, report, verified=not outcome.resumed_bytes)
     return signed, outcome
@@ -172,7 +180,7 @@ async def _while_it_comes(
         ) as download:
             async for pieces in download.stored():
                 await run(partial(_copy_pieces, services, signed, pieces, output))
-            outcome = await download.wait()
+            outcome = await (download.wait() if request.sync else download.written())
         await run(partial(output.commit, sync=request.sync))
     finally:
         with trio.CancelScope(shield=True):

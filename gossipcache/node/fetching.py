@@ -39,7 +39,7 @@ async def joined(
     meter: Meter | None = None,
     check: bool = False,
 ) -> AsyncIterator[Joined]:
-    """Takes part in the task's download; whatever it comes to is announced at the end.
+    """Takes part in the task's download. What it comes to is announced when it is over.
 
     With `check` the digest of the whole is verified also where the cid is not that digest.
     """
@@ -60,9 +60,8 @@ async def joined(
         if stored is not None and stored.have.complete and not stored.complete:
             # All pieces fit the manifest, and the whole does not: the manifest is worthless.
             await services.env.workers.run(lambda: services.store.remove(signed.task_id))
+            announce(services, signed.task_id)
         raise
-    finally:
-        announce(services, signed.task_id)
 
 
 async def _make_room(services: Services, signed: SignedManifest) -> None:

@@ -157,7 +157,7 @@ async def _downloading(
     signed = await find_manifest(services, query, find_s)
     async with (
         joined(services, signed, check=query.digest is not None) as download,
-        _opened(services, signed, download.wait_piece, download.wait) as found,
+        _opened(services, signed, download.wait_piece, download.written) as found,
     ):
         yield found
 

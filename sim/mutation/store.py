@@ -10,9 +10,19 @@ STORE = (
     Mutant(
         name="bitmap-before-data",
         breaks="after a power loss a node takes pieces for there that are zeros",
-        module=f"{_STORE}.store",
-        old="        with closing(self.open_data(task_id)) as file:\n            file.sync()\n",
+        module=f"{_STORE}.filling",
+        old="        with closing(self._content.open_data(task_id)) as file:\n"
+        "            file.sync()\n\n",
         new="",
+        scenarios=("child-power-loss-midway",),
+    ),
+    Mutant(
+        name="settled-before-sync",
+        breaks="after a power loss a node takes a copy for whole that is zeros",
+        module=f"{_STORE}.filling",
+        old="            with closing(self._content.open_data(task_id)) as file:\n"
+        "                file.sync()\n        except",
+        new="            pass\n        except",
         scenarios=("child-power-loss",),
     ),
     Mutant(

@@ -66,9 +66,9 @@ TRANSFER = (
     Mutant(
         name="new-holder-not-announced",
         breaks="whoever fetched a task never becomes a parent of others",
-        module="gossipcache.node.fetching",
-        old="    finally:\n        announce(services, signed.task_id)",
-        new="    finally:\n        pass",
+        module="gossipcache.node.assembly",
+        old="                lambda task_id: announce(self.services, task_id),\n",
+        new="                lambda _task_id: None,\n",
         scenarios=("two-parents",),
     ),
 )

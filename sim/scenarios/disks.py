@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -11,10 +12,10 @@ import trio
 from gossipcache.config import StoreConfig
 from gossipcache.errors import NoSpace
 from gossipcache.requests import ExportRequest, TaskQuery
-from sim.faults import BitRot, DiskFull, Kill, PowerLoss, Restart
+from sim.faults import BandwidthCap, BitRot, DiskFull, Kill, PowerLoss, Restart
 from sim.storage.disk import SimDisk
 from sim.whole import check
-from sim.whole.machine import DATA, Machine
+from sim.whole.machine import DATA, Machine, NodeKilled
 from sim.whole.scenario import Stage, scenario
 from sim.whole.world import HOME, PIECE_BYTES
 
@@ -76,6 +77,64 @@ async def child_power_loss(stage: Stage) -> None:
     await stage.faults.inject(Kill(node="n0"))
     await check.stores_are_true(world, "n1")
     check.only_from(world, await world.export("n2", CID), ("n1",))
+
+
+@scenario("child-killed-after-export")
+async def child_killed_after_export(stage: Stage) -> None:
+    """A child dies as soon as its export has returned, before anything of it is durable: when it
+    is back and the publisher is dead, its copy is whole, and is given on."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    await world.import_content("n0", CID, SIZE)
+    await world.export("n1", CID)
+    await stage.faults.inject(Kill(node="n1"))
+    await stage.faults.inject(Restart(node="n1"))
+    await world.wait_views(stage.nodes)
+    await stage.faults.inject(Kill(node="n0"))
+    await check.stores_are_true(world, "n1")
+    check.only_from(world, await world.export("n2", CID), ("n1",))
+
+
+@scenario("child-power-loss-midway")
+async def child_power_loss_midway(stage: Stage) -> None:
+    """A child's machine goes off in mid-export: the pieces that its index claims are there."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    await world.import_content("n0", CID, SIZE)
+    await stage.faults.inject(BandwidthCap(node="n0", bytes_per_s=SIZE / 4, for_s=60.0))
+
+    async def export() -> None:
+        with suppress(NodeKilled):
+            await world.export("n1", CID)
+
+    def has_some() -> bool:
+        return any(task.durable.count for task in world.node("n1").services.store.tasks())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(export)
+        assert await world.wait_until("n1 has some pieces", has_some, 30.0)
+        await stage.faults.inject(PowerLoss(node="n1"))
+    await stage.faults.inject(Restart(node="n1"))
+    await world.wait_views(stage.nodes)
+    await check.stores_are_true(world, "n1")
+    result = await world.export("n1", CID)
+    if not result.resumed_bytes:
+        world.report("n1 kept nothing of what it had marked")
+
+
+@scenario("child-power-loss-after-export")
+async def child_power_loss_after_export(stage: Stage) -> None:
+    """A child's machine goes off when its export has returned: what it still has is true."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    await world.import_content("n0", CID, SIZE)
+    await world.export("n1", CID)
+    await stage.faults.inject(PowerLoss(node="n1"))
+    await stage.faults.inject(Restart(node="n1"))
+    await world.wait_views(stage.nodes)
+    await check.stores_are_true(world, "n1")
+    await world.export("n1", CID)
+    await world.export("n2", CID)
 
 
 @scenario("rotten-index")

@@ -59,7 +59,7 @@ async def stalled_parent(stage: Stage) -> None:
     world = stage.world
     await world.start_cluster(stage.nodes)
     await world.import_content("n0", CID, BIG)
-    await world.export("n1", CID)
+    await world.export("n1", CID, sync=True)
     struck_at = 0.0
 
     async def strike(sources: dict[str, int]) -> None:

@@ -140,15 +140,17 @@ class World(Machines):
         cid: str,
         *,
         timeout_s: float = EXPORT_TIMEOUT_S,
+        sync: bool = False,
         progress: Callable[[Progress], None] | None = None,
     ) -> ExportResult:
-        """`export` on a node: its output is what was imported, or if it fails not there."""
+        """`export` on a node: its output is what was imported, or if it fails not there. With
+        `sync` the node is a holder whom the keepers may count on."""
         self._exports += 1
         path = DATA / f"export-{self._exports}"
         machine = self.machines[name]
         with machine.disk.unhindered():
             machine.disk.make_folder(DATA)
-        request = ExportRequest(task=TaskQuery(cid), path=path, timeout_s=timeout_s)
+        request = ExportRequest(task=TaskQuery(cid), path=path, timeout_s=timeout_s, sync=sync)
         with self.witness.output(name, path, (cid, "")) as output:
             try:
                 result = await self._verb(

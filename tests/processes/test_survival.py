@@ -132,6 +132,22 @@ def test_exporting_node_killed_resumes_when_it_is_back(
     assert result["resumed_bytes"] + sum(result["bytes_by_source"].values()) == LONG_BYTES
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_exporting_node_killed_when_its_export_has_returned_lost_nothing(
+    cluster: Cluster, long: Path, tmp_path: Path, link: bool
+) -> None:
+    holder, child = cluster.start(2)
+    cid = holder.import_file(long)["cid"]
+    child.export(cid, tmp_path / "out", link=link)
+    child.kill()
+    assert same(long, tmp_path / "out")
+    holder.kill()
+    cluster.start_again(child)
+    assert [task["pieces_present"] for task in child.list()] == [LONG_BYTES // PIECE_BYTES]
+    child.export(cid, tmp_path / "again", local=True)
+    assert same(long, tmp_path / "again")
+
+
 def test_a_scheduler_that_joins_during_an_export_disturbs_nothing(
     cluster: Cluster, long: Path, tmp_path: Path
 ) -> None:
