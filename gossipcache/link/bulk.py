@@ -1,7 +1,8 @@
-"""A stream under the websocket library that moves pieces past it.
+"""A stream under the websocket library that moves messages and pieces past it.
 
-Towards the library it is an ordinary `trio.abc.Stream`. Piece frames that come in are received
-straight into the buffer registered for their request, and the library never hears of them.
+Towards the library it is an ordinary `trio.abc.Stream`, by which it opens and closes the websocket
+and answers pings. Messages come out of `receive_message` whole. Piece frames that come in are
+received straight into the buffer registered for their request.
 Pieces that go out are written as one frame, header first and then the file itself, never in the
 middle of another frame.
 """
@@ -19,12 +20,15 @@ from gossipcache.errors import ProtocolError
 from gossipcache.link.frames import (
     BINARY,
     CLOSE,
+    MASK_BYTES,
     MAX_HEADER_BYTES,
     Forward,
     FrameError,
     FrameLimits,
     FrameScanner,
+    MessageReceived,
     PieceBegins,
+    mask_over,
 )
 from gossipcache.link.interface import Arrived, Pay
 from gossipcache.link.piece import parse_piece_prefix, piece_prefix
@@ -32,7 +36,9 @@ from gossipcache.metrics import Metrics
 from gossipcache.pacing import SLICE_BYTES
 
 RECEIVE_BYTES = 32 * 1024
-"""What the library asks for at once; also what may be copied of a piece."""
+"""What is received at once of messages; also what may be copied of a piece."""
+MESSAGE_QUEUE_SIZE = 8
+"""With so many messages that nobody took nothing further is received."""
 MAX_FORGOTTEN = 4096
 _DISCARD_BYTES = 64 * 1024
 _FINAL = 0x80
@@ -46,17 +52,23 @@ class BulkStream(trio.abc.Stream):
         stream: ByteStream,
         metrics: Metrics,
         *,
+        dialled: bool,
         pieces: bool = False,
         limits: FrameLimits | None = None,
     ) -> None:
-        """`pieces`: whether pieces may come in, as on the dialler's side of a piece channel."""
+        """`dialled`: whether this side did, which masks its frames then. `pieces`: whether pieces
+        may come in, as on the dialler's side of a piece channel."""
         self.failure: ProtocolError | None = None
         """Why this side closed the connection, if the remote broke the protocol."""
         self.ended = trio.Event()
         """Set when no byte will come or go any more."""
         self.received_bytes = 0
         self._stream, self._metrics = stream, metrics
-        self._scanner = FrameScanner(pieces=pieces, limits=limits or FrameLimits())
+        self._dialled = dialled
+        self._scanner = FrameScanner(
+            pieces=pieces, masked=not dialled, limits=limits or FrameLimits()
+        )
+        self._incoming, self._messages = trio.open_memory_channel[bytes](MESSAGE_QUEUE_SIZE)
         self._sending = _Turn(self)
         self._closing = False
         self._said_goodbye = False
@@ -72,6 +84,14 @@ class BulkStream(trio.abc.Stream):
             # The library passes one frame at a time.
             self._closing = data[:1] == bytes((_FINAL | CLOSE,))
             await self._stream.send_all(data)
+
+    async def receive_message(self) -> bytes:
+        """The next message. Raises `trio.EndOfChannel` once `end_messages` was called."""
+        return await self._messages.receive()
+
+    def end_messages(self) -> None:
+        """No further message comes: the library has seen the end of the connection."""
+        self._incoming.close()
 
     async def send_messages(self, messages: Sequence[bytes], masks: Sequence[bytes]) -> None:
         """Sends binary messages past the library, all by one write; `masks` has four random bytes
@@ -185,13 +205,13 @@ class BulkStream(trio.abc.Stream):
             await pay(size)
             await self._stream.send_file(file, offset, size)
 
-    async def say_goodbye(self, code: int, *, masked: bool) -> None:
+    async def say_goodbye(self, code: int) -> None:
         """Sends a close frame (RFC 6455 section 7.4) past the library, unless one was sent."""
         if not self.has_closed:
             async with self._sending:
                 self._closing = self._said_goodbye = True
-                mask = bytes(4) if masked else b""
-                head = bytes((_FINAL | CLOSE, (0x80 if masked else 0) | 2))
+                mask = bytes(MASK_BYTES) if self._dialled else b""
+                head = bytes((_FINAL | CLOSE, (0x80 if self._dialled else 0) | 2))
                 await self._stream.send_all(head + mask + code.to_bytes(2, "big"))
 
     async def drain(self) -> None:
@@ -207,8 +227,12 @@ class BulkStream(trio.abc.Stream):
     async def _receive_ordinary(self) -> bytes:
         while True:
             event = self._scanner.next_event(trio.current_time())
+            if isinstance(event, MessageReceived):
+                await self._deliver(event.data)
+                continue
             if isinstance(event, Forward):
-                return await self._paced(event.data)
+                await self._pace(len(event.data))
+                return event.data
             if isinstance(event, PieceBegins):
                 await self._receive_piece(event)
                 continue
@@ -233,12 +257,18 @@ class BulkStream(trio.abc.Stream):
         self.received_bytes += len(data)
         return data
 
-    async def _paced(self, data: bytes) -> bytes:
-        pause_s = self._scanner.pause_s(len(data), trio.current_time())
+    async def _deliver(self, message: bytes) -> None:
+        await self._pace(len(message))
+        try:
+            self._incoming.send_nowait(message)
+        except trio.WouldBlock:
+            await self._incoming.send(message)
+
+    async def _pace(self, byte_count: int) -> None:
+        pause_s = self._scanner.pause_s(byte_count, trio.current_time())
         if pause_s > 0:
             self._metrics.count("link_throttled")
             await trio.sleep(pause_s)
-        return data
 
     async def _receive_piece(self, head: PieceBegins) -> None:
         """Receives the piece that begins; it may be forgotten until its end."""
@@ -334,7 +364,4 @@ def message_frame(message: bytes, mask: bytes = b"") -> bytes:
     header = frame_header(len(message))
     if not mask:
         return header + message
-    size = len(message)
-    repeated = int.from_bytes((mask * (size // len(mask) + 1))[:size])
-    masked = (int.from_bytes(message) ^ repeated).to_bytes(size)
-    return bytes((header[0], header[1] | 0x80)) + header[2:] + mask + masked
+    return bytes((header[0], header[1] | 0x80)) + header[2:] + mask + mask_over(message, mask)

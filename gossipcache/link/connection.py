@@ -19,6 +19,7 @@ from gossipcache.env import ByteStream
 from gossipcache.errors import GossipcacheError, NodeUnreachable, ProtocolError
 from gossipcache.ids import NodeId, node_id_of
 from gossipcache.link.bulk import RECEIVE_BYTES, BulkStream
+from gossipcache.link.frames import MASK_BYTES
 from gossipcache.link.handshake import Credentials, Established, Failed, Handshake, Send, Side
 from gossipcache.link.interface import Peer
 from gossipcache.link.tls import Tls, needs_tls
@@ -28,9 +29,7 @@ from gossipcache.wire import MAX_MESSAGE_BYTES
 
 HANDSHAKE_TIMEOUT_S = 5.0
 GOODBYE_TIMEOUT_S = 0.5
-MESSAGE_QUEUE_SIZE = 8
 RESOURCE = "/gossipcache"
-MASK_BYTES = 4
 _HOST = "gossipcache"
 _NORMAL, _GOING_AWAY = 1000, 1001
 _BROKEN = (ConnectionClosed, HandshakeError, trio.BrokenResourceError, trio.ClosedResourceError)
@@ -81,11 +80,11 @@ class Connection:
     async def receive(self) -> bytes:
         """The next message; raises as `PieceChannel.receive` does."""
         try:
-            message = await self._socket.get_message()
-        except ConnectionClosed as error:
+            message = await self.stream.receive_message()
+        except trio.EndOfChannel as error:
             raise self._end() from error
-        if not isinstance(message, bytes) or not message:
-            raise ProtocolError("a text message, or an empty one")
+        if not message:
+            raise ProtocolError("an empty message")
         return message
 
     async def ping(self) -> None:
@@ -102,7 +101,7 @@ class Connection:
         self.stream.forget_all()
         with trio.move_on_after(GOODBYE_TIMEOUT_S):
             try:
-                await self.stream.say_goodbye(_NORMAL, masked=self.dialled)
+                await self.stream.say_goodbye(_NORMAL)
             except _BROKEN:
                 pass
 
@@ -196,7 +195,7 @@ class _Opening:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + GOODBYE_TIMEOUT_S):
             if self._stream is not None and self._is_websocket:
                 try:
-                    await self._stream.say_goodbye(_GOING_AWAY, masked=self._side == "dialler")
+                    await self._stream.say_goodbye(_GOING_AWAY)
                     await self._stream.drain()
                 except (*_BROKEN, OSError):
                     pass
@@ -207,12 +206,15 @@ class _Opening:
         if self._terms.tls is not None and needs_tls(raw, self._side):
             raw, certificate_hash = await self._terms.tls.wrap(raw, self._side)
         pieces = self._side == "dialler" and self._purpose == "pieces"
-        stream = self._stream = BulkStream(raw, self._terms.metrics, pieces=pieces)
+        stream = self._stream = BulkStream(
+            raw, self._terms.metrics, dialled=self._side == "dialler", pieces=pieces
+        )
         # The library never tells that a stream ended before its websocket was open.
         nursery.start_soon(_cancel_when, stream.ended, scope)
         socket = await self._open_websocket(nursery, stream)
         self._is_websocket = True
-        found = await self._authenticate(socket, certificate_hash)
+        nursery.start_soon(_end_messages_with, socket, stream)
+        found = await self._authenticate(socket, stream, certificate_hash)
         peer = Peer(
             node_id=node_id_of(found.public_key),
             public_key=found.public_key,
@@ -226,7 +228,6 @@ class _Opening:
         self, nursery: trio.Nursery, stream: BulkStream
     ) -> WebSocketConnection:
         limits: dict[str, Any] = {
-            "message_queue_size": MESSAGE_QUEUE_SIZE,
             "max_message_size": MAX_MESSAGE_BYTES,
             "receive_buffer_size": RECEIVE_BYTES,
         }
@@ -240,7 +241,7 @@ class _Opening:
         return await request.accept()
 
     async def _authenticate(
-        self, socket: WebSocketConnection, certificate_hash: bytes
+        self, socket: WebSocketConnection, stream: BulkStream, certificate_hash: bytes
     ) -> Established:
         handshake = Handshake(
             self._side,
@@ -261,10 +262,19 @@ class _Opening:
                         raise error
                     case Established():
                         return effect
-            message = await socket.get_message()
-            effects = handshake.receive(message if isinstance(message, bytes) else b"")
+            effects = handshake.receive(await stream.receive_message())
 
 
 async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
     await event.wait()
     scope.cancel()
+
+
+async def _end_messages_with(socket: WebSocketConnection, stream: BulkStream) -> None:
+    """Waits for the end of the library's part, which hears of no message."""
+    try:
+        await socket.get_message()
+    except ConnectionClosed:
+        pass
+    finally:
+        stream.end_messages()

@@ -1,8 +1,9 @@
 """A scanner of the websocket frames that come in (RFC 6455), below the websocket library.
 
-It bounds what the library does not (the number and pace of frames, half messages, pings) and
-finds the piece frames, whose bytes must not go through the library. Everything else is handed
-on untouched. Sans-IO: bytes and the time go in by `feed`, events come out of `next_event`.
+It bounds what the library does not (the number and pace of frames, half messages, pings), puts
+messages together, and finds the piece frames, whose bytes go straight to their buffers. The
+HTTP head and control frames are handed on to the library untouched. Sans-IO: bytes and the time
+go in by `feed`, events come out of `next_event`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _FIN, _RESERVED, _MASKED = 0x80, 0x70, 0x80
 _OPENING_END = b"\r\n\r\n"
 MAX_HEADER_BYTES = 14
+MASK_BYTES = 4
 
 
 class FrameError(Exception):
@@ -53,6 +55,13 @@ class Forward:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """A whole binary message, from however many fragments; unmasked."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class PieceBegins:
     """`size` bytes of the piece `request_id` follow; take them by `take_body`/`body_received`."""
 
@@ -71,14 +80,17 @@ class _Header(NamedTuple):
 class FrameScanner:
     """Scans one direction of one connection, from its HTTP head on."""
 
-    def __init__(self, *, pieces: bool, limits: FrameLimits) -> None:
-        """`pieces`: whether unmasked frames above the message limit are pieces, or an error."""
+    def __init__(self, *, pieces: bool, masked: bool, limits: FrameLimits) -> None:
+        """`pieces`: whether unmasked frames above the message limit are pieces, or an error.
+        `masked`: whether the remote must mask its frames, as whoever dials does, or must not."""
         self.body_left = 0
         """Bytes of the present piece still to come."""
-        self._pieces, self._limits = pieces, limits
+        self._pieces, self._masked, self._limits = pieces, masked, limits
         self._buffer = bytearray()
-        self._opening = True
-        self._payload_left = 0
+        self._opening, self._said_goodbye = True, False
+        self._frame: _Header | None = None
+        """Admitted, but its payload is not whole yet."""
+        self._parts: list[bytes] = []
         self._fragments = 0
         self._message_bytes = 0
         self._begun_at: float | None = None
@@ -88,33 +100,40 @@ class FrameScanner:
         self._frames_since = 0
 
     def feed(self, data: bytes | bytearray) -> None:
-        """More bytes from the remote."""
-        self._buffer += data
+        """More bytes from the remote; nothing counts after its goodbye."""
+        if not self._said_goodbye:
+            self._buffer += data
 
-    def next_event(self, now: float) -> Forward | PieceBegins | None:
+    def next_event(self, now: float) -> Forward | MessageReceived | PieceBegins | None:
         """What comes next, or None until more bytes are fed. Raises `FrameError`."""
-        forward = bytearray()
         if self._opening:
-            self._scan_opening(forward)
-        while not self._opening:
-            if self._payload_left:
-                self._scan_payload(forward)
-            if self._payload_left or (header := self._parse_header()) is None:
-                break
+            return self._scan_opening(now)
+        while (header := self._frame or self._parse_header()) is not None:
             if header.payload_size > self._limits.message_bytes:
-                if forward:
-                    break
                 return self._begin_piece(header, now)
-            self._admit(header, now)
-            self._move(forward, header.size)
-            self._payload_left = header.payload_size
+            if self._frame is None:
+                self._admit(header, now)
+                self._frame = header
+            frame_size = header.size + header.payload_size
+            if len(self._buffer) < frame_size:
+                break
+            frame = self._take(frame_size)
+            self._frame = None
+            if header.opcode in (CLOSE, PING, PONG):
+                if header.opcode == CLOSE:
+                    self._said_goodbye = True
+                    self._buffer.clear()
+                self._mark_progress(now)
+                return Forward(frame)
+            if (message := self._assembled(header, frame)) is not None:
+                self._mark_progress(now)
+                return MessageReceived(message)
         self._mark_progress(now)
-        return Forward(bytes(forward)) if forward else None
+        return None
 
     def take_body(self) -> bytes:
         """The bytes of the present piece that have been fed already."""
-        taken = bytes(self._buffer[: self.body_left])
-        del self._buffer[: len(taken)]
+        taken = self._take(self.body_left)
         self.body_left -= len(taken)
         return taken
 
@@ -137,7 +156,7 @@ class FrameScanner:
         if deadline is not None and now >= deadline:
             raise FrameError("slow", "a message took too long to arrive")
 
-    def _scan_opening(self, forward: bytearray) -> None:
+    def _scan_opening(self, now: float) -> Forward | None:
         if self._buffer and not self._buffer.startswith((b"G", b"H")):
             raise FrameError("opening", "neither an HTTP request (GET) nor an answer (HTTP)")
         end = self._buffer.find(_OPENING_END)
@@ -145,18 +164,28 @@ class FrameScanner:
             end < 0 and len(self._buffer) > self._limits.opening_bytes
         ):
             raise FrameError("opening", "the HTTP head is too long")
-        if end >= 0:
-            self._opening = False
-            self._move(forward, end + len(_OPENING_END))
+        self._opening = end < 0
+        head = None if end < 0 else Forward(self._take(end + len(_OPENING_END)))
+        self._mark_progress(now)
+        return head
 
-    def _scan_payload(self, forward: bytearray) -> None:
-        count = min(self._payload_left, len(self._buffer))
-        self._move(forward, count)
-        self._payload_left -= count
-
-    def _move(self, forward: bytearray, count: int) -> None:
-        forward += self._buffer[:count]
+    def _take(self, count: int) -> bytes:
+        taken = bytes(self._buffer[:count])
         del self._buffer[:count]
+        return taken
+
+    def _assembled(self, header: _Header, frame: bytes) -> bytes | None:
+        """The message that ends with this data frame, None if it goes on."""
+        payload = frame[header.size :]
+        if header.masked:
+            payload = mask_over(payload, frame[header.size - MASK_BYTES : header.size])
+        if header.final and not self._parts:
+            return payload
+        self._parts.append(payload)
+        if not header.final:
+            return None
+        message, self._parts = b"".join(self._parts), []
+        return message
 
     def _parse_header(self) -> _Header | None:
         buffer = self._buffer
@@ -164,15 +193,15 @@ class FrameScanner:
             return None
         if buffer[0] & _RESERVED:
             raise FrameError("reserved_bits", "a frame with reserved bits set")
-        masked, short = bool(buffer[1] & _MASKED), buffer[1] & 0x7F
+        is_masked, short = bool(buffer[1] & _MASKED), buffer[1] & 0x7F
         width = {126: 2, 127: 8}.get(short, 0)
-        size = 2 + width + (4 if masked else 0)
+        size = 2 + width + (MASK_BYTES if is_masked else 0)
         if len(buffer) < size:
             return None
         payload_size = int.from_bytes(buffer[2 : 2 + width], "big") if width else short
         if (width == 2 and payload_size < 126) or (width == 8 and payload_size < 2**16):
             raise FrameError("length", "a frame length that is not in its shortest form")
-        return _Header(bool(buffer[0] & _FIN), buffer[0] & 0x0F, masked, size, payload_size)
+        return _Header(bool(buffer[0] & _FIN), buffer[0] & 0x0F, is_masked, size, payload_size)
 
     def _begin_piece(self, header: _Header, now: float) -> PieceBegins | None:
         whole = header.final and header.opcode == BINARY and not self._fragments
@@ -195,6 +224,8 @@ class FrameScanner:
 
     def _admit(self, header: _Header, now: float) -> None:
         self._frames_since += 1
+        if header.masked != self._masked:
+            raise FrameError("mask", "a masked frame of a server, or an unmasked one of a client")
         if header.opcode in (CLOSE, PING, PONG):
             if header.payload_size > 125 or not header.final:
                 raise FrameError("control_frame", "a control frame that is long or in parts")
@@ -222,7 +253,14 @@ class FrameScanner:
             self._fragments = self._message_bytes = 0
 
     def _mark_progress(self, now: float) -> None:
-        if not (self._buffer or self._payload_left or self._fragments):
+        if not (self._buffer or self._fragments):
             self._begun_at = None
         elif self._begun_at is None:
             self._begun_at = now
+
+
+def mask_over(data: bytes, mask: bytes) -> bytes:
+    """`data` with `mask` over it, or without it again (RFC 6455 section 5.3)."""
+    size = len(data)
+    repeated = int.from_bytes((mask * (size // MASK_BYTES + 1))[:size])
+    return (int.from_bytes(data) ^ repeated).to_bytes(size)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import cbor2
@@ -13,7 +14,9 @@ from gossipcache.link.frames import (
     FrameError,
     FrameLimits,
     FrameScanner,
+    MessageReceived,
     PieceBegins,
+    mask_over,
 )
 from gossipcache.link.piece import parse_piece_prefix, piece_prefix
 from gossipcache.wire import MAX_MESSAGE_BYTES
@@ -27,24 +30,31 @@ def frame(payload: bytes, first: int = 0x82, mask: bytes = b"") -> bytes:
     header[0] = first
     if mask:
         header[1] |= 0x80
-    return bytes(header) + mask + payload
+    return bytes(header) + mask + (mask_over(payload, mask) if mask else payload)
 
 
 def piece(request_id: int, data: bytes) -> bytes:
     return frame(cbor2.dumps(["piece", request_id, data]))
 
 
-def scanner(*, pieces: bool = True) -> FrameScanner:
-    found = FrameScanner(pieces=pieces, limits=FrameLimits())
+def scanner(*, pieces: bool = True, masked: bool = False) -> FrameScanner:
+    found = FrameScanner(pieces=pieces, masked=masked, limits=FrameLimits())
     found.feed(OPENING)
     assert found.next_event(0.0) == Forward(OPENING)
     return found
 
 
-def scan(found: FrameScanner, chunks: list[bytes]) -> tuple[bytes, list[tuple[int, int, bytes]]]:
-    """All that is forwarded, and all pieces as (id, bytes forwarded before it, its bytes)."""
-    forwarded, pieces = bytearray(), []
-    body, head = bytearray(), None
+@dataclass
+class Scanned:
+    forwarded: bytearray = field(default_factory=bytearray)
+    messages: list[bytes] = field(default_factory=list)
+    pieces: list[tuple[int, int, bytes]] = field(default_factory=list)
+    """Each as (id, messages before it, its bytes)."""
+
+
+def scan(found: FrameScanner, chunks: list[bytes]) -> Scanned:
+    """All that comes of `chunks`."""
+    scanned, body, head = Scanned(), bytearray(), None
     for chunk in chunks:
         found.feed(chunk)
         while True:
@@ -53,17 +63,20 @@ def scan(found: FrameScanner, chunks: list[bytes]) -> tuple[bytes, list[tuple[in
                 if found.body_left:
                     break
             if head is not None:
-                pieces.append((head.request_id, len(forwarded), bytes(body)))
+                scanned.pieces.append((head.request_id, len(scanned.messages), bytes(body)))
                 head = None
                 body.clear()
             event = found.next_event(0.0)
             if event is None:
                 break
-            if isinstance(event, Forward):
-                forwarded += event.data
-            else:
-                head = event
-    return bytes(forwarded), pieces
+            match event:
+                case Forward(data):
+                    scanned.forwarded += data
+                case MessageReceived(data):
+                    scanned.messages.append(data)
+                case PieceBegins():
+                    head = event
+    return scanned
 
 
 def cut(data: bytes, at: list[int]) -> list[bytes]:
@@ -76,16 +89,31 @@ def cut(data: bytes, at: list[int]) -> list[bytes]:
     st.lists(st.integers(0, 2**20), max_size=30),
     st.integers(1, 2**40),
 )
-def test_however_the_bytes_are_cut_messages_pass_and_pieces_are_found(
+def test_however_the_bytes_are_cut_messages_and_pieces_are_found(
     messages: list[bytes], places: list[int], request_id: int
 ) -> None:
-    body = bytes(range(256)) * 265
+    body, ping = bytes(range(256)) * 265, frame(b"ping", 0x89)
     before = b"".join(frame(message) for message in messages)
-    after = frame(b"ping", 0x89) + frame(b"a", 0x02) + frame(b"b", 0x80)
-    stream = before + piece(request_id, body) + after
-    forwarded, pieces = scan(scanner(), cut(stream, places))
-    assert forwarded == before + after
-    assert pieces == [(request_id, len(before), body)]
+    after = frame(b"a", 0x02) + ping + frame(b"b", 0x80)
+    scanned = scan(scanner(), cut(before + piece(request_id, body) + after, places))
+    assert scanned.messages == [*messages, b"ab"]
+    assert scanned.forwarded == ping
+    assert scanned.pieces == [(request_id, len(messages), body)]
+
+
+@given(
+    st.lists(st.binary(max_size=300), max_size=8),
+    st.lists(st.integers(0, 2**12), max_size=30),
+    st.binary(min_size=4, max_size=4),
+)
+def test_masks_are_taken_off_messages_and_left_on_what_is_passed_on(
+    messages: list[bytes], places: list[int], mask: bytes
+) -> None:
+    ping = frame(b"ping", 0x89, mask)
+    sent = b"".join(frame(message, mask=mask) + ping for message in messages)
+    scanned = scan(scanner(masked=True), cut(sent, places))
+    assert scanned.messages == messages
+    assert scanned.forwarded == ping * len(messages)
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(0, 2**20))
@@ -111,6 +139,7 @@ BIG = bytes(LIMIT + 1)
 BAD = {
     "reserved_bits": frame(b"x", 0xC2),
     "length": bytes((0x82, 126)) + (5).to_bytes(2, "big"),
+    "mask": frame(b"x", mask=b"mask"),
     "too_large": frame(BIG, mask=b"mask"),
     "piece": frame(BIG),
     "control_frame": frame(bytes(126), 0x89),
@@ -144,6 +173,18 @@ def test_a_large_frame_is_a_whole_well_formed_piece_or_refused(bad: bytes) -> No
         scan(scanner(), [bad])
 
 
+def test_a_dialler_must_mask() -> None:
+    with pytest.raises(FrameError) as caught:
+        scan(scanner(masked=True), [frame(b"x")])
+    assert caught.value.reason == "mask"
+
+
+@pytest.mark.parametrize("reason", ["text", "mask", "control_frame"])
+def test_a_frame_is_refused_by_its_header_alone(reason: str) -> None:
+    with pytest.raises(FrameError):
+        scan(scanner(), [BAD[reason][:-1]])
+
+
 def test_where_no_pieces_may_come_a_large_frame_is_refused_by_its_header_alone() -> None:
     with pytest.raises(FrameError, match="bytes"):
         scan(scanner(pieces=False), [piece(1, BIG)[:10]])
@@ -156,7 +197,7 @@ def test_fragments_count_together_against_the_size_limit() -> None:
 
 
 def test_an_endless_opening_is_refused() -> None:
-    found = FrameScanner(pieces=True, limits=FrameLimits())
+    found = FrameScanner(pieces=True, masked=False, limits=FrameLimits())
     found.feed(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 2000)
     with pytest.raises(FrameError, match="head"):
         found.next_event(0.0)
