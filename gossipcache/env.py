@@ -136,17 +136,27 @@ class Disk(Protocol):
         """Room left for this user on the file system of `path`."""
 
 
+NO_ROOM = memoryview(bytearray())
+
+
 class ByteStream(trio.abc.HalfCloseableStream):
     """A connected byte stream with the two bulk calls of the fast path."""
 
     local: Address
     remote: Address
 
-    async def receive_into(self, buffer: memoryview) -> int:
+    async def receive_into(self, buffer: memoryview, spare: memoryview = NO_ROOM) -> int:
         """Receives at least one byte straight into `buffer`; 0 at the end of the stream.
 
-        It may wait a moment for more, so as not to wake up for each packet of a large buffer."""
+        It may wait a moment for more, so as not to wake up for each packet of a large buffer. What
+        is there already of what follows may go to `spare`, and counts too."""
         raise NotImplementedError
+
+    def send_now(self, data: bytes | bytearray) -> int:
+        """How many bytes of `data` could be sent without waiting, while nobody else sends.
+
+        Raises what `send_all` raises."""
+        return 0
 
     async def send_file(self, file: DiskFile, offset: int, count: int, head: bytes = b"") -> None:
         """Sends `head`, and `count` bytes of `file` from `offset`; sendfile(2) where it can.

@@ -13,7 +13,7 @@ import struct
 import trio
 
 from gossipcache.datagrams import UdpDatagrams, address_of, closed_as_trio_error, prepare
-from gossipcache.env import ByteStream, Datagrams, DiskFile
+from gossipcache.env import NO_ROOM, ByteStream, Datagrams, DiskFile
 from gossipcache.ids import Address
 
 SEND_CHUNK_BYTES = 4 << 20
@@ -99,7 +99,7 @@ class TcpStream(ByteStream):
                 except BlockingIOError:
                     continue
 
-    async def receive_into(self, buffer: memoryview) -> int:
+    async def receive_into(self, buffer: memoryview, spare: memoryview = NO_ROOM) -> int:
         """Receives at least one byte straight into `buffer`; 0 at the end of the stream."""
         if not buffer:
             raise ValueError("the buffer is empty")
@@ -107,9 +107,10 @@ class TcpStream(ByteStream):
             self._wake_at(min(len(buffer), RECEIVE_BYTES))
             with trio.move_on_after(PATIENCE_S):
                 await trio.lowlevel.wait_readable(self._descriptor())
+            into = [buffer, spare] if len(buffer) <= RECEIVE_BYTES else [buffer[:RECEIVE_BYTES]]
             while True:
                 try:
-                    return os.readv(self._descriptor(), [buffer[:RECEIVE_BYTES]])
+                    return os.readv(self._descriptor(), into)
                 except BlockingIOError:
                     self._wake_at(1)
                     await trio.lowlevel.wait_readable(self._descriptor())
@@ -137,7 +138,7 @@ class TcpStream(ByteStream):
             descriptor = file.fileno()
             end = offset + count
             self._expect_files()
-            if head and (left := head[self._send_now(head) :]):
+            if head and (left := head[self._write(head) :]):
                 await self._stream.send_all(left)
             if descriptor is not None:
                 offset = await self._send_descriptor(descriptor, offset, end)
@@ -150,8 +151,12 @@ class TcpStream(ByteStream):
                 await self._stream.send_all(chunk)
                 offset += len(chunk)
 
-    def _send_now(self, data: bytes | bytearray | memoryview) -> int:
-        """How many bytes the kernel took at once."""
+    def send_now(self, data: bytes | bytearray) -> int:
+        """How many bytes of `data` the kernel took at once."""
+        with self._sending:
+            return self._write(data)
+
+    def _write(self, data: bytes | bytearray) -> int:
         with _TrioErrors():
             try:
                 return os.write(self._descriptor(), data)

@@ -40,6 +40,8 @@ RECEIVE_BYTES = 32 * 1024
 MESSAGE_QUEUE_SIZE = 8
 """With so many messages that nobody took nothing further is received."""
 MAX_FORGOTTEN = 4096
+_SPARE_BYTES = 2 * 1024
+"""What may be received with the end of a piece: the head of the next one."""
 _DISCARD_BYTES = 64 * 1024
 _FINAL = 0x80
 
@@ -70,6 +72,9 @@ class BulkStream(trio.abc.Stream):
         )
         self._incoming, self._messages = trio.open_memory_channel[bytes](MESSAGE_QUEUE_SIZE)
         self._sending = _Turn(self)
+        self._posted = bytearray()
+        """Frames that wait for whoever sends next."""
+        self._spare = memoryview(bytearray(_SPARE_BYTES))
         self._closing = False
         self._said_goodbye = False
         self._expected: dict[int, tuple[memoryview, Arrived]] = {}
@@ -94,11 +99,22 @@ class BulkStream(trio.abc.Stream):
         self._incoming.close()
 
     async def send_messages(self, messages: Sequence[bytes], masks: Sequence[bytes]) -> None:
-        """Sends binary messages past the library, all by one write; `masks` has four random bytes
-        for each, or nothing at a server."""
-        frames = [message_frame(*each) for each in zip_longest(messages, masks, fillvalue=b"")]
+        """Sends binary messages past the library, all by one write, after those posted; `masks`
+        has four random bytes for each, or nothing at a server."""
         async with self._sending:
-            await self._stream.send_all(frames[0] if len(frames) == 1 else b"".join(frames))
+            frames = [bytes(self._posted), *_frames(messages, masks)]
+            self._posted.clear()
+            await self._stream.send_all(b"".join(frames))
+
+    def post(self, messages: Sequence[bytes], masks: Sequence[bytes]) -> bool:
+        """Sends messages without waiting; False if some of them go by the next `send_messages`."""
+        self._posted += b"".join(_frames(messages, masks))
+        if not (self._sending.is_taken or self.has_closed):
+            try:
+                del self._posted[: self._stream.send_now(self._posted)]
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return False
+        return not self._posted
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
@@ -301,9 +317,13 @@ class BulkStream(trio.abc.Stream):
         position = len(taken := scanner.take_body())
         buffer[:position] = taken
         while scanner.body_left:
-            count = await self._stream.receive_into(buffer[position:])
-            self._progress(count)
-            position += count
+            count = await self._stream.receive_into(buffer[position:], self._spare)
+            more = max(0, count - scanner.body_left)
+            position += count - more
+            self._progress(count - more)
+            if more:
+                self.received_bytes += more
+                scanner.feed(self._spare[:more])
 
     async def _discard(self) -> None:
         scanner = self._scanner
@@ -331,6 +351,11 @@ class _Turn:
         self._bulk = bulk
         self._lock = trio.StrictFIFOLock()
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether somebody sends."""
+        return self._lock.locked()
+
     async def __aenter__(self) -> None:
         try:
             self._lock.acquire_nowait()  # else every frame would wait for the next turn
@@ -347,6 +372,10 @@ class _Turn:
                 await self._bulk.break_off()
         finally:
             self._lock.release()
+
+
+def _frames(messages: Sequence[bytes], masks: Sequence[bytes]) -> list[bytes]:
+    return [message_frame(*each) for each in zip_longest(messages, masks, fillvalue=b"")]
 
 
 def frame_header(payload_size: int) -> bytes:

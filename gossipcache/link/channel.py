@@ -33,10 +33,15 @@ class Channel:
 
     async def send(self, message: Message) -> None:
         """Sends one message. Raises `NodeUnreachable`, or `ProtocolError` if it is too large."""
-        data = encode(message)
-        if len(data) > MAX_MESSAGE_BYTES:
-            raise ProtocolError(f"a message of {len(data)} bytes for a piece channel")
-        await self._connection.send(data)
+        await self._connection.send(_encoded(message))
+
+    def post(self, message: Message) -> bool:
+        """Sends one message without waiting; see `PieceChannel.post`."""
+        return self._connection.post(_encoded(message))
+
+    async def flush(self) -> None:
+        """Returns when all that was posted has been sent. Raises `NodeUnreachable`."""
+        await self._connection.flush()
 
     async def receive(self) -> Message:
         """The next message; see `PieceChannel.receive`."""
@@ -89,6 +94,13 @@ class Channel:
         async with trio.open_nursery() as nursery:
             for event in (self._closed, self._stream.ended):
                 nursery.start_soon(_cancel_after, event, nursery.cancel_scope)
+
+
+def _encoded(message: Message) -> bytes:
+    data = encode(message)
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise ProtocolError(f"a message of {len(data)} bytes for a piece channel")
+    return data
 
 
 async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -71,11 +71,21 @@ class Connection:
 
     async def send(self, *messages: bytes) -> None:
         """Sends messages. A cancellation may break the connection. Raises `NodeUnreachable`."""
-        masks = [self._entropy(MASK_BYTES) for _ in messages] if self.dialled else ()
         try:
-            await self.stream.send_messages(messages, masks)
+            await self.stream.send_messages(messages, self._masks(len(messages)))
         except _BROKEN as error:
             raise self._unreachable() from error
+
+    def post(self, message: bytes) -> bool:
+        """Sends a message without waiting; False if it goes by the next `flush` only."""
+        return self.stream.post((message,), self._masks(1))
+
+    async def flush(self) -> None:
+        """Returns when all that was posted has been sent. Raises `NodeUnreachable`."""
+        await self.send()
+
+    def _masks(self, count: int) -> Sequence[bytes]:
+        return [self._entropy(MASK_BYTES) for _ in range(count)] if self.dialled else ()
 
     async def receive(self) -> bytes:
         """The next message; raises as `PieceChannel.receive` does."""

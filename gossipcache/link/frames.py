@@ -99,7 +99,7 @@ class FrameScanner:
         self._bytes = TokenBucket(limits.byte_rate, limits.byte_rate)
         self._frames_since = 0
 
-    def feed(self, data: bytes | bytearray) -> None:
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
         """More bytes from the remote; nothing counts after its goodbye."""
         if not self._said_goodbye:
             self._buffer += data

@@ -55,6 +55,12 @@ class PieceChannel(Protocol):
     async def send(self, message: Message) -> None:
         """Sends one message (at most 66 KiB encoded)."""
 
+    def post(self, message: Message) -> bool:
+        """Sends one message without waiting; False if it goes by the next `flush` only."""
+
+    async def flush(self) -> None:
+        """Returns when all that was posted has been sent."""
+
     async def receive(self) -> Message:
         """The next message, in the order sent.
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import trio
 
-from gossipcache.env import ByteStream, DiskFile, Workers
+from gossipcache.env import NO_ROOM, ByteStream, DiskFile, Workers
 from gossipcache.ids import Address
 from gossipcache.link.handshake import Side
 
@@ -83,7 +83,7 @@ class TlsStream(ByteStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         return await self._secure.receive_some(max_bytes)
 
-    async def receive_into(self, buffer: memoryview) -> int:
+    async def receive_into(self, buffer: memoryview, spare: memoryview = NO_ROOM) -> int:
         data = await self._secure.receive_some(len(buffer))
         buffer[: len(data)] = data
         return len(data)

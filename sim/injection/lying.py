@@ -36,6 +36,14 @@ class LyingChannel:
         """Sends `message`."""
         await self.true.send(message)
 
+    def post(self, message: Message) -> bool:
+        """Sends `message` now or by the next `flush`."""
+        return self.true.post(message)
+
+    async def flush(self) -> None:
+        """As on the true channel."""
+        await self.true.flush()
+
     async def receive(self) -> Message:
         """The next message."""
         return await self.true.receive()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from gossipcache.env import ByteStream, DiskFile
+from gossipcache.env import NO_ROOM, ByteStream, DiskFile
 from gossipcache.ids import Address
 from gossipcache.network import Exclusive
 from sim.network.pipe import SEGMENT_BYTES, Pipe
@@ -86,7 +86,7 @@ class SimStream(ByteStream):
                 self._check_unbroken()
             return data
 
-    async def receive_into(self, buffer: memoryview) -> int:
+    async def receive_into(self, buffer: memoryview, spare: memoryview = NO_ROOM) -> int:
         """Receives at least one byte straight into `buffer`; 0 at the end of the stream."""
         data = await self.receive_some(len(buffer))
         buffer[: len(data)] = data

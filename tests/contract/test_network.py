@@ -124,6 +124,50 @@ async def test_receive_into_fills_the_callers_buffer(two: Two) -> None:
 
 
 @on_both
+async def test_what_follows_may_come_along_and_is_counted(two: Two) -> None:
+    one, other = await two.connected()
+    await one.send_all(b"piecehead")
+    await one.send_eof()
+    buffer, spare = memoryview(bytearray(5)), memoryview(bytearray(2))
+    received = bytearray()
+    while count := await other.receive_into(buffer, spare):
+        received += buffer[: min(count, 5)]
+        received += spare[: max(0, count - 5)]
+    assert received == b"piecehead"
+    await one.aclose()
+    await other.aclose()
+
+
+@on_both
+async def test_what_is_sent_now_keeps_its_place_and_what_is_not_is_left_to_the_caller(
+    two: Two,
+) -> None:
+    one, other = await two.connected()
+    sent = one.send_now(b"first")
+    await one.send_all(b"first"[sent:] + b"second")
+    await one.send_eof()
+    received = bytearray()
+    while data := await other.receive_some():
+        received += data
+    assert received == b"firstsecond"
+    await one.aclose()
+    await other.aclose()
+
+
+@on_both
+async def test_sending_now_never_waits_for_a_remote_that_does_not_read(two: Two) -> None:
+    one, other = await two.connected()
+    data = bytes(1 << 20)
+    for _ in range(64):
+        if one.send_now(data) < len(data):
+            break
+    else:
+        raise AssertionError("the stream took 64 MiB that nobody reads")
+    await one.aclose()
+    await other.aclose()
+
+
+@on_both
 async def test_receive_into_can_be_cancelled_without_loss(two: Two) -> None:
     one, other = await two.connected()
     buffer = memoryview(bytearray(10))

@@ -65,12 +65,21 @@ class FakeChannel:
         self._incoming = incoming
         self._expected: dict[int, tuple[memoryview, Arrived | None]] = {}
         self._forgotten: set[int] = set()
+        self._posted: list[Message] = []
         self._sending = trio.Lock()
 
     async def send(self, message: Message) -> None:
         async with self._sending:
             await self._send(encode(message))
         self.sent.append(message)
+
+    def post(self, message: Message) -> bool:
+        self._posted.append(message)
+        return False
+
+    async def flush(self) -> None:
+        while self._posted:
+            await self.send(self._posted.pop(0))
 
     async def _send(self, item: Item) -> None:
         if self._wire.frozen:

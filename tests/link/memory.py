@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from trio.testing import MemoryReceiveStream, MemorySendStream, memory_stream_pair
 
-from gossipcache.env import ByteStream, Datagrams, DiskFile
+from gossipcache.env import NO_ROOM, ByteStream, Datagrams, DiskFile
 from gossipcache.ids import Address
 
 
@@ -29,7 +29,7 @@ class MemoryStream(ByteStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         return await self._end.receive_some(max_bytes)
 
-    async def receive_into(self, buffer: memoryview) -> int:
+    async def receive_into(self, buffer: memoryview, spare: memoryview = NO_ROOM) -> int:
         data = await self._end.receive_some(len(buffer))
         buffer[: len(data)] = data
         return len(data)

@@ -95,6 +95,52 @@ async def test_requests_are_pipelined(file: DiskFile) -> None:
         assert b"".join(buffers) == CONTENT[: 3 * PIECE]
 
 
+async def test_what_is_posted_goes_at_once_or_by_the_next_flush_and_in_order() -> None:
+    network = MemoryNetwork()
+    for env, at_once in ((None, True), (env_over(network), False)):
+        parent, child = make_node(1, env=env), make_node(2, env=env)
+        asked: list[int] = []
+        done = trio.Event()
+
+        async def serve(
+            channel: PieceChannel, asked: list[int] = asked, done: trio.Event = done
+        ) -> None:
+            while len(asked) < 4:
+                request = await channel.receive()
+                assert isinstance(request, RequestPiece)
+                asked.append(request.request_id)
+            done.set()
+
+        parent.pool.handle_channels(serve)
+        async with serving(parent, child, network=None if env is None else network):
+            channel = await child.pool.open_channel(parent.node_id)
+            for request_id in (1, 2):
+                message = RequestPiece(request_id=request_id, index=0)
+                assert channel.post(message) is at_once
+            await channel.send(RequestPiece(request_id=3, index=0))
+            channel.post(RequestPiece(request_id=4, index=0))
+            await channel.flush()
+            with trio.fail_after(5):
+                await done.wait()
+        assert asked == [1, 2, 3, 4]
+
+
+async def test_what_is_posted_on_a_channel_that_ended_is_told_by_the_flush() -> None:
+    parent, child = make_node(1), make_node(2)
+
+    async def serve(channel: PieceChannel) -> None:
+        return
+
+    parent.pool.handle_channels(serve)
+    async with serving(parent, child):
+        channel = await child.pool.open_channel(parent.node_id)
+        with pytest.raises(trio.EndOfChannel):
+            await channel.receive()
+        assert not channel.post(RequestPiece(request_id=1, index=0))
+        with pytest.raises(NodeUnreachable):
+            await channel.flush()
+
+
 async def test_a_forgotten_piece_is_discarded_and_the_channel_lives(file: DiskFile) -> None:
     parent, child = make_node(1), make_node(2)
     serve_pieces(parent, file)

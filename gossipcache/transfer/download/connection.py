@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import trio
 
@@ -87,10 +86,25 @@ class TreePages:
             self.take(self._assembly.tree)
 
 
-@dataclass(frozen=True, slots=True)
 class _Slot:
-    channel: PieceChannel
-    outbox: trio.MemorySendChannel[Message]
+    """One channel, and what is said on it without waiting."""
+
+    def __init__(self, channel: PieceChannel) -> None:
+        self.channel = channel
+        self._unsent = trio.Event()
+
+    def post(self, message: Message) -> None:
+        """Sends a message now or soon. One a request and one a cancellation: the download's budget
+        bounds what waits."""
+        if not self.channel.post(message):
+            self._unsent.set()
+
+    async def keep_flushing(self) -> None:
+        """Sends what could not be sent at once."""
+        while True:
+            await self._unsent.wait()
+            self._unsent = trio.Event()
+            await self.channel.flush()
 
 
 class _RefusedError(Exception):
@@ -145,13 +159,13 @@ class ParentConnection:
         opened = self._slots[slot]
         received = PieceReceived(request_id)
         opened.channel.expect(request_id, buffer, lambda: self._emit(received))
-        opened.outbox.send_nowait(RequestPiece(request_id=request_id, index=index))
+        opened.post(RequestPiece(request_id=request_id, index=index))
 
     def cancel(self, slot: int, request_id: int) -> None:
         """Takes a request back. The buffer may be written to for a moment yet."""
         opened = self._slots[slot]
         opened.channel.forget(request_id)
-        opened.outbox.send_nowait(Cancel(request_id=request_id))
+        opened.post(Cancel(request_id=request_id))
 
     async def _run(self, connections: int, turn: int) -> None:
         async with trio.open_nursery() as nursery:
@@ -175,9 +189,7 @@ class ParentConnection:
     async def _serve_channel(
         self, channel: PieceChannel, slot: int, turn: int, task_status: trio.TaskStatus[None]
     ) -> None:
-        # One message a request and one a cancellation: the download's budget bounds it.
-        outbox, to_send = trio.open_memory_channel[Message](float("inf"))
-        self._slots[slot] = _Slot(channel, outbox)
+        self._slots[slot] = _Slot(channel)
         try:
             opened, rtt_s = await self._open(channel, follow=slot == 0)
             await self._fetch_pages(channel, turn)
@@ -188,7 +200,7 @@ class ParentConnection:
                 self._emit(ParentHas(self._node, self._everything))
             task_status.started()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_send_all, channel, to_send)
+                nursery.start_soon(self._slots[slot].keep_flushing)
                 while True:
                     self._take(await channel.receive())
         finally:
@@ -246,11 +258,6 @@ class ParentConnection:
         if pieces > self._everything:
             raise ProtocolError("a bitmap with pieces beyond the last")
         return pieces
-
-
-async def _send_all(channel: PieceChannel, messages: trio.MemoryReceiveChannel[Message]) -> None:
-    async for message in messages:
-        await channel.send(message)
 
 
 def _code(group: BaseExceptionGroup[_RefusedError]) -> str:
