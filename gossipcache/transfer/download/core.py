@@ -50,8 +50,8 @@ _MAX_BACKLOG = 4
 """With more pieces than this waiting to be checked, this machine is the bottleneck: to ask for
 more would only fill memory and cool the processor's caches."""
 _FIRST_PIECES = 2
-"""Asked of a partial parent until the first piece is here: the fewer share its uplink at first, the
-sooner each of its children has something to give."""
+"""Asked of a partial parent until it brought one: the fewer share its uplink at first, the sooner
+each of its children has something to give."""
 _OVERDUE_FACTOR = 4.0
 
 
@@ -345,8 +345,10 @@ class DownloadCore:
 
     def _can_ask(self, parent: Parent) -> bool:
         fair = max(1, self._budget // len(self._parents))
-        if not self._picker.has_any and self._picker.is_partial(parent.node):
+        if self._picker.is_partial(parent.node):
             fair = min(fair, _FIRST_PIECES)
+        if parent.requests and self._picker.is_scarce(parent.node):
+            return False
         return parent.can_ask(fair)
 
     def _ask(self, now: float) -> list[Effect]:

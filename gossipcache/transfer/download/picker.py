@@ -10,6 +10,9 @@ import random
 
 from gossipcache.ids import NodeId
 
+PLENTY = 3
+"""With so many pieces a parent to be asked for, none of them runs out of them soon."""
+
 
 class Picker:
     """Pieces present, requested and still to be requested, and who has which.
@@ -58,14 +61,18 @@ class Picker:
         """Whether `parent` is known to have piece `index`."""
         return bool(self._holdings.get(parent, 0) >> index & 1)
 
-    @property
-    def has_any(self) -> bool:
-        """Whether any piece is present."""
-        return self.missing != self.everything
-
     def is_partial(self, parent: NodeId) -> bool:
         """Whether `parent` is not known to have everything."""
         return self._holdings.get(parent, 0) != self.everything
+
+    def is_scarce(self, parent: NodeId) -> bool:
+        """Whether `parent` tells what it has as it gets it, and it and its like know of few pieces
+        that are to be asked for. What stands in one line then cannot be had where a line is empty.
+        """
+        if parent in self._offering or not self.is_partial(parent):
+            return False
+        known = next(iter(self._levels()), 0)
+        return (known & self.unrequested).bit_count() < PLENTY * len(self._holdings)
 
     def claim(self, parent: NodeId, exclude: int = 0) -> int | None:
         """The best piece to ask of `parent`, now counted as requested; None if there is none.

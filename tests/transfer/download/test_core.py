@@ -262,17 +262,30 @@ def test_several_parents_get_one_connection_each_and_a_single_one_two() -> None:
         assert opened == [OpenParent(node, connections) for node in parents]
 
 
-def test_of_a_parent_that_tells_by_and_by_few_pieces_are_asked_until_the_first_is_here() -> None:
+def test_of_a_parent_that_tells_by_and_by_few_pieces_are_asked_until_one_is_here() -> None:
     core = Swarm(40, {}).core
     core.handle(StoreReady(0), 0.0)
     core.handle(ParentsAssigned((A,)), 0.0)
     core.handle(SlotOpened(A, 0, 0.001), 0.0)
-    first = core.handle(ParentHas(A, 0b1111), 0.0)
+    first = core.handle(ParentHas(A, (1 << 20) - 1), 0.0)
     assert len(first) == 2
     asked = [effect.request_id for effect in first if isinstance(effect, FetchPiece)]
     check, *more = core.handle(PieceReceived(asked[0]), 0.1)
     assert isinstance(check, CheckPiece)
     assert more, "its speed is known now"
+
+
+def test_what_few_pieces_there_are_is_not_asked_of_one_alone_who_tells_by_and_by() -> None:
+    core = Swarm(40, {}).core
+    core.handle(StoreReady(0), 0.0)
+    core.handle(ParentsAssigned((A, B)), 0.0)
+    for node in (A, B):
+        core.handle(SlotOpened(node, 0, 0.001), 0.0)
+    of_a = core.handle(ParentHas(A, 0b11), 0.0)
+    of_b = core.handle(ParentHas(B, 0b11), 0.0)
+    asked = [effect for effect in of_a + of_b if isinstance(effect, FetchPiece)]
+    assert [fetch.parent for fetch in asked] == [A, B]
+    assert {fetch.index for fetch in asked} == {0, 1}
 
 
 def test_slow_parents_that_are_replaced_do_not_hold_their_places_for_what_they_owe() -> None:

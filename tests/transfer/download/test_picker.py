@@ -59,6 +59,18 @@ def test_a_parent_that_left_no_longer_counts() -> None:
     assert picker.claim(B) is None
 
 
+def test_pieces_are_scarce_while_few_of_those_that_partial_parents_have_are_to_be_asked_for() -> (
+    None
+):
+    picker = picker_of(8)
+    picker.add(A, bitmap(0, 1, 2))
+    assert not picker.is_scarce(A)
+    picker.claim(A)
+    assert picker.is_scarce(A)
+    picker.add(B, picker.everything)
+    assert not picker.is_scarce(B), "it has everything already"
+
+
 def test_a_released_piece_is_to_be_had_again_unless_it_is_there() -> None:
     picker = picker_of(2)
     picker.add(A, picker.everything)
