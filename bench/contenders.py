@@ -50,15 +50,15 @@ def _copy_by_line(giver: Process, taker: Process, order: str) -> Sample:
 
 @contextmanager
 def bare_sockets(
-    file: Path, folder: Path, connections: int, *, twice: bool = False
+    file: Path, folder: Path, connections: int, *, twice: bool = False, sync: bool = False
 ) -> Iterator[Contender]:
-    """sendfile to recv_into + BLAKE3 + pwrite + fsync, in one thread a connection; `twice`: each
-    piece goes to two files, as into a cache and an output."""
+    """sendfile to recv_into + BLAKE3 + pwrite, in one thread a connection; `twice`: each piece
+    goes to two files, as into a cache and an output; `sync`: with an fsync at the end."""
     script = str(HERE / "rivals" / "bare.py")
     giver = Process([sys.executable, script, "send", str(file)])
-    target = str(folder / f"bare{connections}{'-twice' if twice else ''}")
-    second = [f"{target}-second"] if twice else []
-    taker = Process([sys.executable, script, "receive", target, str(connections), *second])
+    target = str(folder / f"bare{connections}{'-twice' * twice}{'-synced' * sync}")
+    words = ["--sync"] * sync + [target, str(connections)] + [f"{target}-second"] * twice
+    taker = Process([sys.executable, script, "receive", *words])
     try:
         port = giver.read_line().split()[1]
         taker.read_line()
@@ -118,6 +118,7 @@ def gossipcache(file: Path, folder: Path) -> Iterator[dict[str, Contender]]:
         yield {
             "gossipcache export": partial(run, "bench"),
             "gossipcache export --link": partial(run, "bench", "--link"),
+            "gossipcache export --link --sync": partial(run, "bench", "--link", "--sync"),
             "gossipcache export, sha256": partial(run, by_content),
         }
 

@@ -137,7 +137,8 @@ def interleave(
 ) -> dict[str, list[Sample]]:
     """Runs each contender in turn, `runs` times over, so that drift hits all alike.
 
-    The order is another one each time. `warm_bytes`: how much free memory was just used when a
+    The order is another one each time, and what a run left unsynced is written out before the
+    next. `warm_bytes`: how much free memory was just used when a
     run begins; in a virtual machine that returns its free memory to the host, the first use of a
     page costs several times what a copy into it does, and who ran just before would decide. With
     `cold` the page cache forgets what is in that folder before each run.
@@ -148,6 +149,7 @@ def interleave(
         for name in order.sample(list(contenders), len(contenders)):
             if cold is not None:
                 drop_page_cache(cold)
+            os.sync()
             _warm_memory(warm_bytes)
             sample = contenders[name]()
             samples[name].append(sample)

@@ -1,9 +1,14 @@
-"""One node to another over loopback: gossipcache beside BitTorrent, HTTP and bare sockets."""
+"""One node to another over loopback: gossipcache beside BitTorrent, HTTP and bare sockets.
+
+Same is compared with same: what returns before the disk has it (a default export, libtorrent, curl,
+bare sockets) and what waits for that (`export --sync`, bare sockets and curl with a sync).
+"""
 
 from __future__ import annotations
 
 import shutil
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from bench.aria2 import aria2_torrent
@@ -17,6 +22,8 @@ LABELS = {
     "libtorrent_best": "libtorrent best",
     "bare_sockets": "bare sockets x 1",
     "bare_sockets_2": "bare sockets x 2",
+    "bare_synced": "bare sockets x 1, synced",
+    "bare_synced_2": "bare sockets x 2, synced",
     "bare_two_files": "bare sockets x 1, two files",
     "bare_two_files_2": "bare sockets x 2, two files",
     "nginx_curl": "nginx + curl",
@@ -28,6 +35,7 @@ LABELS = {
 OURS = {
     "": "gossipcache export",
     "link_": "gossipcache export --link",
+    "link_sync_": "gossipcache export --link --sync",
     "sha256_": "gossipcache export, sha256",
 }
 AT_LEAST = {
@@ -36,6 +44,8 @@ AT_LEAST = {
     "link_ratio_vs_nginx_curl": 1.4,
     "link_ratio_vs_bare_sockets": 0.9,
     "link_ratio_vs_bare_sockets_2": 0.9,
+    "link_sync_ratio_vs_bare_synced": 0.9,
+    "link_sync_ratio_vs_bare_synced_2": 0.9,
     "ratio_vs_bare_two_files": 0.9,
     "ratio_vs_bare_two_files_2": 0.9,
 }
@@ -80,11 +90,12 @@ def _rivals(stack: ExitStack, job: Job, file: Path) -> dict[str, Contender]:
     for profile in ("default", "best"):
         torrent = libtorrent(file, folder, python, profile)
         rivals[f"libtorrent {profile}"] = stack.enter_context(torrent)
-    for twice in (False, True):
-        for connections in (1, 2):
-            name = f"bare sockets x {connections}{', two files' if twice else ''}"
-            bare = bare_sockets(file, folder, connections, twice=twice)
-            rivals[name] = stack.enter_context(bare)
+    for connections in (1, 2):
+        name = f"bare sockets x {connections}"
+        bare = partial(bare_sockets, file, folder, connections)
+        rivals[name] = stack.enter_context(bare())
+        rivals[f"{name}, two files"] = stack.enter_context(bare(twice=True))
+        rivals[f"{name}, synced"] = stack.enter_context(bare(sync=True))
     if has_nginx(job.say):
         rivals.update(http_contenders(stack.enter_context(nginx(file, folder)), job.say))
     if shutil.which("aria2c"):

@@ -1,13 +1,13 @@
 """Bare sockets: sendfile on one side, recv_into, BLAKE3 and pwrite on the other.
 
     bare.py send FILE                 prints "ready PORT"
-    bare.py receive FILE CONNECTIONS [SECOND]
+    bare.py receive [--sync] FILE CONNECTIONS [SECOND]
                                       prints "ready"; then for each line "PORT[,PORT...] SIZE"
                                       prints "done SECONDS"
 
 Each connection asks for its share by one line "OFFSET COUNT". The receiver does the work of a
-verified download: 4 MiB pieces, a BLAKE3 of each, written to disk, one fsync at the end. With a
-SECOND file each piece is written to both, as a cache and an output are.
+verified download: 4 MiB pieces, a BLAKE3 of each, written to a file, and with --sync one fsync at
+the end. With a SECOND file each piece is written to both, as a cache and an output are.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _send_share(connection: socket.socket, file: BinaryIO) -> None:
             offset, count = offset + sent, count - sent
 
 
-def receive(connections: int, paths: list[str]) -> None:
+def receive(connections: int, paths: list[str], *, sync: bool) -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         ports, size = [int(port) for port in line.split()[0].split(",")], int(line.split()[1])
@@ -66,7 +66,8 @@ def receive(connections: int, paths: list[str]) -> None:
         for thread in threads:
             thread.join()
         for file in files:
-            os.fsync(file)
+            if sync:
+                os.fsync(file)
             os.close(file)
         print("done", time.perf_counter() - started, flush=True)
 
@@ -95,4 +96,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "send":
         send(sys.argv[2])
     else:
-        receive(int(sys.argv[3]), [sys.argv[2], *sys.argv[4:]])
+        path, connections, *second = [word for word in sys.argv[2:] if word != "--sync"]
+        receive(int(connections), [path, *second], sync="--sync" in sys.argv)
