@@ -20,6 +20,35 @@ class PieceReport:
     failures: int
 
 
+SHARES = 8
+"""Into so many a task is divided where nodes of one zone fetch it from others: share `i` are the
+pieces whose index is `i` modulo this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Border:
+    """What a download fetches from other zones than its own, so that each piece crosses once."""
+
+    parents: tuple[NodeId, ...] = ()
+    """Those of its parents that are in others."""
+    shares: int = 0
+    """The shares that it fetches there (bit set)."""
+
+    def pieces(self, piece_count: int) -> int:
+        """The same as pieces (bitmap)."""
+        return pieces_of_shares(self.shares, piece_count)
+
+
+NO_BORDER = Border()
+"""Of a download all of whose parents are in its own zone."""
+
+
+def pieces_of_shares(shares: int, piece_count: int) -> int:
+    """The pieces (bitmap) of a bit set of shares."""
+    rows = -(-piece_count // SHARES)
+    return int.from_bytes(bytes([shares]) * rows, "little") & (1 << piece_count) - 1
+
+
 class Swarm(Protocol):
     """One peer's membership in the swarm of one task (a *session*).
 
@@ -33,6 +62,10 @@ class Swarm(Protocol):
         the one before; an empty one means that nobody is known to have pieces at the moment.
         Raises `TaskNotFound` when the task has been deleted.
         """
+
+    @property
+    def border(self) -> Border:
+        """Which of the parents returned last are in other zones, and what they are for."""
 
     def report(self, have: Collection[int], reports: tuple[PieceReport, ...]) -> None:
         """Hands over what came in since the last report; batched and sent by the session."""

@@ -22,6 +22,7 @@ from msgspec import Meta
 from gossipcache.manifest import Count, Digest, NodeIdBytes, TaskIdBytes
 from gossipcache.messages.announcements import DeletedTask, Keepers, PieceCount
 from gossipcache.messages.pieces import MAX_PIECES, PieceIndex
+from gossipcache.swarm import SHARES
 from gossipcache.wire import CompactRecord, Message
 
 MAX_RUNS = 4096
@@ -57,6 +58,7 @@ class ParentFailure(CompactRecord, frozen=True):
 
 PieceRuns = Annotated[tuple[PieceRun, ...], Meta(max_length=MAX_RUNS)]
 Parents = Annotated[tuple[NodeIdBytes, ...], Meta(max_length=MAX_PARENTS)]
+Shares = Annotated[int, Meta(ge=0, le=2**SHARES - 1)]
 SessionStatus = Literal["assigned", "unregistered", "not_keeper", "deleted"]
 
 
@@ -91,6 +93,11 @@ class SessionReply(Message, frozen=True, kw_only=True, tag="session_reply"):
     version: Count = 0
     """Grows with each assignment of a session; an older one is void."""
     parents: Parents = ()
+    far: Parents = ()
+    """Those of them that are in other zones: they are asked for `shares`, and for what they offer,
+    unless a parent in the child's own zone has it."""
+    shares: Shares = 0
+    """Bit `i` stands for the pieces whose index is `i` modulo 8."""
     keepers: Keepers = ()
     """With `not_keeper`: who keeps the task, by this node's view of the ring."""
     deleted: DeletedTask | None = None
@@ -104,6 +111,8 @@ class AssignParents(Message, frozen=True, kw_only=True, tag="assign_parents"):
     session: SessionNumber
     version: Count
     parents: Parents
+    far: Parents = ()
+    shares: Shares = 0
     deleted: DeletedTask | None = None
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from gossipcache.config import ScheduleConfig
@@ -15,9 +17,11 @@ from gossipcache.deviation import behind_below
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.schedule.announcement import Held
 from gossipcache.schedule.directory import Directory
+from gossipcache.schedule.gateways import Gateways
 from gossipcache.schedule.parents import Candidate, choose_parents
 from gossipcache.schedule.standing import Standings
 from gossipcache.schedule.task import Child, Swarm, View
+from gossipcache.swarm import Border
 
 MAX_CANDIDATES = 64
 """Considered in one review; of more, a random sample."""
@@ -29,10 +33,20 @@ and will soon have pieces to give, before it shares a full one."""
 
 EXTRA_PARENTS = 3
 """Of a child that fell behind the others."""
-GATEWAY_PATIENCE_S = 10.0
-"""How long the child that fetches for its zone may gain nothing before another one does as well."""
+FAR_PARENTS = 3
+"""In other zones, of a child that fetches there for its own."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """What a choice of parents came to."""
+
+    changed: bool
+    """Whether the child's assignment is another now."""
+    robbed: tuple[Child, ...] = ()
+    """Who is to fetch less from other zones, and is to be told soon."""
 
 
 class Assignments:
@@ -47,6 +61,8 @@ class Assignments:
         self._rng = rng
         self._fed_by: dict[NodeId, dict[tuple[NodeId, TaskId], None]] = {}
         """Parent → the children it is assigned to."""
+        self._gateways: dict[tuple[TaskId, str], Gateways] = {}
+        """By task and zone."""
         self.standings = Standings()
         self.decisions = 0
         """How often parents were chosen for a child."""
@@ -59,26 +75,34 @@ class Assignments:
         """How many more children a parent takes."""
         return MAX_CHILDREN - len(self._fed_by.get(parent, ()))
 
-    def assign(self, child: Child, swarm: Swarm, now: float) -> bool:
-        """Chooses the child's parents anew; whether that changed who they are."""
+    def assign(self, child: Child, swarm: Swarm, now: float) -> Assigned:
+        """Chooses the child's parents anew."""
         self.decisions += 1
-        chosen = choose_parents(
-            [
-                self._candidate(child, swarm, parent, useful, now)
-                for parent, useful in self._within_zone(child, swarm, now).items()
-            ],
-            child=child.node_id,
-            max_parents=self._config.max_parents + self._help(child, swarm, now),
-            max_children=MAX_CHILDREN,
-            may_share=now >= child.since + PATIENCE_S or not swarm.is_fed,
-        )
-        changed = child.version == 0 or set(chosen) != set(child.parents)
+        near, elsewhere = self._divided(self._able(child, swarm, now), child.zone)
+        robbed = self._share_out(child, near, elsewhere, now)
+        gateways = self._gateways.get((child.task_id, child.zone))
+        shares = gateways.shares(child) if gateways is not None else 0
+        choose = partial(self._choose, child, swarm, now)
+        chosen = choose(near, self._config.max_parents + self._help(child, swarm, now))
+        far = choose(elsewhere, FAR_PARENTS) if shares else ()
+        border = Border(tuple(sorted(far)), shares)
+        is_same = {*chosen, *far} == set(child.parents) and border == child.border
+        changed = child.version == 0 or not is_same
         if changed:
-            self.feed(child, chosen)
+            self.feed(child, (*chosen, *far))
+            child.border = border
             child.version += 1
-            self._fetches_for_zone(child, swarm)
-            child.depth = 1 + min((swarm.depth(parent) for parent in chosen), default=0)
-        return changed
+            child.depth = 1 + min((swarm.depth(parent) for parent in child.parents), default=0)
+        return Assigned(changed, robbed)
+
+    def end(self, child: Child) -> None:
+        """The child needs no parents any more."""
+        self.feed(child, ())
+        key = child.task_id, child.zone
+        if (gateways := self._gateways.get(key)) is not None:
+            gateways.remove(child)
+            if gateways.is_idle:
+                del self._gateways[key]
 
     def feed(self, child: Child, parents: tuple[NodeId, ...]) -> None:
         """The child has these parents from now on."""
@@ -100,31 +124,43 @@ class Assignments:
         counts = [other.have.bit_count() for other in self._sample(list(swarm.givers.values()))]
         return EXTRA_PARENTS if child.have.bit_count() < behind_below(counts) else 0
 
-    def _within_zone(self, child: Child, swarm: Swarm, now: float) -> dict[NodeId, float]:
-        """Possible parents by their use: those in the child's own zone if there are any.
+    def _choose(
+        self, child: Child, swarm: Swarm, now: float, able: dict[NodeId, float], most: int
+    ) -> tuple[NodeId, ...]:
+        return choose_parents(
+            [self._candidate(child, swarm, parent, useful, now) for parent, useful in able.items()],
+            child=child.node_id,
+            max_parents=most,
+            max_children=MAX_CHILDREN,
+            may_share=now >= child.since + PATIENCE_S or not swarm.is_fed,
+        )
 
-        While one child of a zone, its *gateway*, fetches from other zones, the others wait for
-        what comes in there: so each piece crosses into the zone once.
-        """
-        able = self._able(child, swarm, now)
-        gateway = swarm.gateways.get(child.zone)
-        if gateway is child:
-            return able
+    def _divided(
+        self, able: dict[NodeId, float], zone: str
+    ) -> tuple[dict[NodeId, float], dict[NodeId, float]]:
+        """Possible parents by their use: those in a zone, and those in others."""
         near = {
-            parent: useful
-            for parent, useful in able.items()
-            if self._view.zone_of(parent) == child.zone
+            parent: useful for parent, useful in able.items() if self._view.zone_of(parent) == zone
         }
-        # What a partial holder has that opened no session is not known: it may be of no use.
-        is_sure = any(useful == 1.0 or parent in swarm.givers for parent, useful in near.items())
-        return near if is_sure or _fetches(gateway, now) else able
+        return near, {parent: useful for parent, useful in able.items() if parent not in near}
 
-    def _fetches_for_zone(self, child: Child, swarm: Swarm) -> None:
-        """Keeps it in mind if the child has parents in other zones, or has them no more."""
-        if any(self._view.zone_of(parent) != child.zone for parent in child.parents):
-            swarm.gateways[child.zone] = child
-        elif swarm.gateways.get(child.zone) is child:
-            del swarm.gateways[child.zone]
+    def _share_out(
+        self,
+        child: Child,
+        near: dict[NodeId, float],
+        elsewhere: dict[NodeId, float],
+        now: float,
+    ) -> tuple[Child, ...]:
+        """Gives the child its part of what its zone fetches from others, if there is need of them;
+        returns whose part became smaller."""
+        key = child.task_id, child.zone
+        if any(useful == 1.0 and self.room(parent) > 0 for parent, useful in near.items()):
+            if (gateways := self._gateways.get(key)) is not None:
+                gateways.remove(child)
+            return ()
+        if not elsewhere:
+            return ()
+        return self._gateways.setdefault(key, Gateways()).settle(child, now)
 
     def _able(self, child: Child, swarm: Swarm, now: float) -> dict[NodeId, float]:
         """Who has what the child lacks, and what share of it."""
@@ -194,10 +230,3 @@ class Assignments:
             depth=swarm.depth(parent),
             is_parent=is_parent,
         )
-
-
-def _fetches(gateway: Child | None, now: float) -> bool:
-    """Whether there is a gateway that makes progress."""
-    if gateway is None or gateway.done:
-        return False
-    return now < gateway.gained_at + GATEWAY_PATIENCE_S

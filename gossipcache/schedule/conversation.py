@@ -28,7 +28,7 @@ from gossipcache.messages.sessions import (
     SessionReply,
 )
 from gossipcache.schedule.task import all_bits, bits_of, bits_of_pieces, cut_runs, runs_of
-from gossipcache.swarm import PieceReport
+from gossipcache.swarm import NO_BORDER, Border, PieceReport
 
 REQUEST_TIMEOUT_S = 2.0
 FIRST_TIMEOUT_S = 0.5
@@ -99,6 +99,8 @@ class Conversation:
         self._is_urgent = False
         self.parents: tuple[NodeId, ...] | None = None
         """As assigned last, best first; None: not yet."""
+        self.border = NO_BORDER
+        """Which of them are in other zones."""
         self.deletion: DeletedTask | None = None
         """Proof that the task was deleted, once it is known; the conversation is then over."""
 
@@ -143,7 +145,7 @@ class Conversation:
         if message.deleted is not None:
             self._judge_deletion(message.deleted)
         else:
-            self._take(message.version, message.parents)
+            self._take(message)
 
     def answered(self, reply: SessionReply, now: float) -> None:
         """The keeper that was asked last answered."""
@@ -267,7 +269,7 @@ class Conversation:
                 self._resting.pop(keeper, None)
                 self._hops = 0
                 if reply.version > self._version:
-                    self._take(reply.version, reply.parents)
+                    self._take(reply)
             case "deleted":
                 if reply.deleted is None or not self._judge_deletion(reply.deleted):
                     self._rest(keeper, now, LIAR_REST_S)
@@ -282,9 +284,10 @@ class Conversation:
             case "unregistered":
                 self._lose()
 
-    def _take(self, version: int, parents: tuple[bytes, ...]) -> None:
-        self._version = version
-        self.parents = tuple(NodeId(parent) for parent in parents)
+    def _take(self, assigned: SessionReply | AssignParents) -> None:
+        self._version = assigned.version
+        self.parents = tuple(NodeId(parent) for parent in assigned.parents)
+        self.border = Border(tuple(NodeId(parent) for parent in assigned.far), assigned.shares)
 
     def _judge_deletion(self, proof: DeletedTask) -> bool:
         """Checks that this very manifest, or a later one, was deleted."""

@@ -230,7 +230,7 @@ class Scheduler:
         child.done = True
         child.depth = 0
         child.lease_until = now + self._config.lease_ttl_s
-        self._assignments.feed(child, ())
+        self._assignments.end(child)
         self._review_at(child, child.lease_until)
         self._children_may_gain(child.task_id, child.node_id, now)
 
@@ -316,7 +316,7 @@ class Scheduler:
         return child if child is not None and child.session == session and not child.done else None
 
     def _end(self, child: Child) -> None:
-        self._assignments.feed(child, ())
+        self._assignments.end(child)
         self._piece_count -= child.piece_count
         child.review_at = float("inf")
         swarm = self._swarms[child.task_id]
@@ -374,6 +374,8 @@ class Scheduler:
             session=child.session,
             version=child.version,
             parents=child.parents,
+            far=child.border.parents,
+            shares=child.border.shares,
         )
         return [Push(child.node_id, message)]
 
@@ -381,8 +383,17 @@ class Scheduler:
         """Chooses the child's parents anew; whether that changed who they are."""
         child.reviewed_at = now
         self._review_at(child, now + REVIEW_INTERVAL_S)
-        return self._assignments.assign(child, self._swarms[child.task_id], now)
+        assigned = self._assignments.assign(child, self._swarms[child.task_id], now)
+        for other in assigned.robbed:
+            self._review_at(other, now)
+        return assigned.changed
 
 
 def _standing_of(child: Child) -> SessionReply:
-    return SessionReply(status="assigned", version=child.version, parents=child.parents)
+    return SessionReply(
+        status="assigned",
+        version=child.version,
+        parents=child.parents,
+        far=child.border.parents,
+        shares=child.border.shares,
+    )

@@ -16,7 +16,7 @@ from gossipcache.messages.announcements import DeletedTask
 from gossipcache.messages.sessions import AssignParents, SessionReply
 from gossipcache.schedule.alarm import Alarm
 from gossipcache.schedule.conversation import Ask, Conversation
-from gossipcache.swarm import PieceReport
+from gossipcache.swarm import NO_BORDER, Border, PieceReport
 
 
 class Session:
@@ -47,7 +47,7 @@ class Session:
         )
         self.task_id = manifest.task_id
         self._alarm = Alarm()
-        self._told: tuple[NodeId, ...] | None = None
+        self._told: tuple[tuple[NodeId, ...] | None, Border] = (None, NO_BORDER)
         self._assigned = trio.Event()
 
     @property
@@ -57,14 +57,19 @@ class Session:
 
     async def parents(self) -> tuple[NodeId, ...]:
         """See `Swarm.parents`. Raises `TaskNotFound`."""
-        while self._core.parents == self._told and self.deletion is None:
+        while self._assignment == self._told and self.deletion is None:
             await self._assigned.wait()
         if self.deletion is not None:
             raise TaskNotFound(
                 f"the task {self._cid!r} was deleted", "import it again to have it back"
             )
-        self._told = self._core.parents
-        return self._told or ()
+        self._told = self._assignment
+        return self._core.parents or ()
+
+    @property
+    def border(self) -> Border:
+        """See `Swarm.border`."""
+        return self._core.border
 
     def report(self, have: Collection[int], reports: tuple[PieceReport, ...]) -> None:
         """See `Swarm.report`."""
@@ -114,9 +119,13 @@ class Session:
             self._core.answered(reply, trio.current_time())
         self._look_up()
 
+    @property
+    def _assignment(self) -> tuple[tuple[NodeId, ...] | None, Border]:
+        return self._core.parents, self._core.border
+
     def _look_up(self) -> None:
         """Wakes whoever waits for parents, if there is something new."""
-        if self._core.parents != self._told or self.deletion is not None:
+        if self._assignment != self._told or self.deletion is not None:
             self._assigned.set()
             self._assigned = trio.Event()
         if self.deletion is not None:

@@ -12,6 +12,7 @@ from gossipcache.ids import NodeId, TaskId
 from gossipcache.manifest import SignedManifest, SignedTombstone
 from gossipcache.messages.announcements import DeletedTask
 from gossipcache.messages.sessions import MAX_RUNS, PieceRun
+from gossipcache.swarm import NO_BORDER, Border
 
 _ONES = re.compile("1+")
 
@@ -99,6 +100,8 @@ class Child:
     claimed: tuple[NodeId, ...] = ()
     """Parents that it had before it came here."""
     parents: tuple[NodeId, ...] = ()
+    border: Border = NO_BORDER
+    """Which of them are in other zones, and what they are for."""
     version: int = 0
     depth: int = 1
     """Hops from a complete holder."""
@@ -128,8 +131,6 @@ class Swarm:
     """Those that have pieces."""
     givers_in: dict[str, dict[NodeId, Child]] = field(default_factory=dict)
     """The same, by zone."""
-    gateways: dict[str, Child] = field(default_factory=dict)
-    """The child of each zone that fetches for it from other zones."""
 
     @property
     def is_fed(self) -> bool:
@@ -146,8 +147,6 @@ class Swarm:
         self.children.pop(child.node_id, None)
         if self.givers.pop(child.node_id, None) is not None:
             del self.givers_in[child.zone][child.node_id]
-        if self.gateways.get(child.zone) is child:
-            del self.gateways[child.zone]
 
     def depth(self, node_id: NodeId) -> int:
         """A node's hops from a complete holder."""

@@ -18,6 +18,7 @@ from gossipcache.manifest import SignedManifest
 from gossipcache.messages.sessions import AssignParents
 from gossipcache.schedule.announcement import Held
 from gossipcache.schedule.conversation import Conversation
+from gossipcache.swarm import Border
 from gossipcache.transfer.download.client import REPORT_INTERVAL_S
 from gossipcache.transfer.download.core import DownloadCore
 from gossipcache.transfer.download.events import (
@@ -101,7 +102,7 @@ class BareDownload:
         self._parents: dict[NodeId, Connection] = {}
         self._asked: dict[int, int] = {}
         self._received: dict[int, bytes] = {}
-        self._assigned: tuple[NodeId, ...] | None = None
+        self._assigned: tuple[tuple[NodeId, ...], Border] | None = None
         self.is_over = False
         self._wakes = Alarm(self._timeline, self.process, self._core.next_timeout, self._mind)
         self._talks = Alarm(
@@ -146,9 +147,10 @@ class BareDownload:
 
     def _take_parents(self) -> None:
         parents = self._conversation.parents
-        if parents is not None and parents != self._assigned:
-            self._assigned = parents
-            self.handle(ParentsAssigned(parents))
+        border = self._conversation.border
+        if parents is not None and (parents, border) != self._assigned:
+            self._assigned = parents, border
+            self.handle(ParentsAssigned(parents, border))
 
     def _report_later(self) -> None:
         at = self._timeline.now + REPORT_INTERVAL_S

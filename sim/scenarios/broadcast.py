@@ -21,6 +21,7 @@ EQUAL = Rates(RATE_BYTES_S, RATE_BYTES_S)
 SLOW = Rates(RATE_BYTES_S / 10, RATE_BYTES_S / 10)
 SLOW_SHARE = 0.1
 CRASH_SHARE = 0.2
+GATEWAY_CRASH_SHARE = 0.1
 ZONES = ("a", "b", "c", "d", "e")
 MAX_COPIES_INTO_ZONE = 1.2
 CROWD_RATE_BYTES_S = 1e9
@@ -69,9 +70,7 @@ def broadcast_slow(stage: BareStage) -> None:
 def broadcast_crashes(stage: BareStage) -> None:
     """The same while every fifth node, but not the seed, is killed at some time during it."""
     played = _Broadcast(stage)
-    rng = stage.world.streams.named("scenario")
-    victims = rng.sample(played.children, round(CRASH_SHARE * stage.nodes))
-    played.play(sorted((rng.uniform(0, played.bound_s), name) for name in victims))
+    played.play(played.deaths(CRASH_SHARE))
 
 
 @bare_scenario("broadcast-zones", nodes=60)
@@ -79,6 +78,15 @@ def broadcast_zones(stage: BareStage) -> None:
     """The same to five zones: what crosses into each of the four that the seed is not in."""
     played = _Broadcast(stage, zones=ZONES)
     played.play()
+    played.measure_borders()
+
+
+@bare_scenario("broadcast-zones-crashes", nodes=60)
+def broadcast_zones_crashes(stage: BareStage) -> None:
+    """The same while every tenth node is killed at some time during it: each fetches a share from
+    other zones, which others then take over."""
+    played = _Broadcast(stage, zones=ZONES)
+    played.play(played.deaths(GATEWAY_CRASH_SHARE))
     played.measure_borders()
 
 
@@ -150,6 +158,12 @@ class _Broadcast:
         during()
         stage.run_until("all have it", distribution.is_over, LIMIT_S)
         self._measure(distribution.decisions() - counted)
+
+    def deaths(self, share: float) -> list[tuple[float, str]]:
+        """Who is killed when: so many of the nodes, at any time of the bound."""
+        rng = self._stage.world.streams.named("scenario")
+        victims = rng.sample(self.children, round(share * self._stage.nodes))
+        return sorted((rng.uniform(0, self.bound_s), name) for name in victims)
 
     def lose_owner(self) -> None:
         """Kills the owner when half of the bound is over, and waits until its successor knows at

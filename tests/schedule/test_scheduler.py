@@ -27,10 +27,10 @@ from gossipcache.schedule.announcement import (
 )
 from gossipcache.schedule.assignments import (
     EXTRA_PARENTS,
-    GATEWAY_PATIENCE_S,
     MAX_CHILDREN,
     PATIENCE_S,
 )
+from gossipcache.schedule.gateways import GATEWAY_PATIENCE_S
 from gossipcache.schedule.scheduler import (
     MAX_PIECES_IN_ALL,
     MAX_PIECES_PER_PEER,
@@ -231,12 +231,22 @@ class TestZones:
         keeper.zones = {SEED.node_id: "a"} | {child.node_id: "b" for child in CHILDREN[:3]}
         return keeper
 
-    def test_only_the_first_child_of_a_zone_fetches_from_another(self, far: Keeper) -> None:
-        assert far.register(CHILDREN[0], TASK).parents == (SEED.node_id,)
-        assert far.register(CHILDREN[1], TASK).parents == ()
+    def test_the_children_of_a_zone_share_what_they_fetch_from_another(self, far: Keeper) -> None:
+        first = far.register(CHILDREN[0], TASK)
+        assert (first.far, first.shares) == ((SEED.node_id,), 0b1111_1111)
+        second = far.register(CHILDREN[1], TASK)
+        (left,) = run(far, 0.0)
+        assert left.to == CHILDREN[0].node_id
+        assert left.message.shares ^ second.shares == 0b1111_1111
+        assert left.message.shares.bit_count() == second.shares.bit_count() == 4
+
+    def test_who_fetches_from_another_zone_takes_the_rest_from_its_own(self, far: Keeper) -> None:
+        far.register(CHILDREN[0], TASK)
+        far.register(CHILDREN[1], TASK)
         report(far, CHILDREN[0], 0)
-        assert assigned(run(far, 1.0), CHILDREN[1]) == (CHILDREN[0].node_id,)
-        assert far.register(CHILDREN[2], TASK).parents == (CHILDREN[0].node_id,)
+        (push,) = [push for push in run(far, 1.0) if push.to == CHILDREN[1].node_id]
+        assert push.message.parents == (CHILDREN[0].node_id, SEED.node_id)
+        assert push.message.far == (SEED.node_id,)
 
     def test_children_in_the_zone_of_a_holder_do_not_wait(self, far: Keeper) -> None:
         near = CHILDREN[3:5]
@@ -253,18 +263,29 @@ class TestZones:
         report(far, CHILDREN[0], 0, reports=measured)
         assert SEED.node_id not in far.register(CHILDREN[1], TASK).parents
 
-    def test_when_the_first_one_dies_the_next_one_takes_its_place(self, far: Keeper) -> None:
+    def test_when_one_dies_another_one_fetches_its_shares(self, far: Keeper) -> None:
         far.register(CHILDREN[0], TASK)
         far.register(CHILDREN[1], TASK)
         far.dead.add(CHILDREN[0].node_id)
         far.core.member_down(CHILDREN[0].node_id, far.now)
-        assert assigned(run(far, 1.0), CHILDREN[1]) == (SEED.node_id,)
+        assert shares(run(far, 1.0), CHILDREN[1]) == 0b1111_1111
 
-    def test_when_the_first_one_gains_nothing_others_fetch_as_well(self, far: Keeper) -> None:
+    def test_when_one_gains_nothing_another_one_fetches_its_shares(self, far: Keeper) -> None:
         far.register(CHILDREN[0], TASK)
         far.register(CHILDREN[1], TASK)
-        assert not [push for push in run(far, GATEWAY_PATIENCE_S - 1) if push.message.parents]
-        assert assigned(run(far, 2.0), CHILDREN[1]) == (SEED.node_id,)
+        run(far, GATEWAY_PATIENCE_S - 1)
+        report(far, CHILDREN[1], 0)
+        assert shares(run(far, 2.0), CHILDREN[1]) == 0b1111_1111
+
+    def test_where_a_holder_of_the_zone_is_crowded_others_help(self, far: Keeper) -> None:
+        crowd = [identity(number) for number in range(40, 41 + MAX_CHILDREN)]
+        far.zones |= {child.node_id: "a" for child in crowd}
+        for child in crowd[:-1]:
+            far.register(child, TASK)
+        far.register(CHILDREN[0], TASK, 0)
+        reply = far.register(crowd[-1], TASK)
+        assert reply.far == (CHILDREN[0].node_id,)
+        assert reply.shares
 
     def test_a_partial_holder_in_the_zone_without_a_session_holds_nobody_up(
         self, far: Keeper
@@ -273,6 +294,11 @@ class TestZones:
         far.zones[partial.node_id] = "b"
         far.announce(partial, held_of(TASK, 1))
         assert SEED.node_id in far.register(CHILDREN[0], TASK).parents
+
+
+def shares(pushes: list[Push], child: Identity) -> int:
+    """What a child was told last to fetch from other zones."""
+    return [push.message.shares for push in pushes if push.to == child.node_id][-1]
 
 
 def assigned(pushes: list[Push], child: Identity) -> tuple[bytes, ...]:

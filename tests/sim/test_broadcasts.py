@@ -39,3 +39,14 @@ def test_a_swarm_outlives_its_owner_and_fetches_nothing_twice(seed: int) -> None
     metrics = played("broadcast-owner-dies", 12, seed).metrics
     assert metrics["last heard of s"] <= 5.0
     assert metrics["fetched twice %"] <= 1.0
+
+
+@pytest.mark.parametrize("name", ["broadcast-zones", "broadcast-zones-crashes"])
+def test_a_file_crosses_into_a_zone_about_once_by_several_children(name: str) -> None:
+    metrics = played(name, 30, 1).metrics
+    assert metrics["copies into a zone at most"] <= 1.2
+    assert metrics["ratio"] <= 1.5
+
+
+def test_a_broadcast_takes_little_more_than_the_bound() -> None:
+    assert played("broadcast", 60, 1).metrics["ratio"] <= 1.2

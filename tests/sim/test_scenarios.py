@@ -23,6 +23,7 @@ SMALLER = {
     "broadcast-crashes": 10,
     "broadcast-slow": 10,
     "broadcast-zones": 15,
+    "broadcast-zones-crashes": 20,
     "one-to-many": 5,
     "memberlist-243-cost-at-scale": 60,
     "lookups-under-differing-views": 60,

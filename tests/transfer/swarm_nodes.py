@@ -17,7 +17,7 @@ from gossipcache.ids import NodeId
 from gossipcache.link.interface import Links
 from gossipcache.manifest import SignedManifest
 from gossipcache.metrics import Metrics
-from gossipcache.swarm import PieceReport, Swarm
+from gossipcache.swarm import NO_BORDER, Border, PieceReport, Swarm
 from gossipcache.transfer.download.client import Downloader
 from gossipcache.transfer.limits import TransferLimits
 from gossipcache.transfer.server import PieceServer
@@ -105,6 +105,10 @@ class FakeSwarm:
             return await self._receive.receive()
         except trio.EndOfChannel:
             raise TaskNotFound("the task was deleted") from None
+
+    @property
+    def border(self) -> Border:
+        return NO_BORDER
 
     def report(self, have: Collection[int], reports: tuple[PieceReport, ...]) -> None:
         self.reported.extend(have)

@@ -202,7 +202,8 @@ class _Run:
 
     async def _follow_assignments(self) -> None:
         while True:
-            self._tell(ParentsAssigned(await self._swarm.parents()))
+            parents = await self._swarm.parents()
+            self._tell(ParentsAssigned(parents, self._swarm.border))
 
     async def _follow_limits(self) -> None:
         while True:

@@ -96,8 +96,9 @@ class DownloadCore:
             case StoreReady(present):
                 self._picker.found(present)
                 self._ready = True
-            case ParentsAssigned(parents):
+            case ParentsAssigned(parents, border):
                 self._assigned = parents
+                self._picker.divide(border)
             case SlotOpened(parent, slot, rtt_s):
                 self._slot_opened(parent, slot, rtt_s, now)
             case ParentHas(parent, pieces) if parent in self._parents:
@@ -379,9 +380,11 @@ class DownloadCore:
         effects: list[Effect] = []
         for parent in (parent for parent in parents if parent.offers):
             while self._hunger.may_ask(parent, parents) and self._can_ask(parent):
-                index = self._picker.claim_beyond(parent.pieces) if self._may_ask(now) else None
-                if index is None:
+                if not self._may_ask(now):
                     return effects
+                index = self._picker.claim_beyond(parent.node, parent.pieces)
+                if index is None:
+                    break
                 effects.append(self._fetch(parent, index, now))
         return effects
 
@@ -403,4 +406,9 @@ class DownloadCore:
                 yield parent
 
     def _late(self, idle: Parent) -> Iterator[tuple[float, Request]]:
-        return late_requests(idle, [*self._in_flight.values()], self._parents, self._picker)
+        in_flight = [
+            request
+            for request in self._in_flight.values()
+            if self._picker.may_ask(idle.node, request.index)
+        ]
+        return late_requests(idle, in_flight, self._parents, self._picker)

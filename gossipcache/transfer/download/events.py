@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gossipcache.ids import NodeId
+from gossipcache.swarm import NO_BORDER, Border
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class ParentsAssigned:
     """The schedulers name these parents, best first; replaces the assignment before."""
 
     parents: tuple[NodeId, ...]
+    border: Border = NO_BORDER
+    """Which of them are in other zones, and what they are for."""
 
 
 @dataclass(frozen=True, slots=True)

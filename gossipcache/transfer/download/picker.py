@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 
 from gossipcache.ids import NodeId
+from gossipcache.swarm import Border
 
 PLENTY = 3
 """With so many pieces a parent to be asked for, none of them runs out of them soon."""
@@ -34,6 +35,18 @@ class Picker:
         self._holdings: dict[NodeId, int] = {}
         self._offering: dict[NodeId, None] = {}
         self._rarity: list[int] | None = None
+        self._far: set[NodeId] = set()
+        """Also those that are not assigned any more, but may be open."""
+        self._shared = 0
+
+    def divide(self, border: Border) -> None:
+        """Which parents are in other zones, and what is to be fetched of them."""
+        self._far.update(border.parents)
+        self._shared = border.pieces(self._total)
+
+    def may_ask(self, parent: NodeId, index: int) -> bool:
+        """Whether piece `index` is one that `parent` is there for."""
+        return parent not in self._far or bool(self._shared >> index & 1)
 
     def add(self, parent: NodeId, pieces: int) -> None:
         """`parent` has `pieces` (bitmap) besides those it was known to have."""
@@ -82,11 +95,14 @@ class Picker:
         candidates = self.unrequested & self._holdings.get(parent, 0) & ~exclude
         if parent in self._offering:
             candidates &= ~self._elsewhere()
+        elif parent in self._far:
+            candidates &= self._shared & ~self._near()
         return self._claim(candidates)
 
-    def claim_beyond(self, exclude: int = 0) -> int | None:
+    def claim_beyond(self, parent: NodeId, exclude: int = 0) -> int | None:
         """The same of a parent that has everything, whether it offered the piece or not."""
-        return self._claim(self.unrequested & ~exclude)
+        pieces = self._shared if parent in self._far else self.everything
+        return self._claim(self.unrequested & pieces & ~exclude)
 
     def reclaim(self, index: int) -> bool:
         """Counts piece `index` as requested again; False if it no longer waits for that."""
@@ -115,6 +131,14 @@ class Picker:
         pieces = 0
         for parent, held in self._holdings.items():
             if parent not in self._offering:
+                pieces |= held
+        return pieces
+
+    def _near(self) -> int:
+        """The pieces that can be had of parents in this zone."""
+        pieces = 0
+        for parent, held in self._holdings.items():
+            if parent not in self._far:
                 pieces |= held
         return pieces
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossipcache.ids import NodeId
+from gossipcache.swarm import NO_BORDER, Border
 from gossipcache.transfer.download.picker import Picker
 
 A, B, C = (NodeId(bytes([byte]) * 16) for byte in b"abc")
@@ -69,6 +70,32 @@ def test_pieces_are_scarce_while_few_of_those_that_partial_parents_have_are_to_b
     assert picker.is_scarce(A)
     picker.add(B, picker.everything)
     assert not picker.is_scarce(B), "it has everything already"
+
+
+def test_of_a_parent_in_another_zone_only_the_own_shares_are_asked_that_are_not_near() -> None:
+    picker = picker_of(18)
+    picker.divide(Border(parents=(A,), shares=0b11))
+    picker.add(A, picker.everything & ~1)
+    picker.add(B, bitmap(9))
+    assert {picker.claim(A) for _ in range(5)} == {1, 8, 16, 17, None}
+    assert picker.claim(B) == 9
+
+
+def test_a_parent_in_another_zone_gives_what_it_offers() -> None:
+    picker = picker_of(18)
+    picker.divide(Border(parents=(A,), shares=0b1))
+    picker.offers(A)
+    picker.add(A, bitmap(5))
+    assert picker.claim(A) == 5
+    assert picker.claim_beyond(A) in (0, 8, 16)
+
+
+def test_a_parent_stays_in_another_zone_when_it_is_not_assigned_any_more() -> None:
+    picker = picker_of(18)
+    picker.divide(Border(parents=(A,), shares=0b1))
+    picker.add(A, bitmap(0, 1))
+    picker.divide(NO_BORDER)
+    assert picker.claim(A) is None
 
 
 def test_a_released_piece_is_to_be_had_again_unless_it_is_there() -> None:

@@ -1,0 +1,94 @@
+"""Core: who of a zone's children fetches which share of a task from other zones.
+
+Each share is fetched by one child, its *gateway*, and comes to the others from it: so each piece
+crosses into the zone once, over as many links as there are gateways. A gateway that ended, gains
+nothing, or falls behind the other gateways loses its shares to the next child that is reviewed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from gossipcache.deviation import slow_below
+from gossipcache.schedule.task import Child
+from gossipcache.swarm import SHARES, pieces_of_shares
+
+GATEWAY_PATIENCE_S = 10.0
+"""How long a gateway may gain nothing before others fetch its shares."""
+TRIAL_S = 2.0
+"""How long a share stays with its gateway before it may be found to fall behind."""
+
+
+class Gateways:
+    """Of one zone and task."""
+
+    def __init__(self) -> None:
+        self._fetchers: list[Child | None] = [None] * SHARES
+        self._since = [float("-inf")] * SHARES
+
+    def shares(self, child: Child) -> int:
+        """What a child is to fetch from other zones (bit set)."""
+        return sum(1 << share for share in self._of(child))
+
+    def remove(self, child: Child) -> None:
+        """A child is gone, or has no more need of other zones."""
+        for share in self._of(child):
+            self._fetchers[share] = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody fetches anything."""
+        return all(fetcher is None for fetcher in self._fetchers)
+
+    def settle(self, child: Child, now: float) -> tuple[Child, ...]:
+        """Gives a child its part of the shares: those that nobody fetches, and some of who fetches
+        many. Returns whom they were taken from, so that they can be told soon."""
+        self._release(now)
+        robbed: dict[Child, None] = {}
+        while (share := self._next(child)) is not None:
+            robbed |= self._give(share, child, now)
+        if (share := self._behind(child, now)) is not None:
+            robbed |= self._give(share, child, now)
+        return tuple(robbed)
+
+    def _give(self, share: int, child: Child, now: float) -> dict[Child, None]:
+        """Returns who had the share."""
+        loser = self._fetchers[share]
+        self._fetchers[share], self._since[share] = child, now
+        return {} if loser is None else {loser: None}
+
+    def _of(self, child: Child) -> list[int]:
+        return [share for share, fetcher in enumerate(self._fetchers) if fetcher is child]
+
+    def _release(self, now: float) -> None:
+        """Frees the shares of those who are complete, or gained nothing for long."""
+        for share, fetcher in enumerate(self._fetchers):
+            stands = fetcher is None or now >= fetcher.gained_at + GATEWAY_PATIENCE_S
+            if fetcher is not None and (fetcher.done or stands):
+                self._fetchers[share] = None
+
+    def _next(self, child: Child) -> int | None:
+        """A share that nobody fetches, or one of who fetches the most, at least two more."""
+        if None in self._fetchers:
+            return self._fetchers.index(None)
+        count = Counter(self._fetchers)
+        richest, most = max(count.items(), key=lambda item: item[1])
+        return self._fetchers.index(richest) if most >= count[child] + 2 else None
+
+    def _behind(self, child: Child, now: float) -> int | None:
+        """A share that came much less far than the others, unless this child fetches such a one
+        itself."""
+        came = [self._came(share, fetcher) for share, fetcher in enumerate(self._fetchers)]
+        limit = slow_below(came)
+        behind = [share for share, pieces in enumerate(came) if pieces < limit]
+        if any(self._fetchers[share] is child for share in behind):
+            return None
+        tried = (share for share in behind if now >= self._since[share] + TRIAL_S)
+        return next(tried, None)
+
+    @staticmethod
+    def _came(share: int, fetcher: Child | None) -> int:
+        if fetcher is None:
+            return 0
+        pieces = pieces_of_shares(1 << share, fetcher.piece_count)
+        return (fetcher.have & pieces).bit_count()
