@@ -66,6 +66,7 @@ class TcpStream(ByteStream):
         self.remote = address_of(connected.getpeername())
         self._receiving = Exclusive("receiving from this stream")
         self._sending = Exclusive("sending to this stream")
+        self._number: int = connected.fileno()
         self._least_bytes = 1
         self._sends_files = False
 
@@ -123,10 +124,9 @@ class TcpStream(ByteStream):
             self._least_bytes = least_bytes
 
     def _descriptor(self) -> int:
-        descriptor: int = self._socket.fileno()
-        if descriptor < 0:
+        if self._number < 0:
             raise trio.ClosedResourceError("this stream is closed")
-        return descriptor
+        return self._number
 
     async def send_file(self, file: DiskFile, offset: int, count: int, head: bytes = b"") -> None:
         """Sends `head`, and `count` bytes of `file` by sendfile(2), or through a thread.
@@ -196,6 +196,7 @@ class TcpStream(ByteStream):
 
     async def aclose(self) -> None:
         """Closes the socket; a second call does nothing."""
+        self._number = -1
         await self._stream.aclose()
 
 

@@ -102,9 +102,10 @@ class BulkStream(trio.abc.Stream):
         """Sends binary messages past the library, all by one write, after those posted; `masks`
         has four random bytes for each, or nothing at a server."""
         async with self._sending:
-            frames = [bytes(self._posted), *_frames(messages, masks)]
+            data = b"".join((bytes(self._posted), *_frames(messages, masks)))
             self._posted.clear()
-            await self._stream.send_all(b"".join(frames))
+            if left := data[self._stream.send_now(data) :]:
+                await self._stream.send_all(left)
 
     def post(self, messages: Sequence[bytes], masks: Sequence[bytes]) -> bool:
         """Sends messages without waiting; False if some of them go by the next `send_messages`."""
