@@ -134,7 +134,7 @@ async def _from_store(
             lanes = services.env.workers.lane
             place = partial(export_file, umask=request.umask, lanes=lanes)
         if request.link and signed.manifest.kind == "file":
-            place = partial(export_link, verified=verified)
+            place = partial(export_link, verified=verified, lanes=services.env.workers.lane)
         place(
             services.env.disk,
             services.store,

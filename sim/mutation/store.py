@@ -54,8 +54,8 @@ STORE = (
         name="rot-served",
         breaks="a rotten copy is exported as it is",
         module="gossipcache.transfer.files.local_export",
-        old="            if state.digest() != tree.piece(index):",
-        new="            if False:",
+        old="        if state.digest() != self._tree.piece(index):",
+        new="        if False:",
         scenarios=("bit-rot",),
     ),
     Mutant(

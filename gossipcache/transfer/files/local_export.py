@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from functools import partial
-from itertools import cycle
 from pathlib import PurePath
+from threading import Lock
 
 from blake3 import blake3
 
-from gossipcache.env import Disk, Lanes, inline_lane
+from gossipcache.env import Disk, DiskFile, Lanes, inline_lane
 from gossipcache.errors import IntegrityError
 from gossipcache.ids import TaskId
 from gossipcache.transfer.files.chunks import (
@@ -23,6 +22,12 @@ from gossipcache.transfer.files.ingest import SEVERAL_LANES_BYTES
 from gossipcache.transfer.files.output import OutputFile, link_out
 from gossipcache.transfer.files.tree_output import OutputTree
 from gossipcache.transfer.store.store import Store
+
+HOT_BYTES = 2**18
+"""Read, hashed and written at a time: with larger steps each of them waits for memory."""
+CACHE_BYTES = 2 * 2**30
+"""How much of an output waits in the page cache, where a write costs a copy alone. The rest of a
+larger one goes straight to the disk, so as not to drive out all else that the cache holds."""
 
 
 def export_file(
@@ -55,12 +60,11 @@ def export_file(
             overwrite=overwrite,
             source=store.data_path(task_id),
             sparse=True,
+            cache_bytes=CACHE_BYTES,
         )
         try:
-            if output.cloned:
-                _verify(disk, store, task_id, progress)
-            else:
-                _verified_copy(disk, store, task_id, output, lanes, progress)
+            into = None if output.cloned else output
+            _verify(_Pieces(disk, store, task_id, progress, into), data.size(), lanes)
             output.commit(sync=sync)
         finally:
             output.abort()
@@ -76,6 +80,7 @@ def export_link(
     overwrite: bool = False,
     sync: bool = False,
     verified: bool = False,
+    lanes: Lanes = inline_lane,
     progress: OnProgress = ignore_progress,
 ) -> None:
     """Puts a read-only hard link of the store's file at `target`, after verifying it, unless
@@ -84,7 +89,8 @@ def export_link(
     Raises as `export_file`, and `UsageError` across file systems.
     """
     if not verified:
-        _verify(disk, store, task_id, progress)
+        size = store.require(task_id).size
+        _verify(_Pieces(disk, store, task_id, progress), size, lanes)
     store.share(
         task_id,
         lambda data: link_out(
@@ -118,53 +124,68 @@ def export_tree(
             output.abort()
 
 
-def _verify(disk: Disk, store: Store, task_id: TaskId, progress: OnProgress) -> None:
-    """Hashes all pieces. Raises `IntegrityError`."""
-    for _offset, _chunk in _verified_chunks(disk, store, task_id, progress):
-        pass
+class _Pieces:
+    """All pieces of a complete task, each read and hashed a few hundred KiB at a time, while these
+    are hot in a processor's own cache. Several lanes may `work` on them at once."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        store: Store,
+        task_id: TaskId,
+        progress: OnProgress,
+        output: OutputFile | None = None,
+    ) -> None:
+        """With an `output` they are copied there; zeros are left out."""
+        self._disk = disk
+        self._store = store
+        self._task_id = task_id
+        self._progress = progress
+        self._output = output
+        self._manifest = store.require(task_id).signed.manifest
+        self._tree = store.tree(task_id)
+        self._left: Iterator[int] = iter(range(self._manifest.piece_count))
+        self._done_bytes = 0
+        self._counting = Lock()
+
+    def work(self) -> None:
+        """Verifies pieces until none is left, for any lane, or one failed.
+
+        Raises `IntegrityError` for a bad piece, of which some may have been written by then.
+        """
+        size = min(LARGE_CHUNK_BYTES, max(self._manifest.size, 1))
+        buffer = self._disk.buffer(size)
+        try:
+            with closing(self._store.open_data(self._task_id)) as data:
+                for index in self._left:
+                    self._verify(data, index, buffer)
+        except BaseException:
+            self._left = iter(())
+            raise
+
+    def _verify(self, data: DiskFile, index: int, buffer: memoryview) -> None:
+        state, size = blake3(), self._manifest.piece_length(index)
+        offset = index * self._manifest.piece_size
+        is_cached = self._output is None or self._output.has_room_in_cache
+        part = buffer[:HOT_BYTES] if is_cached else buffer
+        for chunk in chunks(data, offset, size, part):
+            state.update(chunk)
+            if self._output is not None:
+                self._output.write_sparse(offset, chunk)
+            offset += len(chunk)
+        if state.digest() != self._tree.piece(index):
+            raise IntegrityError(
+                f"piece {index} of task {self._task_id.hex()} has rotted on the disk",
+                "run `gossipcache verify`, which gets it again from another holder",
+            )
+        with self._counting:
+            self._done_bytes += size
+            self._progress(self._done_bytes)
 
 
-def _verified_copy(
-    disk: Disk,
-    store: Store,
-    task_id: TaskId,
-    output: OutputFile,
-    lanes: Lanes,
-    progress: OnProgress,
-) -> None:
-    """Reads each chunk once: hashes it, and has it written beside. A bad piece may have been
-    written by then; nothing is committed when this raises."""
-    several = store.require(task_id).signed.manifest.size >= SEVERAL_LANES_BYTES
-    with (lanes if several else inline_lane)() as writing:
-        for offset, chunk in _verified_chunks(disk, store, task_id, progress):
-            writing.do(partial(output.write_sparse, offset, chunk))
-        writing.finish()
-
-
-def _verified_chunks(
-    disk: Disk, store: Store, task_id: TaskId, progress: OnProgress
-) -> Iterator[tuple[int, memoryview]]:
-    """All chunks by their offset; each stays as it is until the next but one is asked for.
-
-    Raises `IntegrityError` at the end of a bad piece.
-    """
-    with closing(store.open_data(task_id)) as data:
-        manifest, tree = store.require(task_id).signed.manifest, store.tree(task_id)
-        chunk_bytes = min(LARGE_CHUNK_BYTES, max(manifest.size, 1))
-        buffers = cycle((disk.buffer(chunk_bytes), disk.buffer(chunk_bytes)))
-        offset = 0
-        for index in range(manifest.piece_count):
-            state = blake3()
-            end = offset + manifest.piece_length(index)
-            while offset < end:
-                size = min(chunk_bytes, end - offset)
-                (chunk,) = chunks(data, offset, size, next(buffers))
-                yield offset, chunk
-                state.update(chunk)
-                offset += size
-            if state.digest() != tree.piece(index):
-                raise IntegrityError(
-                    f"piece {index} of task {task_id.hex()} has rotted on the disk",
-                    "run `gossipcache verify`, which gets it again from another holder",
-                )
-            progress(offset)
+def _verify(pieces: _Pieces, size: int, lanes: Lanes) -> None:
+    """Has all pieces verified, by two lanes if that is worth it. Raises what `work` raises."""
+    with (lanes if size >= SEVERAL_LANES_BYTES else inline_lane)() as beside:
+        beside.do(pieces.work)
+        pieces.work()
+        beside.finish()

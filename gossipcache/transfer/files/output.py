@@ -166,9 +166,11 @@ class OutputFile:
         overwrite: bool = False,
         source: PurePath | None = None,
         sparse: bool = False,
+        cache_bytes: int = 0,
     ) -> None:
         """Makes the temporary file with room for `size` bytes, or as a clone of `source` where
         the file system can (`cloned` tells). With `sparse` no room is set aside.
+        A large one is written past the page cache, but for its first `cache_bytes`.
 
         Raises `Conflict`, `NoSpace`, `UsageError`, `OSError`.
         """
@@ -176,6 +178,7 @@ class OutputFile:
         self._umask = umask
         self._place = Place(disk, target, ledger, token, overwrite)
         self._is_large = size >= LARGE_FILE_BYTES
+        self._cache_bytes_left = cache_bytes
         self._file: DiskFile | None = None
         self.cloned = False
         """Whether the content of `source` is there already."""
@@ -191,11 +194,18 @@ class OutputFile:
     def write(self, offset: int, data: Buffer) -> None:
         """Puts verified bytes at their place."""
         assert self._file is not None
-        (self._file.write_past_cache if self._is_large else self._file.write_at)(offset, data)
+        is_cached = self.has_room_in_cache
+        self._cache_bytes_left -= len(data) if self._is_large else 0
+        (self._file.write_at if is_cached else self._file.write_past_cache)(offset, data)
 
     def write_sparse(self, offset: int, chunk: memoryview) -> None:
         """The same, leaving out zeros; for an output made `sparse`."""
         write_sparse(self.write, offset, chunk)
+
+    @property
+    def has_room_in_cache(self) -> bool:
+        """Whether the next bytes go to the page cache."""
+        return not self._is_large or self._cache_bytes_left > 0
 
     @property
     def temporary(self) -> PurePath:

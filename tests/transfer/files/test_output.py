@@ -9,6 +9,8 @@ import pytest
 
 from gossipcache.disk import OsFile
 from gossipcache.errors import Conflict, IntegrityError, NoSpace, UsageError
+from gossipcache.machine import ThreadWorkers
+from gossipcache.transfer.files import local_export
 from gossipcache.transfer.files import output as output_module
 from gossipcache.transfer.files.local_export import export_file, export_link
 from gossipcache.transfer.files.output import OutputFile
@@ -215,3 +217,64 @@ def test_only_a_large_output_goes_past_the_cache(
         out.commit()
         shop.disk.remove(shop.root / "out")
     assert past_cache == [4]
+
+
+def test_an_output_may_begin_in_the_cache(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    past_cache: list[int] = []
+    monkeypatch.setattr(output_module, "LARGE_FILE_BYTES", 4)
+    for kind in (OsFile, SimFile):
+        monkeypatch.setattr(
+            kind, "write_past_cache", lambda _file, offset, _data: past_cache.append(offset)
+        )
+    out = OutputFile(
+        shop.disk, shop.root / "out", size=6, token="t", ledger=shop.store, cache_bytes=3
+    )
+    for offset in range(0, 6, 2):
+        out.write(offset, b"ab")
+    out.abort()
+    assert past_cache == [4]
+
+
+@pytest.fixture
+def in_two_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_export, "SEVERAL_LANES_BYTES", 0)
+
+
+@pytest.mark.usefixtures("in_two_lanes")
+def test_two_lanes_copy_every_piece_once(os_shop: Shop) -> None:
+    content = content_of(100 * PIECE + 1)
+    os_shop.keep(content)
+    told: list[int] = []
+    target = os_shop.root / "out"
+    export_file(
+        os_shop.disk,
+        os_shop.store,
+        TASK,
+        target,
+        token="t",
+        umask=0o022,
+        lanes=ThreadWorkers().lane,
+        progress=told.append,
+    )
+    assert os_shop.read(target) == content
+    assert told == sorted(set(told))
+    assert told[-1] == len(content)
+
+
+@pytest.mark.usefixtures("in_two_lanes")
+@pytest.mark.parametrize("bad", [0, 1, 99])
+def test_a_rotten_piece_ends_both_lanes(os_shop: Shop, bad: int) -> None:
+    os_shop.keep(content_of(100 * PIECE))
+    with closing(os_shop.disk.open(os_shop.store.data_path(TASK), "write")) as file:
+        file.write_at(bad * PIECE, b"rot")
+    with pytest.raises(IntegrityError, match=f"piece {bad} "):
+        export_file(
+            os_shop.disk,
+            os_shop.store,
+            TASK,
+            os_shop.root / "out",
+            token="t",
+            umask=0o022,
+            lanes=ThreadWorkers().lane,
+        )
+    assert names(os_shop) == []
