@@ -20,7 +20,6 @@ from gossipcache.identity import Identity
 from gossipcache.ids import task_id_of
 from gossipcache.manifest import Manifest, sign_manifest
 from gossipcache.transfer.digest_tree import DigestTree, piece_digest
-from gossipcache.transfer.store.intake import Arrival
 from gossipcache.transfer.store.store import Store
 
 TASKS = 100_000
@@ -65,9 +64,9 @@ def _open(root: Path) -> Store:
 
 
 def _fill(root: Path, count: int) -> None:
-    store, disk, identity = _open(root), OsDisk(), Identity(bytes(32))
+    store, identity = _open(root), Identity(bytes(32))
     for at in range(0, count, BATCH):
-        arrivals = []
+        packing = store.pack()
         for number in range(at, min(count, at + BATCH)):
             content, cid = os.urandom(64), f"task {number}"
             tree = DigestTree(piece_digest(content))
@@ -87,13 +86,9 @@ def _fill(root: Path, count: int) -> None:
                 expires_at=None,
                 copies=1,
             )
-            staging = store.stage()
-            file = disk.open(staging.data, "create")
-            file.write_at(0, content)
-            file.close()
-            arrivals.append(Arrival(staging, sign_manifest(manifest, identity), tree, pinned=False))
-        adopted = store.adopt_new(arrivals)
-        store.mark_all_published([arrival.signed.task_id for arrival in adopted])
+            packing.add(sign_manifest(manifest, identity), tree, content)
+        store.mark_all_published(packing.adopt())
+        packing.discard()
     store.close()
 
 

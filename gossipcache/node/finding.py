@@ -27,8 +27,6 @@ from gossipcache.node.services import Services
 from gossipcache.requests import TaskQuery
 from gossipcache.transfer.contents import proven_tree
 from gossipcache.transfer.digest_tree import DigestTree
-from gossipcache.transfer.store.intake import Arrival
-from gossipcache.transfer.store.staging import Staging
 
 CONTENT_TIMEOUT_S = 2.0
 LATE_S = 0.1
@@ -221,17 +219,11 @@ async def keep(services: Services, found: Mapping[TaskId, Small]) -> dict[TaskId
 
 
 def _adopted(services: Services, found: Iterable[Small]) -> list[TaskId]:
-    store = services.store
-    stagings: list[Staging] = []
+    packing = services.store.pack()
     try:
-        arrivals: list[Arrival] = []
         for one in found:
-            if store.find(one.signed.task_id) is None:
-                staging = store.stage()
-                stagings.append(staging)
-                staging.put(one.data)
-                arrivals.append(Arrival(staging, one.signed, one.tree, published=True))
-        return [one.signed.task_id for one in store.adopt_new(arrivals)]
+            if services.store.find(one.signed.task_id) is None:
+                packing.add(one.signed, one.tree, one.data, published=True)
+        return packing.adopt()
     finally:
-        for staging in stagings:
-            staging.discard()
+        packing.discard()

@@ -35,15 +35,16 @@ from gossipcache.node.services import Services
 from gossipcache.requests import ImportRequest
 from gossipcache.schedule.service import not_announced
 from gossipcache.transfer.files.ingest import found_at, ingest_small
-from gossipcache.transfer.store.intake import Arrival
-from gossipcache.transfer.store.staging import Staging
+from gossipcache.transfer.store.packed import Packing
 
 PUBLISHED_AT_ONCE = 32
 
 
 async def import_files(services: Services, requests: Sequence[ImportRequest], tell: Tell) -> None:
     """Imports all; `tell` hears of each one when it stands as after `import`, or failed."""
-    await in_rounds(requests, lambda round_: _ImportRound(services, tell).run(round_))
+    await in_rounds(
+        requests, lambda round_: _ImportRound(services, tell, services.store.pack()).run(round_)
+    )
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,13 @@ class _Staged:
     request: ImportRequest
     content: Content
     mine: SignedManifest
-    arrival: Arrival
 
 
 @dataclass
 class _ImportRound:
     services: Services
     tell: Tell
-    stagings: list[Staging] = field(default_factory=list)
+    packing: Packing
     staged: dict[TaskId, _Staged] = field(default_factory=dict)
     others: Numbered[ImportRequest] = field(default_factory=list)
     """What goes the ordinary way."""
@@ -72,20 +72,15 @@ class _ImportRound:
         started = trio.current_time()
         try:
             await self.services.run_abandonable(lambda check: self._stage(requests, check))
-            arrivals = [staged.arrival for staged in self.staged.values()]
-            adopted = await settled(lambda: run(lambda: self.services.store.adopt_new(arrivals)))
+            adopted = await settled(lambda: run(self.packing.adopt))
         finally:
             with trio.CancelScope(shield=True):
-                await run(self._discard)
+                await run(self.packing.discard)
         for number, error in self.failed:
             self.tell(number, error)
         taken = self._taken(adopted)
         await self._publish(taken, started)
         await each(self.others, self._import_alone, at_once=SINGLES_AT_ONCE)
-
-    def _discard(self) -> None:
-        for staging in self.stagings:
-            staging.discard()
 
     def _stage(self, requests: Numbered[ImportRequest], check: Callable[[], None]) -> None:
         for number, request in requests:
@@ -105,11 +100,8 @@ class _ImportRound:
         path, stamp = found_at(services.env.disk, request.path)
         if stamp is None or stamp.kind != "file" or stamp.size > MAX_SMALL_BYTES:
             return False
-        staging = services.store.stage()
-        self.stagings.append(staging)
-        ingested = ingest_small(
+        data, ingested = ingest_small(
             services.env.disk,
-            staging,
             path,
             stamp,
             piece_size=piece_size(services, stamp.size),
@@ -120,20 +112,20 @@ class _ImportRound:
         if task_id in self.staged or services.store.find(task_id) is not None:
             return False
         mine = self._signed(content, 1)
-        arrival = Arrival(staging, mine, ingested.tree, request.pin)
-        self.staged[task_id] = _Staged(number, request, content, mine, arrival)
+        self.packing.add(mine, ingested.tree, data, pinned=request.pin)
+        self.staged[task_id] = _Staged(number, request, content, mine)
         return True
 
     def _signed(self, content: Content, generation: int) -> SignedManifest:
         cluster_id = self.services.cluster.cluster_id
         return sign_manifest(content.manifest(cluster_id, generation), self.services.identity)
 
-    def _taken(self, adopted: list[Arrival] | GossipcacheError) -> list[_Staged]:
+    def _taken(self, adopted: list[TaskId] | GossipcacheError) -> list[_Staged]:
         if isinstance(adopted, GossipcacheError):
             for staged in self.staged.values():
                 self.tell(staged.number, adopted)
             return []
-        taken = {arrival.signed.task_id for arrival in adopted}
+        taken = set(adopted)
         self.others += [
             (staged.number, staged.request)
             for task_id, staged in self.staged.items()

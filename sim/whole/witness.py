@@ -123,7 +123,8 @@ class Witness:
     def serving(self, name: str, file: DiskFile, offset: int, data: bytes) -> bytes:
         """Bytes leave `name` straight from a file: they are what was imported."""
         assert isinstance(file, SimFile)
-        task = next((part for part in file.path.parts if len(part) == 64), "")
+        names = (part.partition(".")[0] for part in file.path.parts)
+        task = next((name for name in names if len(name) == 64), "")
         stored = self.model.stored.get(task)
         sound = stored is None or data == stored[offset : offset + len(data)]
         if not sound and not file.is_rotten(offset, len(data)):

@@ -127,6 +127,18 @@ class Shop:
             staging.discard()
         return signed.task_id
 
+    def keep_packed(self, content: bytes, *cids: str) -> list[TaskId]:
+        """Imports `content` under each of `cids` at once."""
+        packing = self.store.pack()
+        try:
+            for cid in cids:
+                packing.add(manifest_for(content, cid=cid), tree_of(content), content)
+            taken = packing.adopt()
+        finally:
+            packing.discard()
+        self.store.mark_all_published(taken)
+        return taken
+
     def keep_linked(self, path: PurePath) -> TaskId:
         """Imports the file at `path` by a hard link."""
         staging = self.store.stage()
@@ -137,8 +149,9 @@ class Shop:
 
     def content(self, task_id: TaskId = TASK) -> bytes:
         """What the store would serve of a task."""
+        task = self.store.require(task_id)
         with closing(self.store.open_data(task_id)) as file:
-            return file.read_at(0, file.size())
+            return file.read_at(0, task.size if task.packed else file.size())
 
     def download(self, content: bytes, signed: SignedManifest, pieces: list[int]) -> None:
         """Writes and marks those of `pieces` that are missing, as a download does."""

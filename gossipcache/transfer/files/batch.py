@@ -94,7 +94,7 @@ def export_small(
 def _verified(store: Store, stored: StoredTask) -> bytes:
     """The content, every piece checked by the root in the manifest. Raises `IntegrityError`."""
     with store.using(stored.task_id), closing(store.open_data(stored.task_id)) as file:
-        data = file.read_at(0, stored.size + 1)
+        data = file.read_at(0, stored.size)
     if matching_tree(stored.signed.manifest, data) is None:
         raise IntegrityError(
             f"task {stored.task_id.hex()} has rotted on the disk",

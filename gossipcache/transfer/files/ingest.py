@@ -195,23 +195,16 @@ def ingest_file(
 
 
 def ingest_small(
-    disk: Disk,
-    staging: Staging,
-    path: PurePath,
-    before: FileStamp,
-    *,
-    piece_size: int,
-    want_sha256: bool,
-) -> Ingested:
-    """`ingest_file` for a file, with its stamp, that is read in one go, one of many."""
+    disk: Disk, path: PurePath, before: FileStamp, *, piece_size: int, want_sha256: bool
+) -> tuple[bytes, Ingested]:
+    """`ingest_file` for a file, with its stamp, that is read into memory in one go."""
     with closing(open_source(disk, path)) as file:
         data = file.read_at(0, before.size + 1)
     if len(data) != before.size or disk.stamp(path) != before:
         raise changed(path)
-    staging.put(data)
     hashing = _Hashing(want_sha256, piece_size)
     hashing.update(memoryview(data))
-    return hashing.result()
+    return data, hashing.result()
 
 
 def _read(

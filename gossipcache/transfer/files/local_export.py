@@ -49,22 +49,23 @@ def export_file(
     Raises `IntegrityError` if a piece is bad (`Store.verify` then finds them all), `Conflict`,
     `NoSpace`, `UsageError`.
     """
-    with store.using(task_id), closing(store.open_data(task_id)) as data:
+    with store.using(task_id):
+        stored = store.require(task_id)
         output = OutputFile(
             disk,
             target,
-            size=data.size(),
+            size=stored.size,
             token=token,
             ledger=store,
             umask=umask,
             overwrite=overwrite,
-            source=store.data_path(task_id),
+            source=None if stored.packed else store.data_path(task_id),
             sparse=True,
             cache_bytes=CACHE_BYTES,
         )
         try:
             into = None if output.cloned else output
-            _verify(_Pieces(disk, store, task_id, progress, into), data.size(), lanes)
+            _verify(_Pieces(disk, store, task_id, progress, into), stored.size, lanes)
             output.commit(sync=sync)
         finally:
             output.abort()

@@ -133,13 +133,15 @@ class Catalogue:
             for task_id, entry in entries.items():
                 self._swap(task_id, entry)
 
-    def update_all(self, task_ids: Iterable[TaskId], change: Callable[[StoredTask], Entry]) -> None:
-        """Replaces the entries of those tasks that are there, with one sync."""
+    def update_all(
+        self, task_ids: Iterable[TaskId], change: Callable[[StoredTask], Entry], sync: bool = True
+    ) -> None:
+        """Replaces the entries of those tasks that are there, with one sync or none."""
         with self._writing:
             found = [task for task_id in task_ids if (task := self.find(task_id)) is not None]
             after = {task.task_id: change(task) for task in found}
             self._journal.write(
-                (_TASK + task_id, _encode(entry)) for task_id, entry in after.items()
+                ((_TASK + task_id, _encode(entry)) for task_id, entry in after.items()), sync
             )
             for task_id, entry in after.items():
                 self._swap(task_id, entry)

@@ -7,6 +7,7 @@ counts until `verify` has read it again.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Collection
 from contextlib import closing
@@ -49,14 +50,27 @@ class Content:
         """The task's digest tree. Raises `IntegrityError` if its file was damaged."""
         task = self._catalogue.require(task_id)
         with self._moving:
-            tree = DigestTree(self._layout.sealed(task_id).digests)
+            sealed = self._layout.sealed(task_id, packed=self._is_packed(task_id))
+        tree = DigestTree(sealed.digests)
         if tree.root != task.signed.manifest.root:
             raise IntegrityError(f"the piece digests of {task_id.hex()} are damaged", _VERIFY)
         return tree
 
     def data_path(self, task_id: TaskId) -> PurePath:
-        """Where the content of a task stands, for clones."""
-        return self._layout.data(task_id)
+        """The file that holds the content of a task; if it is packed, at its head."""
+        return self._layout.data(task_id, packed=self._is_packed(task_id))
+
+    def _is_packed(self, task_id: TaskId) -> bool:
+        task = self._catalogue.find(task_id)
+        return task is not None and task.packed
+
+    def _stamp(self, task_id: TaskId) -> FileStamp | None:
+        """That of the content: a packed one ends before its file does."""
+        stamp = self._disk.stamp(self.data_path(task_id))
+        task = self._catalogue.find(task_id)
+        if stamp is None or task is None or not task.packed:
+            return stamp
+        return dataclasses.replace(stamp, size=min(stamp.size, task.size))
 
     def open_data(self, task_id: TaskId) -> DiskFile:
         """The task's content, for the caller to close; to be read, and while the task is
@@ -74,10 +88,10 @@ class Content:
                     f"the content of task {task_id.hex()} was changed from outside", _VERIFY
                 )
             writable = not task.complete and task.linked is None
-            return self._disk.open(self._layout.data(task_id), "write" if writable else "read")
+            return self._disk.open(self.data_path(task_id), "write" if writable else "read")
 
     def _is_as_left(self, task: StoredTask) -> bool:
-        stamp = self._disk.stamp(self._layout.data(task.task_id))
+        stamp = self._stamp(task.task_id)
         if stamp is None or stamp.kind != "file" or stamp.size != task.size:
             return False
         return task.linked is None or task.linked == LinkStamp.of(stamp)
@@ -97,9 +111,9 @@ class Content:
         """
         task = self._catalogue.require(task_id)
         pieces = range(task.entry.piece_count) if task.suspect else task.have
-        before = self._disk.stamp(self._layout.data(task_id))
+        before = self._stamp(task_id)
         bad = self._bad_pieces(task, pieces, before, progress)
-        after = self._disk.stamp(self._layout.data(task_id))
+        after = self._stamp(task_id)
         if task.linked is not None and before != after:
             raise IntegrityError(f"the linked file of task {task_id.hex()} is being written to")
         self._catalogue.update(task_id, lambda now: self._verified(now, task, bad, after))
@@ -119,7 +133,7 @@ class Content:
             return tuple(pieces)
         if stamp is None or stamp.kind != "file":
             return tuple(pieces)
-        with closing(self._disk.open(self._layout.data(task.task_id), "read")) as file:
+        with closing(self._disk.open(self.data_path(task.task_id), "read")) as file:
             return bad_pieces(file, task.signed.manifest, tree, pieces, progress)
 
     def _verified(
@@ -146,12 +160,12 @@ class Content:
         )
 
     def share(self, task_id: TaskId, place: Callable[[PurePath], None]) -> None:
-        """Lets `place` hard-link the content of a complete task to somewhere else; from then
-        on the task is linked. The file becomes read-only for everybody.
+        """Lets `place` hard-link the content of a complete task, which is not packed, to somewhere
+        else; from then on the task is linked. The file becomes read-only for everybody.
 
         A crash, or an edit in between, leaves the task suspect. Raises what `place` raises.
         """
-        path = self._layout.data(task_id)
+        path = self.data_path(task_id)
         with self._moving:
             self.open_data(task_id).close()
             self._disk.set_mode(path, 0o444)

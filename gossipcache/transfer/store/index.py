@@ -16,6 +16,7 @@ from gossipcache.env import FileStamp
 from gossipcache.identity import Signed
 from gossipcache.ids import TaskId
 from gossipcache.manifest import Manifest, SignedManifest, manifest_name
+from gossipcache.transfer.digest_tree import DigestTree
 from gossipcache.transfer.pieces import PieceSet
 from gossipcache.wire import decode
 
@@ -78,6 +79,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     written: bool = False
     """All pieces were verified and written, and the whole was accepted, but not all of that is
     durable. `finished` takes its place when it is, or the next start looks what there is."""
+    packed: bool = False
+    """Content and manifest stand in one file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +174,43 @@ class StoredTask:
         return self.entry.linked
 
     @property
+    def packed(self) -> bool:
+        """Whether content and manifest stand in one file, instead of a folder."""
+        return self.entry.packed
+
+    @property
     def disk_bytes(self) -> int:
         """What it takes of the quota."""
         return self.entry.disk_bytes
+
+
+def entry_of(signed: SignedManifest, now: float) -> Entry:
+    """The entry of a task that has come at `now`, nothing being said of its content yet."""
+    manifest = signed.manifest
+    return Entry(
+        payload=signed.signed.payload,
+        key=signed.signed.key,
+        signature=signed.signed.signature,
+        generation=manifest.generation,
+        size=manifest.size,
+        piece_count=manifest.piece_count,
+        have=None,
+        expires_at=manifest.expires_at,
+        last_use=now,
+        verified_at=now,
+        disk_bytes=0,
+        copies=manifest.copies,
+    )
+
+
+def sealed_of(signed: SignedManifest, tree: DigestTree) -> SealedManifest:
+    """What stands beside the content of a task."""
+    return SealedManifest(
+        payload=signed.signed.payload,
+        key=signed.signed.key,
+        signature=signed.signed.signature,
+        digests=tree.digests,
+    )
 
 
 # Decoded where they are needed, and kept for those that are needed again and again: a manifest

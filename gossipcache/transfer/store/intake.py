@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import PurePath
 
 import msgspec
@@ -18,23 +17,19 @@ from gossipcache.manifest import SignedManifest
 from gossipcache.transfer.digest_tree import DigestTree
 from gossipcache.transfer.pieces import PieceSet
 from gossipcache.transfer.store.catalogue import Catalogue
-from gossipcache.transfer.store.index import Entry, LinkStamp, SealedManifest, StoredTask
+from gossipcache.transfer.store.index import (
+    Entry,
+    LinkStamp,
+    SealedManifest,
+    StoredTask,
+    entry_of,
+    sealed_of,
+)
 from gossipcache.transfer.store.layout import Layout, write_file
+from gossipcache.transfer.store.packed import Packing
 from gossipcache.transfer.store.removal import Removal
 from gossipcache.transfer.store.scrub import bad_pieces
-from gossipcache.transfer.store.staging import Budget, Folders, Staging
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """Content in a staging area, written but not synced, that becomes a task of its own.
-    `published`: its record stands."""
-
-    staging: Staging
-    signed: SignedManifest
-    tree: DigestTree
-    pinned: bool = False
-    published: bool = False
+from gossipcache.transfer.store.staging import Arriving, Budget, Folders, Staging
 
 
 class Intake:
@@ -58,6 +53,7 @@ class Intake:
         self._staging = Folders(layout.staging)
         self._detaching = threading.Lock()
         self.moving = threading.RLock()
+        self._arriving = Arriving(self.moving)
 
     def stage(self) -> Staging:
         """A temporary folder of its own."""
@@ -82,7 +78,7 @@ class Intake:
         if stamp is None or stamp.size != manifest.size or tree.root != manifest.root:
             raise IntegrityError("the manifest does not fit the content that was staged")
         entry = replace(
-            self._entry(signed),
+            entry_of(signed, self._wall_time()),
             finished=True,
             digest_checked=True,
             pinned=pinned,
@@ -93,48 +89,45 @@ class Intake:
         )
         self._install(staging, signed, tree, entry, keep_complete=True)
 
-    def adopt_new(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
-        """See `Store.adopt_new`."""
-        sealed = []
-        for arrival in arrivals:
-            path = arrival.staging.folder / "manifest"
-            manifest = _sealed(arrival.signed, arrival.tree)
-            with closing(self._disk.open(path, "create")) as file:
-                file.write_at(0, msgspec.msgpack.encode(manifest))
-            sealed += [arrival.staging.data, path, arrival.staging.folder]
-        self._disk.sync_all(sealed)
-        with self.moving:
-            taken = {one.signed.task_id: one for one in arrivals if self._is_new(one.signed)}
-            entries = {task_id: self._whole_entry(one) for task_id, one in taken.items()}
-            folders = {task_id: self._layout.task(task_id) for task_id in taken}
-            for task_id, folder in folders.items():
-                self._removal.take_away(task_id)
-                self._disk.rename(taken[task_id].staging.folder, folder)
-            self._disk.sync_all(dict.fromkeys(folder.parent for folder in folders.values()))
-            self._catalogue.put_all(entries)
-        for arrival in taken.values():
-            arrival.staging.release()
-        self._removal.tidy()
-        return list(taken.values())
-
-    def _is_new(self, signed: SignedManifest) -> bool:
-        task_id = signed.task_id
-        dead = self._catalogue.dead_generation(task_id)
-        return self._catalogue.find(task_id) is None and dead < signed.manifest.generation
-
-    def _whole_entry(self, arrival: Arrival) -> Entry:
-        stamp = self._disk.stamp(arrival.staging.data)
-        manifest = arrival.signed.manifest
-        if stamp is None or stamp.size != manifest.size or arrival.tree.root != manifest.root:
-            raise IntegrityError("the manifest does not fit the content that was staged")
-        return replace(
-            self._entry(arrival.signed),
-            finished=True,
-            digest_checked=True,
-            pinned=arrival.pinned,
-            published=arrival.published,
-            disk_bytes=stamp.blocks_bytes,
+    def pack(self) -> Packing:
+        """See `Store.pack`."""
+        return Packing(
+            self._disk,
+            self._layout,
+            self._catalogue,
+            self._budget,
+            self._staging,
+            self._arriving,
+            self._wall_time,
         )
+
+    def unpack(self, task_id: TaskId) -> None:
+        """Gives a packed task a folder with a file of its own for the content, which may be
+        written to, and linked; durable on return. Any other one stays as it is."""
+        with self.moving:
+            task = self._catalogue.require(task_id)
+            if not task.packed:
+                return
+            staging, folder = self.stage(), self._layout.task(task_id)
+            with suppress(FileNotFoundError):
+                self._take_content(task, staging)
+            with suppress(IntegrityError):
+                # One that was damaged is written by whoever mends the task.
+                sealed = self._layout.sealed(task_id, packed=True)
+                write_file(self._disk, staging.folder / "manifest", msgspec.msgpack.encode(sealed))
+            self._disk.sync_folder(staging.folder)
+            self._disk.remove(folder)
+            self._disk.rename(staging.folder, folder)
+            self._disk.sync_folder(folder.parent)
+            self._catalogue.update(task_id, lambda task: replace(task.entry, packed=False))
+            self._disk.remove(self._layout.packed(task_id))
+
+    def _take_content(self, task: StoredTask, staging: Staging) -> None:
+        with closing(self._disk.open(self._layout.packed(task.task_id), "read")) as file:
+            data = file.read_at(0, task.size)
+        with closing(self._disk.open(staging.data, "create")) as file:
+            file.write_at(0, data)
+            file.sync()
 
     def _readopted(
         self, signed: SignedManifest, tree: DigestTree, *, pinned: bool, published: bool
@@ -177,27 +170,12 @@ class Intake:
             with closing(self._disk.open(staging.data, "create")) as file:
                 file.allocate(manifest.size)
             nothing = PieceSet.empty(manifest.piece_count).to_bytes()
-            entry = replace(self._entry(signed), have=nothing, disk_bytes=manifest.size)
+            entry = replace(
+                entry_of(signed, self._wall_time()), have=nothing, disk_bytes=manifest.size
+            )
             self._install(staging, signed, tree, entry, keep_complete=False)
         finally:
             staging.discard()
-
-    def _entry(self, signed: SignedManifest) -> Entry:
-        manifest, now = signed.manifest, self._wall_time()
-        return Entry(
-            payload=signed.signed.payload,
-            key=signed.signed.key,
-            signature=signed.signed.signature,
-            generation=manifest.generation,
-            size=manifest.size,
-            piece_count=manifest.piece_count,
-            have=None,
-            expires_at=manifest.expires_at,
-            last_use=now,
-            verified_at=now,
-            disk_bytes=0,
-            copies=manifest.copies,
-        )
 
     def _install(
         self,
@@ -212,7 +190,7 @@ class Intake:
         with closing(self._disk.open(staging.data, "read")) as file:
             file.sync()
         # This syncs the folder too, and with it the name of the data.
-        sealed = msgspec.msgpack.encode(_sealed(signed, tree))
+        sealed = msgspec.msgpack.encode(sealed_of(signed, tree))
         write_file(self._disk, staging.folder / "manifest", sealed)
         with self.moving:
             self._check_generation(signed, keep_complete=keep_complete)
@@ -242,7 +220,8 @@ class Intake:
         """Gives a task with the same pieces a later header, and mends its manifest file."""
         if task.generation > signed.manifest.generation:
             signed = task.signed
-        sealed = _sealed(signed, tree)
+        self.unpack(task.task_id)
+        sealed = sealed_of(signed, tree)
         if not self._is_sealed(task.task_id, sealed):
             path = self._layout.manifest(task.task_id)
             write_file(self._disk, path, msgspec.msgpack.encode(sealed))
@@ -264,14 +243,14 @@ class Intake:
 
     def _is_sealed(self, task_id: TaskId, sealed: SealedManifest) -> bool:
         try:
-            return self._layout.sealed(task_id) == sealed
+            return self._layout.sealed(task_id, packed=False) == sealed
         except IntegrityError:
             return False
 
     def detach(self, task: StoredTask, tree: DigestTree) -> None:
         """Gives a partial task a file of its own if it shares one with the user, or has none
         of the right length, so that nothing is ever written into the user's file."""
-        path = self._layout.data(task.task_id)
+        path = self._layout.data(task.task_id, packed=False)
         stamp = self._disk.stamp(path)
         if task.complete or (task.linked is None and stamp and stamp.size == task.size):
             return
@@ -293,7 +272,7 @@ class Intake:
         self, task: StoredTask, tree: DigestTree, path: PurePath | None
     ) -> tuple[PurePath, PieceSet]:
         manifest = task.signed.manifest
-        copy_path = self._layout.data(task.task_id).with_name("data.new")
+        copy_path = self._layout.data(task.task_id, packed=False).with_name("data.new")
         self._disk.remove(copy_path)
         with closing(self._disk.open(copy_path, "create")) as copy:
             copy.allocate(manifest.size)
@@ -320,13 +299,4 @@ def _same_whole(one: SignedManifest, other: SignedManifest) -> bool:
     return (one.manifest.digest, one.manifest.listing_size) == (
         other.manifest.digest,
         other.manifest.listing_size,
-    )
-
-
-def _sealed(signed: SignedManifest, tree: DigestTree) -> SealedManifest:
-    return SealedManifest(
-        payload=signed.signed.payload,
-        key=signed.signed.key,
-        signature=signed.signed.signature,
-        digests=tree.digests,
     )

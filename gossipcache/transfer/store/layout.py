@@ -5,8 +5,9 @@ format.json              format version, default quota
 index                    journal: entries, tombstones, exports under way
 tasks/ab/abcd…/data      content of the task whose id begins with ab (hex)
 tasks/ab/abcd…/manifest  signed header and piece digests
-staging/N/               imports and downloads being set up; emptied at each start
-trash/N/                 removed tasks; emptied at each start
+tasks/ab/abcd….packed    both in one file: content, manifest, its length in four bytes
+staging/N                imports and downloads being set up; emptied at each start
+trash/N                  removed tasks; emptied at each start
 ```
 Nothing that a user or a remote chose is part of a path.
 """
@@ -14,6 +15,7 @@ Nothing that a user or a remote chose is part of a path.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import PurePath
 
 import msgspec
@@ -23,7 +25,10 @@ from gossipcache.errors import IntegrityError, VersionUnsupported
 from gossipcache.ids import TASK_ID_BYTES, TaskId
 from gossipcache.transfer.store.index import SealedManifest
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: a task may stand in one file. A store of format 1 becomes one of 2 as it stands."""
+PACKED = ".packed"
+_LENGTH_BYTES = 4
 _DEFAULT_QUOTA_SHARE = 0.8
 _MAX_FORMAT_BYTES = 4096
 
@@ -51,13 +56,20 @@ class Layout:
         name = task_id.hex()
         return self.tasks.joinpath(name[:2], name)
 
-    def data(self, task_id: TaskId) -> PurePath:
-        """The file with a task's content."""
+    def packed(self, task_id: TaskId) -> PurePath:
+        """The one file of a packed task."""
+        name = task_id.hex()
+        return self.tasks.joinpath(name[:2], name + PACKED)
+
+    def data(self, task_id: TaskId, *, packed: bool) -> PurePath:
+        """The file that holds a task's content; if it is packed, at its head."""
+        if packed:
+            return self.packed(task_id)
         name = task_id.hex()
         return self.tasks.joinpath(name[:2], name, "data")
 
     def manifest(self, task_id: TaskId) -> PurePath:
-        """The file with a task's `SealedManifest`."""
+        """The file with the `SealedManifest` of a task that is not packed."""
         name = task_id.hex()
         return self.tasks.joinpath(name[:2], name, "manifest")
 
@@ -91,6 +103,9 @@ class Layout:
                 f"the store {self.root} has format {found.format}, "
                 f"this program knows up to {FORMAT_VERSION}"
             )
+        if found.format < FORMAT_VERSION:
+            found = msgspec.structs.replace(found, format=FORMAT_VERSION)
+            write_file(self._disk, path, msgspec.json.encode(found))
         return found
 
     def _made(self, path: PurePath) -> StoreFormat:
@@ -110,19 +125,28 @@ class Layout:
             for name in self._disk.list_folder(parent):
                 yield parent, name
 
-    def sealed(self, task_id: TaskId) -> SealedManifest:
-        """What stands in a task's `manifest` file. Raises `IntegrityError`."""
-        path = self.manifest(task_id)
+    def sealed(self, task_id: TaskId, *, packed: bool) -> SealedManifest:
+        """What stands beside a task's content. Raises `IntegrityError`."""
+        path = self.packed(task_id) if packed else self.manifest(task_id)
         try:
-            file = self._disk.open(path, "read")
-            try:
-                return msgspec.msgpack.decode(file.read_at(0, file.size()), type=SealedManifest)
-            finally:
-                file.close()
+            with closing(self._disk.open(path, "read")) as file:
+                start, end = 0, file.size()
+                if packed:
+                    end = max(0, end - _LENGTH_BYTES)
+                    length = int.from_bytes(file.read_at(end, _LENGTH_BYTES), "big")
+                    start = max(0, end - length)
+                raw = file.read_at(start, end - start)
+            return msgspec.msgpack.decode(raw, type=SealedManifest)
         except (OSError, msgspec.DecodeError) as error:
             raise IntegrityError(
                 f"{path} cannot be read: {error}", "run `gossipcache verify`"
             ) from error
+
+
+def packed_bytes(data: bytes, sealed: SealedManifest) -> bytes:
+    """The one file of a packed task."""
+    manifest = msgspec.msgpack.encode(sealed)
+    return b"".join((data, manifest, len(manifest).to_bytes(_LENGTH_BYTES, "big")))
 
 
 def write_file(disk: Disk, path: PurePath, data: bytes) -> None:
@@ -140,7 +164,8 @@ def write_file(disk: Disk, path: PurePath, data: bytes) -> None:
 
 
 def task_named(fan: str, name: str) -> TaskId | None:
-    """The task whose folder is `name` in the fan-out folder `fan`, if it is one's."""
+    """The task whose folder or file is `name` in the fan-out folder `fan`, if it is one's."""
+    name = name.removesuffix(PACKED)
     try:
         task_id = bytes.fromhex(name)
     except ValueError:

@@ -13,7 +13,7 @@ from gossipcache.transfer.files.paths import path_text
 from gossipcache.transfer.pieces import PieceSet
 from gossipcache.transfer.store.catalogue import Catalogue
 from gossipcache.transfer.store.index import Entry
-from gossipcache.transfer.store.layout import Layout, task_named
+from gossipcache.transfer.store.layout import PACKED, Layout, task_named
 from gossipcache.wire import decode
 
 
@@ -38,7 +38,10 @@ def _sweep(disk: Disk, layout: Layout, catalogue: Catalogue) -> None:
     for task in catalogue.tasks():
         if catalogue.dead_generation(task.task_id) >= task.generation:
             catalogue.drop(task.task_id)
-    missing = {task.task_id.hex(): task.task_id for task in catalogue.tasks()}
+    missing = {
+        task.task_id.hex() + (PACKED if task.packed else ""): task.task_id
+        for task in catalogue.tasks()
+    }
     for parent, name in layout.folders():
         if parent.name != name[:2] or missing.pop(name, None) is None:
             disk.remove(parent / name)
@@ -52,18 +55,18 @@ def _rebuild(disk: Disk, layout: Layout, catalogue: Catalogue, now: float) -> No
         if task_id is None or catalogue.find(task_id) is not None:
             continue
         try:
-            entry = _rebuilt(disk, layout, task_id, now)
+            entry = _rebuilt(disk, layout, task_id, now, packed=name.endswith(PACKED))
         except GossipcacheError:
             continue
         catalogue.put(task_id, entry)
 
 
-def _rebuilt(disk: Disk, layout: Layout, task_id: TaskId, now: float) -> Entry:
-    sealed = layout.sealed(task_id)
+def _rebuilt(disk: Disk, layout: Layout, task_id: TaskId, now: float, *, packed: bool) -> Entry:
+    sealed = layout.sealed(task_id, packed=packed)
     manifest = decode(sealed.payload, Manifest)
     if manifest.task_id != task_id:
         raise IntegrityError("the manifest of another task")
-    stamp = disk.stamp(layout.data(task_id))
+    stamp = disk.stamp(layout.data(task_id, packed=packed))
     return Entry(
         payload=sealed.payload,
         key=sealed.key,
@@ -78,6 +81,7 @@ def _rebuilt(disk: Disk, layout: Layout, task_id: TaskId, now: float) -> Entry:
         verified_at=0,
         disk_bytes=stamp.blocks_bytes if stamp else 0,
         copies=manifest.copies,
+        packed=packed,
     )
 
 

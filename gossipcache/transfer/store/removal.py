@@ -43,14 +43,14 @@ class Removal:
             return frozenset(self._users)
 
     def take_away(self, task_id: TaskId) -> None:
-        """Moves the task's folder, if there is one, to the trash."""
-        folder = self._layout.task(task_id)
-        if self._disk.stamp(folder) is None:
-            return
-        doomed = self._trash.next()
-        self._disk.rename(folder, doomed)
-        with self._state:
-            self._doomed[doomed.name] = task_id
+        """Moves what stands of the task, its folder or its one file, to the trash."""
+        for place in (self._layout.task(task_id), self._layout.packed(task_id)):
+            if self._disk.stamp(place) is None:
+                continue
+            doomed = self._trash.next()
+            self._disk.rename(place, doomed)
+            with self._state:
+                self._doomed[doomed.name] = task_id
 
     def tidy(self) -> None:
         """Removes what nobody uses any more; called after each removal and at times between."""

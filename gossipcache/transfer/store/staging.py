@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
 
 from gossipcache.env import Disk
 from gossipcache.errors import NoSpace
+from gossipcache.ids import TaskId
 
 
 class Budget:
@@ -75,12 +76,6 @@ class Staging:
         self._budget.reserve(size_bytes)
         self._reserved_bytes += size_bytes
 
-    def put(self, data: bytes) -> None:
-        """Writes the whole content, not synced yet. Raises `NoSpace`."""
-        self.reserve(len(data))
-        with closing(self._disk.open(self.data, "create")) as file:
-            file.write_at(0, data)
-
     def release(self) -> None:
         """Gives up the room that was set aside."""
         self._budget.release(self._reserved_bytes)
@@ -92,8 +87,32 @@ class Staging:
         self._disk.remove(self.folder)
 
 
+class Arriving:
+    """Which tasks are being put in place outside of the lock that guards their places, so that
+    one does not come twice at once."""
+
+    def __init__(self, moving: threading.RLock) -> None:
+        self.moving = moving
+        """Held while what stands of a task comes or goes."""
+        self._coming: set[TaskId] = set()
+
+    @contextmanager
+    def of(
+        self, task_ids: Iterable[TaskId], is_new: Callable[[TaskId], bool]
+    ) -> Iterator[list[TaskId]]:
+        """Those of them that are new and that nobody else brings, until the block ends."""
+        with self.moving:
+            mine = [one for one in task_ids if one not in self._coming and is_new(one)]
+            self._coming.update(mine)
+        try:
+            yield mine
+        finally:
+            with self.moving:
+                self._coming.difference_update(mine)
+
+
 class Folders:
-    """Names folders under `parent` that no other caller gets; never the same twice."""
+    """Names files and folders under `parent` that no other caller gets; never the same twice."""
 
     def __init__(self, parent: PurePath) -> None:
         self._parent = parent

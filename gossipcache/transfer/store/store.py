@@ -7,7 +7,7 @@ away by the next start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from pathlib import PurePath
 
@@ -27,8 +27,9 @@ from gossipcache.transfer.store.content import Content
 from gossipcache.transfer.store.eviction import Eviction, evictions
 from gossipcache.transfer.store.filling import Filling
 from gossipcache.transfer.store.index import LinkStamp, StoredTask
-from gossipcache.transfer.store.intake import Arrival, Intake
+from gossipcache.transfer.store.intake import Intake
 from gossipcache.transfer.store.layout import Layout
+from gossipcache.transfer.store.packed import Packing
 from gossipcache.transfer.store.recovery import open_catalogue
 from gossipcache.transfer.store.removal import Removal
 from gossipcache.transfer.store.staging import Budget, Staging
@@ -125,8 +126,9 @@ class Store:
         return self._removal.using(task_id)
 
     def data_path(self, task_id: TaskId) -> PurePath:
-        """Where the content of a task stands, for clones."""
-        return self._layout.data(task_id)
+        """The file that holds the content of a task: all of it, or (if the task is `packed`)
+        its head."""
+        return self._content.data_path(task_id)
 
     def tree(self, task_id: TaskId) -> DigestTree:
         """The task's digest tree. Raises `IntegrityError` if its file was damaged."""
@@ -180,17 +182,17 @@ class Store:
             linked=linked,
         )
 
-    def adopt_new(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
-        """`adopt` for many tasks at once, whose records do not stand yet: a few syncs for all.
-
-        Returns those that are tasks now, durably; of the others something stands here already,
-        or is known to be deleted, or they came twice.
-        """
-        return self._intake.adopt_new(arrivals)
+    def pack(self) -> Packing:
+        """Takes in many small tasks at once, with a few syncs for all; its `discard` is due in
+        any case."""
+        return self._intake.pack()
 
     def mark_all_published(self, task_ids: Collection[TaskId]) -> None:
-        """`mark_published` for many, with one sync; those that are gone do not matter."""
-        self._catalogue.update_all(task_ids, lambda task: replace(task.entry, published=True))
+        """`mark_published` for many; those that are gone do not matter. Not synced: the start
+        after a power loss asks the keepers for the records of what it finds unpublished."""
+        self._catalogue.update_all(
+            task_ids, lambda task: replace(task.entry, published=True), sync=False
+        )
 
     def mark_published(self, task_id: TaskId) -> None:
         """Says that the task's record stands in the cluster."""
@@ -315,6 +317,7 @@ class Store:
         """Lets `place` hard-link the content of a complete task to somewhere else; from then
         on the task is linked, its file read-only. Raises what `place` raises."""
         with self.using(task_id):
+            self._intake.unpack(task_id)
             self._content.share(task_id, place)
 
     def evictable(self, now: float, need_bytes: int = 0) -> tuple[Eviction, ...]:

@@ -15,9 +15,7 @@ from hypothesis import strategies as st
 from gossipcache.errors import IntegrityError
 from gossipcache.manifest import sign_tombstone
 from gossipcache.transfer.files.batch import Target, export_small
-from gossipcache.transfer.files.ingest import ingest_small, regular_file
 from gossipcache.transfer.files.local_export import export_link
-from gossipcache.transfer.store.intake import Arrival
 from sim.storage.disk import DiskCrashed, SimDisk
 from tests.transfer.samples import (
     PIECE,
@@ -26,7 +24,6 @@ from tests.transfer.samples import (
     Shop,
     content_of,
     manifest_for,
-    manifest_of,
     tree_of,
 )
 
@@ -40,17 +37,7 @@ def do_import(shop: Shop) -> None:
 
 
 def do_import_many(shop: Shop) -> None:
-    arrivals = []
-    for cid in ("new", "newer"):
-        staging = shop.store.stage()
-        path = shop.write_source(cid, NEW)
-        stamp = regular_file(shop.disk, path)
-        small = ingest_small(shop.disk, staging, path, stamp, piece_size=PIECE, want_sha256=False)
-        arrivals.append(Arrival(staging, manifest_of(small, cid=cid), small.tree, pinned=False))
-    adopted = shop.store.adopt_new(arrivals)
-    shop.store.mark_all_published([arrival.signed.task_id for arrival in adopted])
-    for arrival in arrivals:
-        arrival.staging.discard()
+    shop.keep_packed(NEW, "new", "newer")
 
 
 def do_export_many(shop: Shop) -> None:
@@ -132,6 +119,18 @@ def do_repair(shop: Shop) -> None:
     shop.store.finish(TASK)
 
 
+def do_unpack(shop: Shop) -> None:
+    shop.store.share(TASK, lambda _path: None)
+
+
+def do_repair_packed(shop: Shop) -> None:
+    do_repair(shop)
+
+
+def do_remove_packed(shop: Shop) -> None:
+    do_remove(shop)
+
+
 def do_export_by_link(shop: Shop) -> None:
     export_link(shop.disk, shop.store, TASK, HOME / "out", token="t")
 
@@ -148,8 +147,19 @@ WORK = [
     do_replace,
     do_repair,
     do_export_by_link,
+    do_unpack,
+    do_repair_packed,
+    do_remove_packed,
 ]
-MAY_LOSE_THE_OLD_TASK = {do_remove, do_delete, do_replace, do_repair}
+BEGIN_PACKED = {do_unpack, do_repair_packed, do_remove_packed}
+MAY_LOSE_THE_OLD_TASK = {
+    do_remove,
+    do_delete,
+    do_replace,
+    do_repair,
+    do_repair_packed,
+    do_remove_packed,
+}
 
 
 def prepared(work: Callable[[Shop], None]) -> Shop:
@@ -157,8 +167,11 @@ def prepared(work: Callable[[Shop], None]) -> Shop:
     disk.make_folder(HOME)
     disk.sync_folder(PurePath("/"))
     shop = Shop(disk, HOME)
-    shop.keep(OLD)
-    if work is do_repair:
+    if work in BEGIN_PACKED:
+        shop.keep_packed(OLD, "a cid")
+    else:
+        shop.keep(OLD)
+    if work in (do_repair, do_repair_packed):
         rot(shop)
     return shop
 
@@ -226,7 +239,7 @@ def test_a_crash_at_any_step_loses_nothing_and_claims_nothing_false(
             assert shop.store.require(TASK).complete
             assert shop.content() == OLD
         # And the work can be done again.
-        if shop.store.find(TASK) is not None and work is not do_export_by_link:
+        if shop.store.find(TASK) is not None and work not in (do_export_by_link, do_unpack):
             work(shop)
             check_every_claim(shop)
 
