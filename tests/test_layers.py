@@ -72,6 +72,7 @@ ALLOWED: dict[str, set[str]] = {
     "transfer.store.intake": {"threading"},
     "transfer.store.removal": {"threading"},
     "transfer.store.staging": {"threading"},
+    "transfer.files.local_export": {"threading"},
     "transfer.download.whole_digest": {"threading"},
     "transfer.download.downloads": {"threading"},
 }
