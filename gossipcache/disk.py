@@ -186,9 +186,10 @@ class OsDisk:
         with _full_disk_as_no_space(path):
             descriptor = os.open(path, access | _OPEN_FLAGS, FILE_MODE)
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            found = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(found):
                 raise OSError(errno.EINVAL, "not a regular file", str(path))
-            if mode == "create":
+            if mode == "create" and stat.S_IMODE(found) != FILE_MODE:
                 os.fchmod(descriptor, FILE_MODE)
         except BaseException:
             os.close(descriptor)

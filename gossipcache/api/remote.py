@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from typing import Any, TypeVar
 
 import msgspec
@@ -106,8 +106,8 @@ class RemoteNode:
 
 
 def _plain(request: ImportRequest | ExportRequest) -> dict[str, Any]:
-    path = request.path
-    return asdict(request) | {"path": None if path is None else str(path)}
+    given = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
+    return given | {"path": None if request.path is None else str(request.path)}
 
 
 def _export_fields(request: ExportRequest) -> dict[str, Any]:

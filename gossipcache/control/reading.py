@@ -19,8 +19,8 @@ from gossipcache.requests import (
 from gossipcache.units import checked_rate, parse_rate
 
 _MISSING = object()
-MAX_BATCH_ENTRIES = 1000
-MAX_BATCH_BYTES = 8 * 2**20
+MAX_BATCH_ENTRIES = 4000
+MAX_BATCH_BYTES = 32 * 2**20
 MAX_TIMEOUT_S = 366 * 86400.0
 
 

@@ -31,13 +31,20 @@ from gossipcache.transfer.store.index import StoredTask
 
 async def export_files(services: Services, requests: Sequence[ExportRequest], tell: Tell) -> None:
     """Exports all; `tell` hears of each one when its output stands or it failed."""
-    await in_rounds(requests, lambda round_: _ExportRound(services, tell).run(round_))
+
+    async def run(round_: Numbered[ExportRequest]) -> None:
+        token = services.env.entropy(TOKEN_BYTES).hex()
+        await _ExportRound(services, tell, token).run(round_)
+
+    await in_rounds(requests, run)
 
 
 @dataclass
 class _ExportRound:
     services: Services
     tell: Tell
+    token: str
+    """Random, of the names of this round's temporary files."""
     targets: dict[int, Target] = field(default_factory=dict)
     came: dict[int, Small] = field(default_factory=dict)
     """What was not here, and is now."""
@@ -65,7 +72,7 @@ class _ExportRound:
         self.targets[number] = Target(
             content,
             request.path,
-            token=self.services.env.entropy(TOKEN_BYTES).hex(),
+            token=f"{self.token}-{number}",
             umask=request.umask,
             overwrite=request.overwrite,
             sync=request.sync,

@@ -21,8 +21,8 @@ from gossipcache.results import Outcome
 MAX_SMALL_BYTES = 2**20
 ROUND = 250
 """Files that are read in one job and share their syncs."""
-ROUNDS_AT_ONCE = 2
-"""While one waits for the disk and the keepers, another reads."""
+ROUNDS_AT_ONCE = 3
+"""While one waits for the disk and another for the keepers, a third reads."""
 SINGLES_AT_ONCE = 8
 
 T = TypeVar("T")

@@ -70,6 +70,8 @@ class Place:
         self._disk = disk
         self._ledger = ledger
         self._overwrite = overwrite
+        self._is_put = False
+        """Whether nothing stands under the hidden name any more."""
         self.target = target
         self.temporary = temporary_of(target, token)
         self._check()
@@ -94,13 +96,15 @@ class Place:
 
     def put_file(self) -> None:
         """The temporary file becomes the target. Raises `Conflict`."""
-        found = self._standing()
-        if found is not None and found.kind == "directory":
-            raise Conflict(f"{self.target} is a folder", "name a file in it")
         if self._overwrite:
+            found = self._standing()
+            if found is not None and found.kind == "directory":
+                raise Conflict(f"{self.target} is a folder", "name a file in it")
+            # Where both are links to one file, this does nothing.
             self._disk.rename(self.temporary, self.target)
         else:
             self._link_or_rename()
+            self._is_put = True
 
     def _link_or_rename(self) -> None:
         # A link never replaces what somebody else put there in the meantime; a rename would.
@@ -147,7 +151,8 @@ class Place:
 
     def clear(self) -> None:
         """Removes what stands under the hidden name."""
-        self._disk.remove(self.temporary)
+        if not self._is_put:
+            self._disk.remove(self.temporary)
         self._ledger.forget_output(self.temporary)
 
 
