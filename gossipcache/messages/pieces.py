@@ -8,6 +8,7 @@ The child dials, and the channel serves one task for one child:
     GetPages                  ->
                               <-       Page (as many as asked for, in order)
     RequestPiece              ->
+                              <-       PieceQueued…, if the piece has to wait
                               <-       the piece itself (`PieceChannel.send_piece`) | PieceRefused
     Cancel                    ->
                               <-       Have, as the parent gets or offers more pieces
@@ -33,10 +34,12 @@ MAX_HAVE_BYTES = 32 * 1024
 MAX_PAGES_AT_ONCE = 16
 MAX_REQUESTS_AT_ONCE = 64
 """Requests of one channel that wait for an answer, cancelled ones not counted."""
+MAX_WAIT_MS = 3600 * 1000
 
 RequestId = Annotated[int, Meta(ge=1, le=2**32 - 1)]
 PieceIndex = Annotated[int, Meta(ge=0, le=MAX_PIECES - 1)]
 RefusalCode = Literal["not_found", "busy"]
+WaitMs = Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)]
 
 
 class OpenTask(Message, frozen=True, kw_only=True, tag="open_task"):
@@ -63,10 +66,12 @@ class TaskOpened(Message, frozen=True, kw_only=True, tag="task_opened"):
 class TaskRefused(Message, frozen=True, kw_only=True, tag="task_refused"):
     """Parent, instead of `TaskOpened` or any time later: it does not serve this task (any more).
 
-    It closes the channel after it.
+    It closes the channel after it. When it is `busy`, the child may come back after
+    `retry_after_ms`, not all children at the same moment; 0: it does not say.
     """
 
     code: RefusalCode
+    retry_after_ms: WaitMs = 0
 
 
 class Have(Message, frozen=True, kw_only=True, tag="have"):
@@ -107,6 +112,18 @@ class RequestPiece(Message, frozen=True, kw_only=True, tag="request_piece"):
     index: PieceIndex
 
 
+class PieceQueued(Message, frozen=True, kw_only=True, tag="piece_queued"):
+    """Parent: so many others come first that the piece will not begin before about `wait_ms`.
+
+    Those asked for after it on the same channel wait behind it. Said again when it proves wrong,
+    once a second at most, and every ten seconds in any case; once more, with 0, when the turn has
+    come. A child keeps its place if it cancels the request and makes another.
+    """
+
+    request_id: RequestId
+    wait_ms: WaitMs
+
+
 class PieceRefused(Message, frozen=True, kw_only=True, tag="piece_refused"):
     """Parent, instead of the piece: it has not got it, or cannot give it now."""
 
@@ -128,6 +145,7 @@ PieceMessage = (
     | GetPages
     | Page
     | RequestPiece
+    | PieceQueued
     | PieceRefused
     | Cancel
 )

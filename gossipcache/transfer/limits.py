@@ -4,7 +4,7 @@ changed while they run; control messages go by other connections and never wait 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -13,7 +13,11 @@ from gossipcache.config import TransferConfig
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.pacing import Direction, Pace
 from gossipcache.requests import LimitsChange, TaskLimitsChange
+from gossipcache.transfer.promise import Promise
 from gossipcache.transfer.slots import UploadSlots
+
+Tell = Callable[[float], Awaitable[None]]
+"""Tells a child that its turn comes in so many seconds; 0.0: that it has come."""
 
 
 class TransferLimits:
@@ -70,21 +74,35 @@ class TransferLimits:
                 await self.wait_change()
 
     @asynccontextmanager
-    async def slot(self, child: NodeId) -> AsyncIterator[None]:
-        """One of the uploads at once, for a piece to `child`; waits until it is its turn."""
+    async def slot(self, child: NodeId, tell: Tell | None = None) -> AsyncIterator[None]:
+        """One of the uploads at once, for a piece to `child`; waits until it is its turn. `tell` is
+        called with how long that is likely to take, and with 0.0 when it has come after that."""
         turn = trio.Event()
         self.slots.ask(child, turn)
         self._grant()
         try:
-            while not turn.is_set():
-                due = self.slots.next_timeout(trio.current_time())
-                with trio.move_on_at(math.inf if due is None else due):
-                    await turn.wait()
-                self._grant()
+            if not turn.is_set():
+                await self._wait_turn(child, turn, tell)
             yield
         finally:
             self.slots.end(child, turn, trio.current_time())
             self._grant()
+
+    async def _wait_turn(self, child: NodeId, turn: trio.Event, tell: Tell | None) -> None:
+        promise = Promise(trio.current_time())
+        while not turn.is_set():
+            now = trio.current_time()
+            if tell is not None and now >= promise.look_at:
+                wait_s = self.slots.wait_s(child, turn, now)
+                if promise.look(wait_s, now):
+                    await tell(wait_s)
+            due = self.slots.next_timeout(now)
+            looks_at = math.inf if tell is None else promise.look_at
+            with trio.move_on_at(min(looks_at, math.inf if due is None else due)):
+                await turn.wait()
+            self._grant()
+        if tell is not None and promise.is_made:
+            await tell(0.0)
 
     def _grant(self) -> None:
         for turn in self.slots.grant(trio.current_time()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -21,6 +22,11 @@ from gossipcache.transfer.upload import Offers, OpenedTask, Upload
 
 OPEN_TIMEOUT_S = 10.0
 """A channel on which no task is opened by then is closed."""
+MAX_CHANNELS = 1024
+"""Served at once: it bounds the line of those who wait for a piece, and with it the memory. The
+children of further ones are told when to come back."""
+RETRY_AFTER_S = (1.0, 60.0)
+"""When they are, at the earliest and at the latest; else as long as the line is."""
 
 
 class PieceServer:
@@ -48,12 +54,14 @@ class PieceServer:
         self._limits = limits
         self._offers: dict[bytes, Offers] = {}
         """By manifest, of complete tasks that somebody follows."""
+        self._channels = 0
+        """How many are served."""
 
     async def serve(self, channel: PieceChannel) -> None:
         """Serves one channel until it ends; a child outside the protocol is cut off."""
         self._metrics.count("piece_channels")
         try:
-            await self._serve(channel)
+            await self._admit(channel)
         except* ProtocolError:
             self._metrics.count("piece_protocol_errors")
         except* (trio.EndOfChannel, NodeUnreachable):
@@ -63,6 +71,23 @@ class PieceServer:
         finally:
             with trio.move_on_after(1.0, shield=True):
                 await channel.aclose()
+
+    async def _admit(self, channel: PieceChannel) -> None:
+        if self._channels >= MAX_CHANNELS:
+            await self._send_away(channel)
+            return
+        self._channels += 1
+        try:
+            await self._serve(channel)
+        finally:
+            self._channels -= 1
+
+    async def _send_away(self, channel: PieceChannel) -> None:
+        await _open_request(channel)
+        self._metrics.count("piece_channels_refused")
+        shortest_s, longest_s = RETRY_AFTER_S
+        wait_s = min(longest_s, max(shortest_s, self._limits.slots.line_s(trio.current_time())))
+        await channel.send(TaskRefused(code="busy", retry_after_ms=math.ceil(1000 * wait_s)))
 
     async def _serve(self, channel: PieceChannel) -> None:
         request = await _open_request(channel)

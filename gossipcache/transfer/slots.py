@@ -7,13 +7,16 @@ among the few.
 
 The child with the fewest pieces under way is next; of equals the one that has waited the
 longest since it asked or last had a turn. So a child that opens many channels gets no more than
-one that opens two.
+one that opens two, and while a child waits each other one passes it once at most.
+
+How long one has to wait is told from its place in the line and from how long uploads took.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Hashable
+from itertools import zip_longest
 from typing import Generic, TypeVar
 
 from gossipcache.ids import NodeId
@@ -28,6 +31,11 @@ FIRST_OVERTIME_S = 1.0
 """Before any upload was over."""
 USUAL_GAIN = 0.2
 """Weight of the last upload in the moving average of how long they take."""
+MIN_WAIT_S = 0.1
+"""What one who waits has before it at least, by what is told."""
+PLACES_FOR_S = 0.5
+"""How long places in the line are taken for what they were: to look through all of it for each who
+waits would cost the square of their number."""
 
 
 class UploadSlots(Generic[T]):
@@ -36,26 +44,26 @@ class UploadSlots(Generic[T]):
     def __init__(self, total: int) -> None:
         self.total = total
         """May be changed: uploads under way are not stopped, but none begins above it."""
+        self.waiting = 0
+        """How many wait for one."""
         self._waiting: dict[NodeId, deque[T]] = {}
         """In the order in which children asked, or last had a turn."""
         self._running: dict[T, float] = {}
         """Since when each has its slot; the oldest first."""
         self._usual_s: float | None = None
         self._count: Counter[NodeId] = Counter()
+        self._places: dict[T, int] = {}
+        self._placed_at = float("-inf")
 
     @property
     def running(self) -> int:
         """How many uploads have a slot."""
         return len(self._running)
 
-    @property
-    def waiting(self) -> int:
-        """How many wait for one."""
-        return sum(map(len, self._waiting.values()))
-
     def ask(self, child: NodeId, upload: T) -> None:
         """`upload`, of a piece to `child`, wants a slot."""
         self._waiting.setdefault(child, deque()).append(upload)
+        self.waiting += 1
 
     def grant(self, now: float) -> list[T]:
         """Those who have a slot from now on."""
@@ -65,6 +73,7 @@ class UploadSlots(Generic[T]):
             child = min(self._waiting, key=self._count.__getitem__)
             queue = self._waiting.pop(child)
             upload = queue.popleft()
+            self.waiting -= 1
             if queue:
                 self._waiting[child] = queue
             self._running[upload] = now
@@ -92,8 +101,49 @@ class UploadSlots(Generic[T]):
             return
         queue = self._waiting[child]
         queue.remove(upload)
+        self.waiting -= 1
         if not queue:
             del self._waiting[child]
+
+    def serves(self, child: NodeId) -> bool:
+        """Whether a piece is sent to `child`, or it waits for one."""
+        return child in self._waiting or child in self._count
+
+    def wait_s(self, child: NodeId, upload: T, now: float) -> float:
+        """How long `upload`, which waits, is likely to wait from now on."""
+        if now >= self._placed_at + PLACES_FOR_S:
+            self._places, self._placed_at = self._line(), now
+        place = self._places.get(upload)
+        if place is None:  # It has just come: the last of its round.
+            is_first = self._waiting[child][0] == upload
+            place = (len(self._waiting) if is_first else self.waiting) - 1
+        late = sum(now >= since + self._overtime_s for since in self._running.values())
+        at_once = max(1, min(AT_ONCE, self.total - late))
+        expected_s = self._first_wait_s(now) + place * self._service_s(now) / at_once
+        return max(MIN_WAIT_S, expected_s)
+
+    def line_s(self, now: float) -> float:
+        """How long it takes until all who wait now have had their turn."""
+        return self.waiting * self._service_s(now) / max(1, min(AT_ONCE, self.total))
+
+    def _line(self) -> dict[T, int]:
+        """The place of each that waits: how many have their turn before it, if the uploads under
+        way are over by then."""
+        rounds = zip_longest(*self._waiting.values())
+        line = (upload for turns in rounds for upload in turns if upload is not None)
+        return {upload: place for place, upload in enumerate(line)}
+
+    def _service_s(self, now: float) -> float:
+        """How long an upload takes: as is usual, or as long as the last to begin has taken yet;
+        nothing else is known before any was over."""
+        youngest_s = now - next(reversed(self._running.values()), now)
+        return max(self._usual_s or 0.0, youngest_s)
+
+    def _first_wait_s(self, now: float) -> float:
+        """How long until one of those under way is over."""
+        usual_s = self._service_s(now)
+        left = (since + usual_s - now for since in self._running.values())
+        return min((left_s for left_s in left if left_s > 0), default=0.0)
 
     @property
     def _overtime_s(self) -> float:

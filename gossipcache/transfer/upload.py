@@ -20,10 +20,12 @@ from gossipcache.messages.pieces import (
     MAX_HAVE_BYTES,
     MAX_PAGES_AT_ONCE,
     MAX_REQUESTS_AT_ONCE,
+    MAX_WAIT_MS,
     Cancel,
     GetPages,
     Have,
     Page,
+    PieceQueued,
     PieceRefused,
     RequestPiece,
     TaskOpened,
@@ -129,7 +131,6 @@ class Upload:
         """Piece index by request id, in the order asked."""
         self._told = 0
         """The pieces that the child knows of (bitmap)."""
-        self._is_sending = False
         self._work = trio.Event()
         self._idle = trio.Event()
         """Set while the child waits for nothing."""
@@ -159,8 +160,8 @@ class Upload:
             with trio.move_on_after(IDLE_TIMEOUT_S):
                 self._take(await self._channel.receive())
                 continue
-            if not (self._pages or self._wanted or self._is_sending):
-                raise trio.EndOfChannel
+            if not (self._pages or self._limits.slots.serves(self._child)):
+                raise trio.EndOfChannel  # It waits for nothing, on this channel or another.
 
     def _take(self, message: Message) -> None:
         match message:
@@ -201,10 +202,8 @@ class Upload:
 
     async def _send_all(self, done: trio.CancelScope) -> None:
         while True:
-            self._is_sending = False
             self._idle.set()
             await self._work.wait()
-            self._is_sending = True
             self._work = trio.Event()
             while self._pages or self._wanted:
                 stored = self._task.stored()
@@ -222,7 +221,7 @@ class Upload:
         await self._channel.send(Page(level=level, index=index, data=data))
 
     async def _send_next(self, stored: StoredTask) -> None:
-        async with self._limits.slot(self._child):
+        async with self._limits.slot(self._child, self._tell_wait):
             if not self._wanted:
                 return
             request_id, index = next(iter(self._wanted.items()))
@@ -233,6 +232,15 @@ class Upload:
                 lost = None
             finally:
                 self._settled(lost)
+
+    async def _tell_wait(self, wait_s: float) -> None:
+        request_id = next(iter(self._wanted), None)
+        if request_id is None:
+            return
+        with trio.move_on_after(self._config.piece_timeout_s) as scope:
+            await self._channel.send(queued(request_id, wait_s))
+        if scope.cancelled_caught:
+            raise NodeUnreachable("a child takes in no message")
 
     async def _answer(self, stored: StoredTask, request_id: int, index: int) -> None:
         if self._task.has(stored, index) and await self._is_sound(stored):
@@ -291,6 +299,11 @@ class Upload:
             for message in have_messages(offers.core.more(self._child), total):
                 await self._channel.send(message)
             await offers.wait(self._child)
+
+
+def queued(request_id: int, wait_s: float) -> PieceQueued:
+    """That a piece begins in about `wait_s`."""
+    return PieceQueued(request_id=request_id, wait_ms=min(MAX_WAIT_MS, math.ceil(1000 * wait_s)))
 
 
 def have_messages(pieces: int, total: int) -> Iterator[Have]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gossipcache.ids import NodeId
+from gossipcache.transfer.promise import Promise
 from gossipcache.transfer.slots import UploadSlots
 from gossipcache.wire import Message
 from sim.bare.network import BareHost
@@ -67,8 +68,10 @@ class BulkChannel:
         child_id: NodeId,
         received: Received,
         settled: Callable[[], None],
+        tell: Callable[[int, float], None],
     ) -> None:
-        """`settled` is called when a piece has been sent."""
+        """`settled` is called when a piece has been sent, `tell` with a request and how long it
+        waits, when the child is to hear of that."""
         self.parent, self.child = parent, child
         self.child_id = child_id
         self.wanted: dict[int, tuple[int, int]] = {}
@@ -78,6 +81,8 @@ class BulkChannel:
         self._network = network
         self._received = received
         self._settled = settled
+        self._tell = tell
+        self._promise: Promise | None = None
         self._request = (0, 0)
         self._left = 0
         """Bytes of the present piece that have not gone out."""
@@ -128,6 +133,8 @@ class BulkChannel:
         if self.is_closed or not self.wanted:
             return False
         request_id = next(iter(self.wanted))
+        if self._promise is not None and self._promise.is_made:
+            self._tell(request_id, 0.0)
         index, self._left = self.wanted.pop(request_id)
         self._request = request_id, index
         self._is_sending = True
@@ -170,6 +177,18 @@ class BulkChannel:
             self._is_queued = True
             self.parent.slots.ask(self.child_id, self)
             self._network.start_next(self.parent)
+            if self._is_queued:
+                self._promise = Promise(self._network.now)
+                self._look(self._promise)
+
+    def _look(self, promise: Promise) -> None:
+        if not self._is_queued or promise is not self._promise:
+            return
+        now = self._network.now
+        wait_s = self.parent.slots.wait_s(self.child_id, self, now)
+        if promise.look(wait_s, now) and self.wanted:
+            self._tell(next(iter(self.wanted)), wait_s)
+        self._network.at(promise.look_at, self._look, promise)
 
     def _sent_whole(self) -> None:
         if self._is_sending:
@@ -196,6 +215,10 @@ class BulkNetwork:
     def now(self) -> float:
         """Virtual time."""
         return self._timeline.now
+
+    def at(self, when: float, work: Callable[..., None], *args: Any) -> None:
+        """Calls `work(*args)` then."""
+        self._timeline.push(when, work, *args)
 
     def say(
         self,

@@ -15,6 +15,7 @@ from gossipcache.transfer.download.events import (
     ParentLost,
     ParentOffers,
     ParentRefused,
+    PieceDelayed,
     PieceRefusedBy,
     SlotOpened,
 )
@@ -164,6 +165,11 @@ class Slot:
         if not self._connection.is_closed:
             size = self._download.signed.manifest.piece_size
             self._download.received(request_id, content, size)
+
+    def delayed(self, request_id: int, wait_s: float) -> None:
+        """The piece waits in the parent's line."""
+        if not self._connection.is_closed:
+            self._download.handle(PieceDelayed(self._connection.node, request_id, wait_s))
 
     def piece_refused(self, request_id: int) -> None:
         """The parent has not got a piece."""

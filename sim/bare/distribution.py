@@ -127,6 +127,10 @@ class Distribution:
         """What came in that nobody wanted any more."""
         return sum(download.wasted_bytes for download in self._downloads.values())
 
+    def faults(self) -> list[str]:
+        """What parents were given up for, by those who download."""
+        return [fault for download in self._downloads.values() for fault in download.faults]
+
     def _finish(self, name: str, signed: SignedManifest) -> None:
         self.finished_at[name] = self._world.timeline.now
         contents = self._peers[name].server.shelf(signed).contents

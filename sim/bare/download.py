@@ -84,6 +84,8 @@ class BareDownload:
         self.has_tree = False
         self.wasted_bytes = 0
         """Of pieces that came in when they were not wanted any more."""
+        self.faults: list[str] = []
+        """What parents were given up for."""
         self._scheduling = scheduling
         self._timeline = server.timeline
         self._number = number
@@ -247,6 +249,7 @@ class BareDownload:
     def _drop(self, parent: NodeId, fault: str | None) -> None:
         self._parents.pop(parent).close()
         if fault is not None:
+            self.faults.append(fault)
             self._ledger.failed(parent)
             self._conversation.failed(parent, fault)
             self._talks.set()

@@ -24,7 +24,7 @@ from gossipcache.messages.pieces import (
     TaskRefused,
 )
 from gossipcache.transfer.offering import Offering
-from gossipcache.transfer.upload import HAVE_INTERVAL_S, have_messages
+from gossipcache.transfer.upload import HAVE_INTERVAL_S, have_messages, queued
 from sim.bare.bulk import BulkChannel, BulkHost, BulkNetwork
 from sim.bare.process import Process
 from sim.bare.timeline import Timeline
@@ -86,6 +86,9 @@ class Slot(Protocol):
 
     def came(self, request_id: int, content: bytes) -> None:
         """A piece came in whole."""
+
+    def delayed(self, request_id: int, wait_s: float) -> None:
+        """The piece waits so long in the parent's line; 0: its turn has come."""
 
     def piece_refused(self, request_id: int) -> None:
         """The parent has not got the piece."""
@@ -156,7 +159,13 @@ class Upload:
         self.server = server
         self.child = slot.process.node_id
         self._channel = BulkChannel(
-            server.network, server.bulk, slot.bulk, self.child, self._sent, self._settled
+            server.network,
+            server.bulk,
+            slot.bulk,
+            self.child,
+            self._sent,
+            self._settled,
+            self._tell_wait,
         )
         self._follows = follows
         self._offering = server.offering(shelf) if shelf.is_complete else None
@@ -260,6 +269,9 @@ class Upload:
             self._offering.settled(self.child)
         elif self._tells_at is not None and self._channel.is_idle:
             self._tell_at(self.server.timeline.now)
+
+    def _tell_wait(self, request_id: int, wait_s: float) -> None:
+        self._say(queued(request_id, wait_s), self.slot.delayed, request_id, wait_s)
 
     def _sent(self, request_id: int, index: int) -> None:
         self.slot.process.step(self.slot.came, request_id, self.shelf.contents[index])

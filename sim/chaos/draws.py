@@ -191,6 +191,7 @@ DRAWS: dict[type[Fault], Draw] = {
     faults.WrongLength: _lying(faults.WrongLength),
     faults.LyingHave: _lying(faults.LyingHave),
     faults.MutePeer: _lying(faults.MutePeer),
+    faults.EndlessPromise: _lying(faults.EndlessPromise),
     faults.GarbageFrames: _against(faults.GarbageFrames),
     faults.CborBomb: _against(faults.CborBomb),
     faults.OversizedMessage: _against(faults.OversizedMessage),

@@ -29,6 +29,7 @@ from sim.faults.fault import (
 from sim.faults.liars import (
     BadSignature,
     CborBomb,
+    EndlessPromise,
     ExpiredAnnouncement,
     FalseWitnesses,
     ForgedAnnouncements,
@@ -129,6 +130,7 @@ __all__ = [
     "DiskFault",
     "DiskFull",
     "Duplication",
+    "EndlessPromise",
     "ExpiredAnnouncement",
     "FalseWitnesses",
     "Fault",

@@ -41,6 +41,13 @@ class MutePeer(Fault, frozen=True, kw_only=True, tag="mute-peer"):
     for_s: float
 
 
+class EndlessPromise(Fault, frozen=True, kw_only=True, tag="endless-promise"):
+    """A node takes requests for pieces, and says again and again that others come first."""
+
+    node: str
+    for_s: float
+
+
 class GarbageFrames(Fault, frozen=True, kw_only=True, tag="garbage-frames"):
     """A node sends bytes that are no websocket frames to `victim`, on a connection that it had
     opened in order."""
@@ -182,6 +189,7 @@ LiarFault = (
     | WrongLength
     | LyingHave
     | MutePeer
+    | EndlessPromise
     | GarbageFrames
     | CborBomb
     | OversizedMessage

@@ -23,6 +23,7 @@ from gossipcache.wire import MAX_MESSAGE_BYTES
 from sim.faults import (
     BadSignature,
     CborBomb,
+    EndlessPromise,
     ExpiredAnnouncement,
     FalseWitnesses,
     ForgedAnnouncements,
@@ -113,6 +114,11 @@ async def _boast(strike: Strike, fault: LyingHave) -> Bites:
 @applies(MutePeer)
 async def _say_nothing(strike: Strike, fault: MutePeer) -> Bites:
     return _serve_through(strike, fault.node, fault.for_s, lying.Mute)
+
+
+@applies(EndlessPromise)
+async def _promise(strike: Strike, fault: EndlessPromise) -> Bites:
+    return _serve_through(strike, fault.node, fault.for_s, lying.Promising)
 
 
 def _serve_through(

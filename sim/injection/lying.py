@@ -13,7 +13,7 @@ from gossipcache.link.bulk import frame_header
 from gossipcache.link.channel import Channel
 from gossipcache.link.interface import Arrived, Pay, Peer
 from gossipcache.link.piece import piece_prefix
-from gossipcache.messages.pieces import PieceRefused, TaskOpened
+from gossipcache.messages.pieces import PieceQueued, PieceRefused, RequestPiece, TaskOpened
 from gossipcache.node.node import Node
 from gossipcache.wire import Message
 
@@ -152,6 +152,26 @@ class Mute(LyingChannel):
     ) -> None:
         """Sends nothing either."""
         await trio.sleep_forever()
+
+
+class Promising(LyingChannel):
+    """Says of each piece that its turn comes in a minute, for ever."""
+
+    def __init__(self, true: Channel, lies: list[str]) -> None:
+        super().__init__(true, lies)
+        self._asked: int | None = None
+
+    async def receive(self) -> Message:
+        """Keeps requests to itself, and answers each two seconds."""
+        while True:
+            with trio.move_on_after(2.0):
+                message = await self.true.receive()
+                if not isinstance(message, RequestPiece):
+                    return message
+                self._asked = message.request_id
+            if self._asked is not None:
+                self.lies.append(f"soon the piece asked for by {self._asked}")
+                await self.true.send(PieceQueued(request_id=self._asked, wait_ms=60_000))
 
 
 def served_through(

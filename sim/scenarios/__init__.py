@@ -24,6 +24,7 @@ from sim.scenarios import (
     small,
     thousand,
     traffic,
+    waiting,
     weather,
 )
 
@@ -51,5 +52,6 @@ __all__ = [
     "small",
     "thousand",
     "traffic",
+    "waiting",
     "weather",
 ]

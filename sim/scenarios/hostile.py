@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 
 import trio
 
@@ -13,6 +14,7 @@ from gossipcache.requests import TaskQuery
 from sim.faults import (
     AnyFault,
     BadSignature,
+    EndlessPromise,
     FalseWitnesses,
     ForgedAnnouncements,
     ForgedCharter,
@@ -22,6 +24,7 @@ from sim.faults import (
     LyingKeeper,
     LyingParent,
     MintedKeys,
+    Restart,
     RivalManifest,
     SubstitutingKeeper,
     UsurpingKeeper,
@@ -34,6 +37,9 @@ from sim.whole.world import PIECE_BYTES, World
 
 CID = "index.db"
 SIZE = 80 * PIECE_BYTES + 9
+MAX_BESIDE_S = 5.0
+MAX_BELIEVED_S = 2 * (60.0 + 60.0) + 10.0
+"""Twice what is promised by the end of the first minute."""
 
 
 @scenario("lying-parent", nodes=6)
@@ -50,6 +56,33 @@ async def lying_parent(stage: Stage) -> None:
         honest = {"n0", *(("n2",) if child == "n3" else ())}
         check.only_from(world, result, honest)
         world.metrics["bad pieces"] = world.node(child).metrics.value("pieces_bad")
+
+
+@scenario("endless-promise", nodes=6)
+async def endless_promise(stage: Stage) -> None:
+    """A parent promises every piece and gives none: where another one has them nobody waits for it,
+    and where none has it is given up, until there is one."""
+    world = stage.world
+    await world.start_cluster(stage.nodes)
+    await world.import_content("n0", CID, SIZE)
+    await world.export("n1", CID)
+    await stage.faults.inject(EndlessPromise(node="n1", for_s=3600.0))
+    started = world.clock.now
+    await world.export("n2", CID)
+    world.metrics["beside an honest one s"] = round(world.clock.now - started, 3)
+    if world.clock.now - started > MAX_BESIDE_S:
+        world.report("a child that has an honest parent waited for the liar")
+    for name in ("n0", "n2"):
+        await stage.faults.inject(Kill(node=name))
+    child = world.node("n3")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(world.export, "n3", CID, timeout_s=600.0))
+        await world.wait_until(
+            "the liar is given up",
+            lambda: child.metrics.value("parents_dropped") > 0,
+            MAX_BELIEVED_S,
+        )
+        await stage.faults.inject(Restart(node="n0"))
 
 
 @scenario("forged-announcements", nodes=6)

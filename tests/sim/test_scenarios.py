@@ -21,11 +21,13 @@ NAMED_IN_THE_CONTRACT = {
 SMALLER = {
     "broadcast": 10,
     "broadcast-crashes": 10,
+    "broadcast-one-slot": 30,
     "broadcast-slow": 10,
     "broadcast-zones": 15,
     "broadcast-zones-crashes": 20,
     "one-to-many": 5,
     "memberlist-243-cost-at-scale": 60,
+    "tasks-one-slot": 20,
     "lookups-under-differing-views": 60,
     "thousand-churn": 60,
     "thousand-idle": 60,
@@ -42,6 +44,7 @@ SMALLER = {
 WITHOUT_FAULTS = {
     "broadcast",
     "broadcast-crowd",
+    "broadcast-one-slot",
     "broadcast-slow",
     "broadcast-zones",
     "foca-25-tireless-accuser",
@@ -52,6 +55,7 @@ WITHOUT_FAULTS = {
     "import-again",
     "join-storm",
     "scheduler-join",
+    "tasks-one-slot",
     "thousand-idle",
     "two-parents",
 }

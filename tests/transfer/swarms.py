@@ -25,11 +25,13 @@ from gossipcache.transfer.download.events import (
     ParentRefused,
     ParentsAssigned,
     PieceChecked,
+    PieceDelayed,
     PieceReceived,
     PieceRefusedBy,
     SlotOpened,
     StoreReady,
 )
+from gossipcache.transfer.promise import REPEAT_S
 from tests.transfer.samples import PIECE, content_of, manifest_for
 
 BUDGET = 8
@@ -48,6 +50,10 @@ class FakeParent:
     trickles: bool = False
     """Bytes keep coming while a piece is on its way."""
     busy_until: float = 0.0
+    line_s: float = 0.0
+    """So long others come first, before each piece, as it says."""
+    promises: bool = False
+    """It says again and again that others come first, and gives nothing."""
     withholds: frozenset[int] = frozenset()
     """Pieces it says it has, and refuses."""
     free_at: float = 0.0
@@ -119,6 +125,11 @@ class Swarm:
                 del self._owed[request_id]
                 del parent.requests[request_id]
                 parent.served.append(index)
+            case PieceDelayed(node, request_id):
+                if request_id not in self._owed or self.now >= self.parents[node].dies_at:
+                    return
+                if self.parents[node].promises:
+                    self.at(self.now + REPEAT_S, event)
             case ParentLost(node):
                 self._void(node)
             case SlotOpened(node) | ParentHas(node):
@@ -176,8 +187,22 @@ class Swarm:
             del self._owed[request_id], parent.requests[request_id]
             self.at(self.now, PieceRefusedBy(node, request_id, "not_found"))
             return
-        parent.free_at = max(parent.free_at, self.now) + parent.piece_s
+        turn_at = max(parent.free_at, self.now) + parent.line_s
+        parent.free_at = turn_at + parent.piece_s
+        if parent.promises:
+            self.at(self.now, PieceDelayed(node, request_id, 1.0 + parent.line_s))
+            return
+        if parent.line_s:
+            self._tell_line(node, request_id, turn_at)
         self.at(parent.free_at, PieceReceived(request_id))
+
+    def _tell_line(self, node: NodeId, request_id: int, turn_at: float) -> None:
+        """What a parent says until `turn_at`, in the same line as `transfer.limits`."""
+        at = self.now
+        while at < turn_at:
+            self.at(at, PieceDelayed(node, request_id, turn_at - at))
+            at += REPEAT_S
+        self.at(turn_at, PieceDelayed(node, request_id, 0.0))
 
     def _void(self, node: NodeId) -> None:
         for request_id in self.parents[node].requests:

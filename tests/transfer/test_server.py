@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,12 +19,14 @@ from gossipcache.messages.pieces import (
     Have,
     OpenTask,
     Page,
+    PieceQueued,
     PieceRefused,
     RequestPiece,
     TaskOpened,
     TaskRefused,
 )
 from gossipcache.requests import LimitsChange
+from gossipcache.transfer import server
 from gossipcache.transfer.offering import FIRST_OFFERS
 from gossipcache.transfer.server import OPEN_TIMEOUT_S
 from gossipcache.transfer.slots import AT_ONCE
@@ -37,6 +40,7 @@ from tests.transfer.swarm_nodes import SwarmNode
 CONTENT = content_of(10 * PIECE + 1)
 SIGNED = manifest_for(CONTENT)
 CHILD = NodeId(b"c" * 16)
+WIRE = Wire(piece_s=20.0)
 
 
 @pytest.fixture
@@ -67,6 +71,15 @@ def request(request_id: int, index: int) -> RequestPiece:
 async def opened(channel: FakeChannel, *, follow: bool = False) -> Any:
     await channel.send(open_task(follow=follow))
     return await channel.receive()
+
+
+async def piece_from(channel: FakeChannel) -> list[PieceQueued]:
+    """Receives until a piece is there; what was said of the line before it."""
+    said: list[PieceQueued] = []
+    while isinstance(message := await channel.receive(), PieceQueued):
+        said.append(message)
+    assert isinstance(message, PieceArrived)
+    return said
 
 
 async def is_cut_off(channel: FakeChannel) -> bool:
@@ -260,6 +273,25 @@ async def test_an_idle_channel_is_closed(
         assert trio.current_time() - before == pytest.approx(limit_s)
 
 
+async def test_a_child_that_waits_on_another_channel_is_not_idle(
+    parent: SwarmNode, autojump_clock: MockClock
+) -> None:
+    parent.shop.keep(CONTENT)
+    async with serving(parent) as idle, serving(parent, WIRE) as busy:
+        await opened(idle)
+        await opened(busy)
+        began = trio.current_time()
+        for request_id in range(1, 20):
+            busy.expect(request_id, memoryview(bytearray(PIECE)))
+            await busy.send(request(request_id, 0))
+        for request_id in range(1, 20):
+            assert await busy.receive() == PieceArrived(request_id, PIECE)
+        assert trio.current_time() - began > IDLE_TIMEOUT_S
+        idle.expect(1, memoryview(bytearray(PIECE)))
+        await idle.send(request(1, 0))
+        assert await idle.receive() == PieceArrived(1, PIECE)
+
+
 async def test_a_slow_piece_is_not_idleness(parent: SwarmNode, autojump_clock: MockClock) -> None:
     parent.shop.keep(CONTENT)
     count = 20
@@ -299,7 +331,7 @@ async def test_uploads_beyond_the_limit_and_beyond_a_few_queue(
         await opened(channel)
         channel.expect(1, memoryview(bytearray(PIECE)))
         await channel.send(request(1, 0))
-        await channel.receive()
+        await piece_from(channel)
         done.append(trio.current_time())
         await channel.aclose()
 
@@ -326,7 +358,7 @@ async def test_children_take_turns_however_many_channels_they_open(
         await opened(child_end)
         child_end.expect(1, memoryview(bytearray(PIECE)))
         await child_end.send(request(1, 0))
-        await child_end.receive()
+        await piece_from(child_end)
         done.append(child)
         await child_end.aclose()
 
@@ -337,6 +369,85 @@ async def test_children_take_turns_however_many_channels_they_open(
         await wait_all_tasks_blocked()
         children.start_soon(fetch, modest)
     assert done.index(modest) <= 2, "behind one that was under way, and one that had its turn"
+
+
+async def test_children_in_line_are_told_how_long_and_when_their_turn_has_come(
+    parent: SwarmNode, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    parent.shop.keep(CONTENT)
+    parent.limits.change(LimitsChange(max_uploads=1))
+    said: dict[str, list[tuple[int, int]]] = {}
+
+    async def fetch(name: str) -> None:
+        child_end, parent_end = channel_pair(NodeId(name.encode() * 16), parent.node_id, WIRE)
+        nursery.start_soon(parent.server.serve, parent_end)
+        await opened(child_end)
+        child_end.expect(1, memoryview(bytearray(PIECE)))
+        await child_end.send(request(1, 0))
+        began = trio.current_time()
+        while isinstance(message := await child_end.receive(), PieceQueued):
+            at = round(trio.current_time() - began)
+            said.setdefault(name, []).append((at, round(message.wait_ms / 1000)))
+        assert message == PieceArrived(1, PIECE)
+        await child_end.aclose()
+
+    async with trio.open_nursery() as children:
+        for name in "abcd":
+            children.start_soon(fetch, name)
+            await wait_all_tasks_blocked()
+    assert "a" not in said, "it began at once"
+    assert said["c"][-1] == (40, 0)
+    assert said["d"][-1] == (60, 0)
+    after_first = [(at, wait_s) for at, wait_s in said["d"] if at > 20]
+    assert all(at + wait_s == 60 for at, wait_s in after_first), "once it knows what a piece takes"
+    assert len(said["d"]) < 20
+
+
+async def test_who_cancels_a_request_keeps_its_place_for_another(
+    parent: SwarmNode, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    parent.shop.keep(CONTENT)
+    parent.limits.change(LimitsChange(max_uploads=1))
+    arrived: list[str] = []
+
+    async def fetch(name: str, *, changes: bool) -> None:
+        child_end, parent_end = channel_pair(NodeId(name.encode() * 16), parent.node_id, WIRE)
+        nursery.start_soon(parent.server.serve, parent_end)
+        await opened(child_end)
+        await child_end.send(request(1, 0))
+        if changes:
+            await trio.sleep(5.0)
+            await child_end.send(Cancel(request_id=1))
+            await child_end.send(request(2, 7))
+        child_end.expect(2 if changes else 1, memoryview(bytearray(PIECE)))
+        await piece_from(child_end)
+        arrived.append(name)
+        await child_end.aclose()
+
+    async with trio.open_nursery() as children:
+        for name in "abc":
+            children.start_soon(partial(fetch, name, changes=name == "b"))
+            await wait_all_tasks_blocked()
+    assert arrived == ["a", "b", "c"]
+
+
+async def test_more_children_than_a_parent_keeps_in_mind_are_told_when_to_come_back(
+    parent: SwarmNode, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    monkeypatch.setattr(server, "MAX_CHANNELS", 1)
+    parent.shop.keep(CONTENT)
+    async with serving(parent) as first:
+        await opened(first)
+        async with serving(parent) as second:
+            refused = await opened(second)
+            assert isinstance(refused, TaskRefused)
+            assert (refused.code, refused.retry_after_ms) == ("busy", 1000)
+            assert await is_cut_off(second)
+        await first.send(request(1, 0))
+        first.expect(1, memoryview(bytearray(PIECE)))
+        assert await first.receive() == PieceArrived(1, PIECE)
+    async with serving(parent) as third:
+        assert await opened(third) == TaskOpened(complete=True)
 
 
 def test_a_bitmap_is_told_by_slices_without_the_empty_ends() -> None:

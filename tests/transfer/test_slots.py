@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from gossipcache.ids import NodeId
-from gossipcache.transfer.slots import AT_ONCE, OVERTIME_FACTOR, UploadSlots
+from collections import Counter
 
-A, B, C = (NodeId(name * 16) for name in (b"a", b"b", b"c"))
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossipcache.ids import NodeId
+from gossipcache.transfer.slots import AT_ONCE, MIN_WAIT_S, OVERTIME_FACTOR, UploadSlots
+
+A, B, C, D, E = (NodeId(name * 16) for name in (b"a", b"b", b"c", b"d", b"e"))
 
 
 def test_as_many_as_there_are_slots_begin_and_the_next_when_one_ends() -> None:
@@ -83,3 +89,123 @@ def test_who_takes_several_times_as_long_as_is_usual_holds_up_nobody() -> None:
     assert due == 0.1 * OVERTIME_FACTOR
     assert slots.grant(due) == [AT_ONCE + 1]
     assert slots.next_timeout(due) is None, "no more than the limit"
+
+
+def in_line(slots: UploadSlots[str], names: str) -> None:
+    """Each of `names` is a child that asks for one upload."""
+    for name in names:
+        slots.ask(NodeId(name.encode() * 16), name)
+
+
+def test_the_wait_is_told_from_the_place_in_line_and_from_what_uploads_took() -> None:
+    slots = UploadSlots[str](1)
+    in_line(slots, "abcd")
+    slots.grant(0.0)
+    slots.end(A, "a", 5.0)
+    assert slots.grant(5.0) == ["b"]
+    assert slots.wait_s(C, "c", 5.0) == pytest.approx(5.0)
+    assert slots.wait_s(D, "d", 5.0) == pytest.approx(10.0)
+    assert slots.wait_s(D, "d", 8.0) == pytest.approx(7.0)
+    assert slots.line_s(8.0) == pytest.approx(10.0), "for who comes now"
+
+
+def test_while_no_upload_was_over_one_takes_at_least_as_long_as_it_has_taken_yet() -> None:
+    slots = UploadSlots[str](1)
+    in_line(slots, "abc")
+    slots.grant(0.0)
+    assert slots.wait_s(C, "c", 0.0) == MIN_WAIT_S
+    assert slots.wait_s(C, "c", 30.0) == pytest.approx(30.0)
+
+
+def test_those_who_are_slow_leave_fewer_places_for_those_who_wait() -> None:
+    slots = UploadSlots[str](2)
+    in_line(slots, "abcde")
+    slots.grant(0.0)
+    slots.end(A, "a", 1.0)
+    assert slots.grant(1.0) == ["c"]
+    assert slots.wait_s(E, "e", 1.0) == pytest.approx(1.5)
+    assert slots.wait_s(E, "e", 1.9 + 3) > 2.5, "b and c are slow"
+
+
+moves = st.lists(
+    st.tuples(st.sampled_from(["ask", "end", "give up"]), st.integers(0, 9)), max_size=80
+)
+
+
+class Hall:
+    """Children that ask for uploads, and how often each passes one that waits for its first."""
+
+    def __init__(self, total: int) -> None:
+        self.slots = UploadSlots[str](total)
+        self.running: list[str] = []
+        self.waiting: list[str] = []
+        self._passed: dict[str, Counter[str]] = {}
+        """By upload of a child that has none under way: the turns of others since it asked."""
+        self._now = 0.0
+
+    def ask(self, name: str) -> None:
+        upload = f"{name}{len(self.waiting) + len(self.running)}@{self._now}"
+        if name not in self._names(self.waiting + self.running):
+            self._passed[upload] = Counter()
+        self.waiting.append(upload)
+        self.slots.ask(child_of(upload), upload)
+
+    def end(self, uploads: list[str], number: int) -> None:
+        if uploads:
+            upload = uploads.pop(number % len(uploads))
+            self._passed.pop(upload, None)
+            self.slots.end(child_of(upload), upload, self._now)
+
+    def grant(self) -> None:
+        self._now += 0.01
+        for upload in self.slots.grant(self._now):
+            self.waiting.remove(upload)
+            self.running.append(upload)
+            self._passed.pop(upload, None)
+            for passed, turns in self._passed.items():
+                turns[upload[0]] += 1
+                assert turns[upload[0]] == 1, f"{upload} passed {passed} again"
+
+    def _names(self, uploads: list[str]) -> set[str]:
+        return {upload[0] for upload in uploads}
+
+
+def child_of(upload: str) -> NodeId:
+    return NodeId(upload[0].encode() * 16)
+
+
+@given(total=st.integers(1, 5), moves=moves)
+def test_nobody_who_waits_for_a_first_piece_is_passed_by_another_twice(
+    total: int, moves: list[tuple[str, int]]
+) -> None:
+    hall = Hall(total)
+    for move, number in moves:
+        if move == "ask":
+            hall.ask("abcdefghij"[number])
+        else:
+            hall.end(hall.running if move == "end" else hall.waiting, number)
+        hall.grant()
+    while hall.running:
+        hall.end(hall.running, 0)
+        hall.grant()
+    assert (hall.waiting, hall.slots.waiting) == ([], 0), "nobody starves"
+
+
+@given(names=st.text("abcdefgh", min_size=2, max_size=30), took_s=st.floats(0.5, 60.0))
+def test_where_all_take_as_long_what_is_told_comes_true(names: str, took_s: float) -> None:
+    slots, now = UploadSlots[str](1), 0.0
+    uploads = {f"{name}{number}": NodeId(name.encode() * 16) for number, name in enumerate(names)}
+    for upload, child in uploads.items():
+        slots.ask(child, upload)
+    told: dict[str, float] = {}
+    while slots.waiting:
+        (upload,) = slots.grant(now)
+        assert told.get(upload, now) == pytest.approx(now)
+        if now:
+            told |= {
+                other: now + slots.wait_s(child, other, now)
+                for other, child in uploads.items()
+                if other != upload
+            }
+        now += took_s
+        slots.end(uploads.pop(upload), upload, now)

@@ -17,6 +17,7 @@ from gossipcache.messages.pieces import (
     Have,
     OpenTask,
     Page,
+    PieceQueued,
     PieceRefused,
     RequestPiece,
     TaskOpened,
@@ -29,6 +30,7 @@ from gossipcache.transfer.download.events import (
     ParentLost,
     ParentOffers,
     ParentRefused,
+    PieceDelayed,
     PieceReceived,
     PieceRefusedBy,
     SlotOpened,
@@ -108,9 +110,9 @@ class _Slot:
 
 
 class _RefusedError(Exception):
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
+    def __init__(self, refusal: TaskRefused) -> None:
+        super().__init__(refusal.code)
+        self.refusal = refusal
 
 
 class ParentConnection:
@@ -142,7 +144,8 @@ class ParentConnection:
             except* (ProtocolError, IntegrityError):
                 ending = ParentLost(self._node, hostile=True)
             except* _RefusedError as refused:
-                ending = ParentRefused(self._node, _code(refused))
+                refusal = _refusal(refused)
+                ending = ParentRefused(self._node, refusal.code, refusal.retry_after_ms / 1000)
             except* trio.EndOfChannel:
                 ending = ParentLost(self._node, in_order=True)
             except* (NodeUnreachable, TimedOut):
@@ -216,8 +219,8 @@ class ParentConnection:
         match await channel.receive():
             case TaskOpened() as opened:
                 return opened, trio.current_time() - asked_at
-            case TaskRefused(code=code):
-                raise _RefusedError(code)
+            case TaskRefused() as refusal:
+                raise _RefusedError(refusal)
             case other:
                 raise ProtocolError(f"{type(other).__name__} as the answer to OpenTask")
 
@@ -242,10 +245,12 @@ class ParentConnection:
         match message:
             case PieceRefused(request_id=request_id, code=code):
                 self._emit(PieceRefusedBy(self._node, request_id, code))
+            case PieceQueued(request_id=request_id, wait_ms=wait_ms):
+                self._emit(PieceDelayed(self._node, request_id, wait_ms / 1000))
             case Have(first=first, bits=bits):
                 self._emit(ParentHas(self._node, self._slice(first, bits)))
-            case TaskRefused(code=code):
-                raise _RefusedError(code)
+            case TaskRefused() as refusal:
+                raise _RefusedError(refusal)
             case _:
                 raise ProtocolError(f"{type(message).__name__} has no place here")
 
@@ -260,8 +265,8 @@ class ParentConnection:
         return pieces
 
 
-def _code(group: BaseExceptionGroup[_RefusedError]) -> str:
+def _refusal(group: BaseExceptionGroup[_RefusedError]) -> TaskRefused:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return error.code if isinstance(error, _RefusedError) else "not_found"
+    return error.refusal if isinstance(error, _RefusedError) else TaskRefused(code="not_found")

@@ -16,7 +16,7 @@ from gossipcache.config import TransferConfig
 from gossipcache.ids import NodeId
 from gossipcache.manifest import Manifest
 from gossipcache.pacing import Pace
-from gossipcache.transfer.download.endgame import LATE_S, late_requests
+from gossipcache.transfer.download.endgame import late_requests
 from gossipcache.transfer.download.events import (
     BudgetChanged,
     CancelPiece,
@@ -26,7 +26,6 @@ from gossipcache.transfer.download.events import (
     Event,
     FetchPiece,
     Finished,
-    OpenParent,
     ParentHas,
     ParentLost,
     ParentOffers,
@@ -34,25 +33,27 @@ from gossipcache.transfer.download.events import (
     ParentRefused,
     ParentsAssigned,
     PieceChecked,
+    PieceDelayed,
     PieceReceived,
     PieceRefusedBy,
     SlotOpened,
     StoreReady,
 )
 from gossipcache.transfer.download.hunger import Hunger
-from gossipcache.transfer.download.parent import Parent, Request
+from gossipcache.transfer.download.parent import Parent
+from gossipcache.transfer.download.patience import Patience
 from gossipcache.transfer.download.picker import Picker
-from gossipcache.transfer.download.retries import Retries
+from gossipcache.transfer.download.requests import Request, Requests
+from gossipcache.transfer.download.roster import Roster
 
-OPEN_TIMEOUT_S = 10.0
-"""A parent that has not opened the task by then, nor sent any byte meanwhile, is given up."""
 _MAX_BACKLOG = 4
 """With more pieces than this waiting to be checked, this machine is the bottleneck: to ask for
 more would only fill memory and cool the processor's caches."""
 _FIRST_PIECES = 2
 """Asked of a partial parent until it brought one: the fewer share its uplink at first, the sooner
 each of its children has something to give."""
-_OVERDUE_FACTOR = 4.0
+_RETRY_SPREAD = 0.5
+"""By how much more than a busy parent says a child may wait, so that not all return at once."""
 
 
 class DownloadCore:
@@ -67,20 +68,19 @@ class DownloadCore:
         pace: Pace | None = None,
     ) -> None:
         """`budget`: see `BudgetChanged`. `pace`: how fast pieces may be asked for."""
-        self._config = config
         self._manifest = manifest
         self._budget = budget
         self._pace = pace or Pace()
         self._paid_at: float | None = None
         """Until then nothing is asked for, because of the pace."""
+        self._rng = rng
         self._picker = Picker(manifest.piece_count, rng)
-        self._assigned: tuple[NodeId, ...] = ()
-        self._parents: dict[NodeId, Parent] = {}
-        self._retries = Retries()
-        self._in_flight: dict[int, Request] = {}
-        self._checking: dict[int, Request] = {}
-        self._last_request_id = 0
-        self._hunger = Hunger()
+        self._roster = Roster(config)
+        self._parents = self._roster.parents
+        self._retries = self._roster.retries
+        self._patience = Patience(config)
+        self._requests = Requests(self._picker)
+        self._hunger = Hunger(self._picker)
         self._ready = False
         self._finished = False
 
@@ -92,32 +92,37 @@ class DownloadCore:
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Takes in `event`; what names a parent or request already gone is ignored."""
         effects: list[Effect] = []
+        requests = self._requests
         match event:
             case StoreReady(present):
                 self._picker.found(present)
                 self._ready = True
             case ParentsAssigned(parents, border):
-                self._assigned = parents
+                self._roster.assigned = parents
                 self._picker.divide(border)
             case SlotOpened(parent, slot, rtt_s):
                 self._slot_opened(parent, slot, rtt_s, now)
             case ParentHas(parent, pieces) if parent in self._parents:
                 self._picker.add(parent, pieces)
             case ParentOffers(parent) if parent in self._parents:
-                self._parents[parent].offers = True
                 self._picker.offers(parent)
             case ParentProgressed(parent) if parent in self._parents:
                 self._progressed(self._parents[parent], now)
-            case PieceReceived(request_id) if request_id in self._in_flight:
-                effects += self._received(self._in_flight.pop(request_id), now)
-            case PieceChecked(request_id, valid) if request_id in self._checking:
-                effects += self._checked(self._checking.pop(request_id), valid)
-            case PieceRefusedBy(parent, request_id, code) if self._owes(parent, request_id):
-                self._piece_refused(self._in_flight.pop(request_id), code, now)
-            case ParentRefused(parent, code) if parent in self._parents:
+            case PieceDelayed(parent, request_id, wait_s) if requests.owes(parent, request_id):
+                effects += self._delayed(requests.in_flight[request_id], wait_s, now)
+            case PieceReceived(request_id) if request_id in requests.in_flight:
+                effects += self._received(requests.in_flight.pop(request_id), now)
+            case PieceChecked(request_id, valid) if request_id in requests.checking:
+                effects += self._checked(requests.checking.pop(request_id), valid)
+            case PieceRefusedBy(parent, request_id, code) if requests.owes(parent, request_id):
+                self._piece_refused(requests.in_flight.pop(request_id), code, now)
+            case ParentRefused(parent, code, retry_after_s) if parent in self._parents:
                 self._forget(parent)
-                pause = self._retries.busy if code == "busy" else self._retries.failed
-                pause(parent, now)
+                if code == "busy":
+                    spread = 1 + self._rng.uniform(0, _RETRY_SPREAD)
+                    self._retries.busy(parent, now, spread * retry_after_s)
+                else:
+                    self._retries.failed(parent, now)
             case ParentLost(parent, hostile=hostile) if parent in self._parents:
                 self._forget(parent)
                 if hostile:
@@ -131,10 +136,8 @@ class DownloadCore:
         """When `handle_timeout` is due, or None."""
         if self._finished:
             return None
-        waits = [at for parent in self._parents.values() for at in self._deadlines(parent)]
-        if len(self._parents) < self._most_parents:
-            closed = (node for node in self._assigned if node not in self._parents)
-            waits += [at for node in closed if (at := self._retries.wait_until(node)) is not None]
+        waits = [at for parent in self._parents.values() for at in self._patience.deadlines(parent)]
+        waits += self._roster.retry_times()
         if self._paid_at is not None:
             waits.append(self._paid_at)
         elif self._has_room():
@@ -163,54 +166,43 @@ class DownloadCore:
 
     def _progressed(self, parent: Parent, now: float) -> None:
         parent.progress_at = now
-        if not parent.stalled:
-            return
-        parent.stalled = False
-        for request in parent.requests.values():
-            if request.released and self._picker.reclaim(request.index):
-                request.released = False
-
-    def _deadlines(self, parent: Parent) -> Iterator[float]:
-        if not parent.is_open:
-            yield parent.progress_at + OPEN_TIMEOUT_S
-        if parent.paused_until is not None:
-            yield parent.paused_until
-        if parent.requests or parent.stalled:
-            yield parent.progress_at + self._silence_s(parent)
-        if (overdue_at := self._overdue_at(parent)) is not None:
-            yield overdue_at
-
-    def _silence_s(self, parent: Parent) -> float:
-        return self._config.piece_timeout_s if parent.stalled else self._config.stall_s
-
-    def _overdue_at(self, parent: Parent) -> float | None:
-        """When the oldest request is no longer left to this parent alone, bytes or no bytes."""
-        oldest, rate = parent.oldest_kept, parent.meter.rate
-        if oldest is None:
-            return None
-        usual_s = _OVERDUE_FACTOR * parent.window * oldest.size / rate if rate else 0.0
-        return oldest.asked_at + max(self._config.piece_timeout_s, usual_s)
+        if parent.stalled:
+            parent.stalled = False
+            if not parent.is_waiting:
+                self._requests.reclaim(parent.requests.values())
 
     def _watch(self, parent: Parent, now: float) -> list[Effect]:
-        if not parent.is_open and now >= parent.progress_at + OPEN_TIMEOUT_S:
+        patience = self._patience
+        if not parent.is_open and now >= patience.unopened_at(parent):
             return self._drop(parent, "it did not open the task in time", now)
         if not (parent.requests or parent.stalled):
             return []
-        if now >= parent.progress_at + self._silence_s(parent):
+        if patience.breaks_word(parent, now):
+            return self._drop(parent, "it promised a turn that did not come", now)
+        if now >= patience.silent_at(parent):
             if parent.stalled:
                 return self._drop(parent, "it stopped sending", now)
             parent.stalled = True
             for request in parent.requests.values():
-                self._release(request)
-        overdue_at, oldest = self._overdue_at(parent), parent.oldest_kept
-        if overdue_at is None or oldest is None or now < overdue_at:
+                self._requests.release(request)
+        return self._watch_oldest(parent, now)
+
+    def _watch_oldest(self, parent: Parent, now: float) -> list[Effect]:
+        oldest = parent.oldest_kept
+        if oldest is None:
             return []
-        if parent.meter.rate is None:
+        is_overdue = now >= self._patience.overdue_at(parent, oldest)
+        if is_overdue and parent.meter.rate is not None:
+            self._picker.withdraw(parent.node, oldest.index)
+            return [self._cancel(oldest)]
+        is_late = now >= self._patience.late_at(parent, oldest)
+        if is_late or is_overdue:
             # It may be slow, or trickle on purpose: others may have a try as well.
-            self._release(oldest)
+            self._requests.release(oldest, is_late=True)
+        if not is_late:
             return []
-        self._picker.withdraw(parent.node, oldest.index)
-        return [self._cancel(oldest)]
+        parent.is_late = True
+        return self._unburden(parent)
 
     def _drop(self, parent: Parent, fault: str | None, now: float) -> list[Effect]:
         self._forget(parent.node)
@@ -222,29 +214,51 @@ class DownloadCore:
         """Frees all that `node` was asked for. Pieces of it being checked are checked on."""
         parent = self._parents.pop(node)
         for request in parent.requests.values():
-            del self._in_flight[request.request_id]
-            self._release(request)
+            del self._requests.in_flight[request.request_id]
+            self._requests.release(request)
         self._picker.remove(node)
 
     # Pieces
+
+    def _delayed(self, request: Request, wait_s: float, now: float) -> list[Effect]:
+        """A parent says when the turn for `request` comes: others may bring it, and what waits
+        behind it, sooner. Once it is there, others that have not begun are not to."""
+        parent = self._parents[request.parent]
+        parent.told_to_wait(wait_s, now)
+        if wait_s > 0:
+            for behind in parent.requests.values():
+                if behind.slot == request.slot and not behind.released:
+                    self._requests.release(behind)
+            return []
+        self._requests.reclaim([request])
+        others = self._requests.others(request)
+        return [self._cancel(one) for one in others if self._parents[one.parent].is_waiting]
 
     def _received(self, request: Request, now: float) -> list[Effect]:
         parent = self._parents[request.parent]
         elapsed_s = parent.arrived(request, now, self._budget)
         self._progressed(parent, now)
+        self._requests.reclaim(parent.requests.values())
         self._retries.worked(parent.node)
-        self._checking[request.request_id] = request
-        self._picker.reclaim(request.index)
-        request.released = False
-        others = [other for other in self._in_flight.values() if other.index == request.index]
+        self._requests.received(request)
+        others = self._requests.others(request)
         check = CheckPiece(parent.node, request.index, request.request_id, elapsed_s)
-        return [check, *(self._cancel(other) for other in others)]
+        return [check, *(self._cancel(other) for other in others), *self._unburden_slow()]
+
+    def _unburden_slow(self) -> list[Effect]:
+        self._patience.measure(self._parents.values())
+        slow = [one for one in self._parents.values() if self._patience.is_slow(one)]
+        return [effect for parent in slow for effect in self._unburden(parent)]
+
+    def _unburden(self, slow: Parent) -> list[Effect]:
+        """Takes back what waits behind the first piece: others bring it sooner."""
+        return [self._cancel(request) for request in slow.behind_first()]
 
     def _checked(self, request: Request, valid: bool) -> list[Effect]:
         if valid:
             self._picker.found(1 << request.index)
             return []
-        self._release(request)
+        self._requests.release(request)
         self._retries.ban(request.parent)
         if request.parent not in self._parents:
             return []
@@ -255,26 +269,16 @@ class DownloadCore:
         parent = self._parents[request.parent]
         parent.settled(request)
         self._progressed(parent, now)
-        self._release(request)
+        self._requests.release(request)
         if code == "busy":
             parent.paused_until = self._retries.busy(parent.node, now)
         else:
             self._picker.withdraw(parent.node, request.index)
 
-    def _owes(self, node: NodeId, request_id: int) -> bool:
-        request = self._in_flight.get(request_id)
-        return request is not None and request.parent == node
-
-    def _release(self, request: Request) -> None:
-        request.released = True
-        holders = (*self._in_flight.values(), *self._checking.values())
-        if not any(other.index == request.index and not other.released for other in holders):
-            self._picker.release(request.index)
-
     def _cancel(self, request: Request) -> CancelPiece:
-        del self._in_flight[request.request_id]
+        del self._requests.in_flight[request.request_id]
         self._parents[request.parent].settled(request)
-        self._release(request)
+        self._requests.release(request)
         return CancelPiece(request.parent, request.slot, request.request_id)
 
     # What to do next
@@ -285,8 +289,10 @@ class DownloadCore:
         if self._ready and not self._picker.missing:
             self._finished = True
             return [Finished()]
-        effects = self._replace_unassigned(now)
-        effects += self._open_parents(now)
+        effects: list[Effect] = []
+        for parent in self._roster.replaceable(now):
+            effects += self._drop(parent, None, now)
+        effects += self._roster.open(self.missing, now)
         self._paid_at = None
         if self._ready:
             effects += self._ask(now)
@@ -294,45 +300,9 @@ class DownloadCore:
             effects += self._ask_again(now)
         return effects
 
-    def _replace_unassigned(self, now: float) -> list[Effect]:
-        """Parents no longer assigned work on, unless assigned ones wait for their places: then they
-        give what they owe, if that comes soon."""
-        surplus = len(self._parents) - self._most_parents
-        surplus += sum(self._may_open(node, now) for node in self._assigned)
-        effects: list[Effect] = []
-        for parent in list(self._parents.values()):
-            parent.draining = surplus > 0 and parent.node not in self._assigned
-            surplus -= parent.draining
-            if parent.draining and (not parent.requests or parent.drain_s() > LATE_S):
-                effects += self._drop(parent, None, now)
-        return effects
-
-    @property
-    def _most_parents(self) -> int:
-        """How many may be open: the owner may assign more where a download has fallen behind."""
-        return max(self._config.max_active_parents, len(self._assigned))
-
-    def _may_open(self, node: NodeId, now: float) -> bool:
-        return node not in self._parents and self._retries.may_open(node, now)
-
-    def _open_parents(self, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        # Two connections make the most of a single parent. Where several give, each has other
-        # children too, and a piece takes the longer the more connections share an uplink.
-        few = self.missing <= self._config.pipeline_depth or len(self._assigned) > 1
-        connections = 1 if few else self._config.connections_per_parent
-        for node in self._assigned:
-            if len(self._parents) >= self._most_parents:
-                break
-            if self._may_open(node, now):
-                window = self._config.pipeline_depth * connections
-                self._parents[node] = Parent(node, window, progress_at=now)
-                effects.append(OpenParent(node, connections))
-        return effects
-
     def _has_room(self) -> bool:
-        busy = len(self._in_flight) + len(self._checking)
-        return busy < self._budget and len(self._checking) <= _MAX_BACKLOG
+        has_backlog = len(self._requests.checking) > _MAX_BACKLOG
+        return len(self._requests) < self._budget and not has_backlog
 
     def _may_ask(self, now: float) -> bool:
         """Whether there is room and the pace allows it; else `next_timeout` says when it will."""
@@ -350,7 +320,7 @@ class DownloadCore:
             fair = min(fair, _FIRST_PIECES)
         if parent.requests and self._picker.is_scarce(parent.node):
             return False
-        return parent.can_ask(fair)
+        return parent.can_ask(fair, is_slow=self._patience.is_slow(parent))
 
     def _ask(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -365,20 +335,20 @@ class DownloadCore:
         return effects
 
     def _fetch(self, parent: Parent, index: int, now: float) -> FetchPiece:
-        self._last_request_id += 1
         slot, size = parent.least_busy_slot(), self._manifest.piece_length(index)
-        request = Request(self._last_request_id, parent.node, slot, index, size, asked_at=now)
-        self._in_flight[request.request_id] = request
+        request = self._requests.begin(parent.node, slot, index, size, now)
         parent.asked(request, now)
+        if parent.is_waiting:
+            self._requests.release(request)
         self._pace.take(size, now)
         return FetchPiece(parent.node, slot, index, request.request_id)
 
     def _ask_beyond(self, now: float) -> list[Effect]:
         """Asks those who offer for what they did not offer, where the download goes short."""
         parents = self._parents.values()
-        self._hunger.look(parents, now, lacks=bool(self._picker.unrequested))
+        self._hunger.look(parents, now)
         effects: list[Effect] = []
-        for parent in (parent for parent in parents if parent.offers):
+        for parent in (parent for parent in parents if self._picker.is_offering(parent.node)):
             while self._hunger.may_ask(parent, parents) and self._can_ask(parent):
                 if not self._may_ask(now):
                     return effects
@@ -399,7 +369,7 @@ class DownloadCore:
         return effects
 
     def _idle_parents(self) -> Iterator[Parent]:
-        if self._picker.unrequested or not self._ready:
+        if self._picker.untried or not self._ready:
             return
         for parent in self._parents.values():
             if self._can_ask(parent) and parent.in_flight < len(parent.slots):
@@ -408,7 +378,7 @@ class DownloadCore:
     def _late(self, idle: Parent) -> Iterator[tuple[float, Request]]:
         in_flight = [
             request
-            for request in self._in_flight.values()
+            for request in self._requests.in_flight.values()
             if self._picker.may_ask(idle.node, request.index)
         ]
         return late_requests(idle, in_flight, self._parents, self._picker)

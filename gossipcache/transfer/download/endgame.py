@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from gossipcache.ids import NodeId
-from gossipcache.transfer.download.parent import Parent, Request
+from gossipcache.transfer.download.parent import Parent
 from gossipcache.transfer.download.picker import Picker
+from gossipcache.transfer.download.requests import Request
 
 LATE_S = 1.0
 """A request is not called late before this age."""
@@ -28,14 +29,15 @@ def late_requests(
     asked = Counter(request.index for request in in_flight)
     for request in reversed(in_flight):
         single = asked[request.index] == 1 and request.parent != idle.node
-        if single and (idle.offers or picker.has(idle.node, request.index)):
-            yield _late_at(request, parents[request.parent], idle), request
+        offers = picker.is_offering(idle.node)
+        if single and (offers or picker.has(idle.node, request.index)):
+            yield _late_at(request, parents[request.parent], idle, offers=offers), request
 
 
-def _late_at(request: Request, owing: Parent, idle: Parent) -> float:
+def _late_at(request: Request, owing: Parent, idle: Parent, *, offers: bool) -> float:
     drain_s = owing.drain_s()
     here_s = idle.piece_s(request.size) or owing.piece_s(request.size)
-    if idle.offers:
+    if offers:
         return request.asked_at + max(LATE_S, _OFFERING_GAIN * here_s)
     if drain_s > _GAIN * here_s > 0:
         return 0.0

@@ -57,6 +57,16 @@ class ParentProgressed:
 
 
 @dataclass(frozen=True, slots=True)
+class PieceDelayed:
+    """Others come first: a piece, and those asked for after it on the same connection, will not
+    begin to come before about `wait_s`; 0: its turn has come."""
+
+    parent: NodeId
+    request_id: int
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class PieceReceived:
     """The piece of a request has come in whole; not checked yet."""
 
@@ -86,6 +96,8 @@ class ParentRefused:
 
     parent: NodeId
     code: str
+    retry_after_s: float = 0.0
+    """When it may be asked again, if it says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +130,7 @@ Event = (
     | ParentHas
     | ParentOffers
     | ParentProgressed
+    | PieceDelayed
     | PieceReceived
     | PieceChecked
     | PieceRefusedBy

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from gossipcache.transfer.download.parent import Parent
+from gossipcache.transfer.download.picker import Picker
 
 PATIENCE_S = 0.5
 """How long a download waits for nothing first: several times as long as partial parents keep news
@@ -21,20 +22,21 @@ _GAIN = 4.0
 class Hunger:
     """Of one download."""
 
-    def __init__(self) -> None:
+    def __init__(self, picker: Picker) -> None:
+        self._picker = picker
         self._waits_since: float | None = None
         """Since when nothing is in flight, though pieces are to be asked for."""
         self._is_starved = False
         """It was so for too long, and nobody but those who offer was asked since."""
 
-    def look(self, parents: Collection[Parent], now: float, *, lacks: bool) -> None:
-        """How it stands. `lacks`: there are pieces to be asked for."""
-        owing = [parent for parent in parents if parent.requests]
-        if owing or not lacks or not any(parent.offers for parent in parents):
+    def look(self, parents: Collection[Parent], now: float) -> None:
+        """How it stands. Who makes it wait in line brings nothing soon."""
+        owing = [parent for parent in parents if parent.requests and not parent.is_waiting]
+        if owing or not self._picker.unrequested or not any(map(self._offers, parents)):
             self._waits_since = None
         elif self._waits_since is None:
             self._waits_since = now
-        if any(not parent.offers for parent in owing):
+        if not all(map(self._offers, owing)):
             self._is_starved = False
         elif self._waits_since is not None and now >= self._waits_since + PATIENCE_S:
             self._is_starved = True
@@ -43,9 +45,12 @@ class Hunger:
         """Whether one that offers is to be asked for what others have, or will have soon."""
         if self._is_starved or offering.requests:
             return self._is_starved
-        others = [parent for parent in parents if parent.requests and not parent.offers]
+        others = [one for one in parents if one.requests and not self._offers(one)]
         income = sum(parent.meter.rate or 0.0 for parent in others)
         return (offering.meter.rate or 0.0) > _GAIN * income > 0
+
+    def _offers(self, parent: Parent) -> bool:
+        return self._picker.is_offering(parent.node)
 
     @property
     def starves_at(self) -> float | None:

@@ -5,25 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gossipcache.ids import NodeId
+from gossipcache.transfer.download.requests import Request
+from gossipcache.transfer.download.wait import Wait
 
 _SLACK_S = 0.02
 """Work kept waiting at a parent beyond the bandwidth-delay product: hides scheduling delays."""
 _METER_SPAN_S = 0.1
 _METER_WEIGHT = 0.3
-
-
-@dataclass(slots=True)
-class Request:
-    """One piece asked of one parent."""
-
-    request_id: int
-    parent: NodeId
-    slot: int
-    index: int
-    size: int
-    asked_at: float
-    released: bool = False
-    """Others may fetch the piece too, for this parent stalls."""
 
 
 class RateMeter:
@@ -69,13 +57,16 @@ class Parent:
     requests: dict[int, Request] = field(default_factory=dict)
     """In flight, oldest first."""
     paused_until: float | None = None
-    offers: bool = False
-    """It has everything and tells what to ask it for: others come first where they have a piece."""
+    wait: Wait | None = None
+    """What it said of the turn that the child waits for, if it said anything."""
     stalled: bool = False
+    is_late: bool = False
+    """A piece was so late that another was asked as well, and none has come since."""
     draining: bool = False
     """It is to be closed when nothing is in flight; another parent waits for its place."""
     meter: RateMeter = field(default_factory=RateMeter)
     _last_arrival_at: float = 0.0
+    _waited_until: float = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -93,14 +84,22 @@ class Parent:
         return next((one for one in self.requests.values() if not one.released), None)
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether the child stands in its line by what it said."""
+        return self.wait is not None and not self.wait.is_over
+
+    @property
     def pieces(self) -> int:
         """Bitmap of the pieces in flight."""
         return sum({1 << request.index for request in self.requests.values()})
 
-    def can_ask(self, fair: int) -> bool:
-        """Whether another request may go to it now; at most `fair` while its speed is unknown."""
+    def can_ask(self, fair: int, *, is_slow: bool = False) -> bool:
+        """Whether another request may go to it now; at most `fair` while its speed is unknown, and
+        no more than holds its places in line where others come first, or it is slow."""
         ready = self.is_open and not (self.stalled or self.draining or self.paused_until)
         limit = self.window if self.meter.rate else min(self.window, fair)
+        if self.is_waiting or is_slow:
+            limit = min(limit, len(self.slots))
         return ready and self.in_flight < limit
 
     def least_busy_slot(self) -> int:
@@ -112,8 +111,23 @@ class Parent:
         if not self.requests:
             self.progress_at = now
             self.meter.restart(now)
+            if self.wait is not None and self.is_waiting:  # The place was kept.
+                self.wait = Wait.begin(max(0.0, self.wait.due - now), now)
         self.requests[request.request_id] = request
         self.slots[request.slot] += 1
+
+    def told_to_wait(self, wait_s: float, now: float) -> None:
+        """It says that the turn comes in `wait_s`; 0: that it has come."""
+        self.progress_at = now
+        if self.wait is not None:
+            self.wait.told(wait_s, now)
+        elif wait_s > 0:
+            self.wait = Wait.begin(wait_s, now)
+
+    def begun_at(self, request: Request) -> float:
+        """When the time for `request` began: as it was asked, or with the turn it waited for."""
+        due = self.wait.due if self.wait is not None else 0.0
+        return max(request.asked_at, due, self._waited_until)
 
     def settled(self, request: Request) -> None:
         """`request` was answered or cancelled."""
@@ -127,12 +141,23 @@ class Parent:
         the parent's other pieces.
         """
         self.settled(request)
-        self.progress_at = now
+        self.progress_at, self.is_late = now, False
+        if self.wait is not None:
+            self.wait, self._waited_until = None, now
         self.meter.add(request.size, now)
         elapsed_s = now - max(request.asked_at, self._last_arrival_at)
         self._last_arrival_at = now
         self._size_window(request.size, most)
         return elapsed_s
+
+    def behind_first(self) -> list[Request]:
+        """What waits behind another request on its connection."""
+        first: dict[int, Request] = {}
+        return [one for one in self.requests.values() if first.setdefault(one.slot, one) != one]
+
+    def gives_within(self, seconds: float) -> bool:
+        """Whether all it was asked for is here that soon, as far as can be told."""
+        return not self.is_waiting and self.drain_s() <= seconds
 
     def drain_s(self) -> float:
         """How long until all it was asked for is here; 0 while its speed is unknown."""

@@ -32,6 +32,9 @@ class Picker:
         self.everything = (1 << total) - 1
         self.missing = self.everything
         self.unrequested = self.missing
+        """Nobody is relied on for these."""
+        self._asked = 0
+        """Those of them that somebody was asked for all the same."""
         self._holdings: dict[NodeId, int] = {}
         self._offering: dict[NodeId, None] = {}
         self._rarity: list[int] | None = None
@@ -74,6 +77,15 @@ class Picker:
         """Whether `parent` is known to have piece `index`."""
         return bool(self._holdings.get(parent, 0) >> index & 1)
 
+    def is_offering(self, parent: NodeId) -> bool:
+        """Whether `parent` has everything, and offers it by and by."""
+        return parent in self._offering
+
+    @property
+    def untried(self) -> int:
+        """The pieces (bitmap) that nobody was asked for."""
+        return self.unrequested & ~self._asked
+
     def is_partial(self, parent: NodeId) -> bool:
         """Whether `parent` is not known to have everything."""
         return self._holdings.get(parent, 0) != self.everything
@@ -110,9 +122,11 @@ class Picker:
         self.unrequested &= ~(1 << index)
         return waits
 
-    def release(self, index: int) -> None:
-        """Nobody is relied on for piece `index` any more."""
+    def release(self, index: int, *, is_asked: bool = False) -> None:
+        """Nobody is relied on for piece `index` any more; `is_asked`: it may still come from those
+        who were asked, so that others come first."""
         self.unrequested |= self.missing & 1 << index
+        self._asked = self._asked & ~(1 << index) | is_asked << index
 
     def found(self, pieces: int) -> None:
         """`pieces` (bitmap) are present."""
@@ -120,6 +134,7 @@ class Picker:
         self.unrequested &= ~pieces
 
     def _claim(self, candidates: int) -> int | None:
+        candidates = candidates & ~self._asked or candidates
         if not candidates:
             return None
         index = self._choose(candidates)

@@ -8,6 +8,7 @@ from gossipcache.ids import NodeId
 
 _BUSY_S = (0.2, 5.0)
 """First and longest pause; it doubles in between."""
+_MAX_BUSY_S = 120.0
 _FAILED_S = (1.0, 30.0)
 _MAX_DOUBLINGS = 10
 
@@ -43,17 +44,20 @@ class Retries:
         """`node` did not serve the task, or no longer does."""
         self._pause(node, now, _FAILED_S)
 
-    def busy(self, node: NodeId, now: float) -> float:
-        """`node` is at its limit, which is no failure; returns when to ask it again."""
-        return self._pause(node, now, _BUSY_S)
+    def busy(self, node: NodeId, now: float, least_s: float = 0.0) -> float:
+        """`node` is at its limit, which is no failure; returns when to ask it again, not before
+        `least_s` have passed unless that is too long."""
+        self._pause(node, now, _BUSY_S)
+        pause = self._pauses[node]
+        pause.until = max(pause.until, now + min(least_s, _MAX_BUSY_S))
+        return pause.until
 
     def ban(self, node: NodeId) -> None:
         """`node` lied, or broke the protocol."""
         self._banned.add(node)
 
-    def _pause(self, node: NodeId, now: float, range_s: tuple[float, float]) -> float:
+    def _pause(self, node: NodeId, now: float, range_s: tuple[float, float]) -> None:
         pause = self._pauses.setdefault(node, _Pause())
         shortest_s, longest_s = range_s
         pause.until = now + min(longest_s, shortest_s * 2 ** min(pause.in_a_row, _MAX_DOUBLINGS))
         pause.in_a_row += 1
-        return pause.until

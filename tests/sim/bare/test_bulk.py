@@ -22,6 +22,7 @@ class Bench:
         self.timeline = Timeline()
         self.network = BulkNetwork(self.timeline, BareTrace(self.timeline), latency_s=0.0)
         self.arrived: list[tuple[float, str, int]] = []
+        self.told: list[tuple[float, str, int, float]] = []
         self._number = 0
 
     def host(self, *, up: float = RATE, down: float = 100 * RATE, uploads: int = 64) -> BulkHost:
@@ -34,7 +35,11 @@ class Bench:
             self.arrived.append((round(self.timeline.now, 1), name, index))
 
         node_id = NodeId(child.host.number.to_bytes(16))
-        return BulkChannel(self.network, parent, child, node_id, received, lambda: None)
+
+        def tell(request_id: int, wait_s: float) -> None:
+            self.told.append((round(self.timeline.now, 1), name, request_id, round(wait_s, 1)))
+
+        return BulkChannel(self.network, parent, child, node_id, received, lambda: None, tell)
 
     def run(self) -> list[tuple[float, str, int]]:
         self.timeline.run_to(1000.0)
@@ -53,6 +58,21 @@ def test_channels_of_one_uplink_share_it_alike() -> None:
     for name in ("a", "b"):
         bench.channel(name, parent, bench.host()).ask(1, 0, PIECE)
     assert bench.run() == [(7.0, "a", 0), (8.0, "b", 0)]
+
+
+def test_who_waits_in_line_is_told_how_long_as_far_as_is_known() -> None:
+    bench = Bench()
+    parent = bench.host(uploads=1)
+    for name in ("a", "b", "c"):
+        bench.channel(name, parent, bench.host()).ask(1, 0, PIECE)
+    assert bench.run() == [(4.0, "a", 0), (8.0, "b", 0), (12.0, "c", 0)]
+    assert [told for told in bench.told if told[1] == "b"] == [
+        (2.0, "b", 1, 0.1),
+        (4.0, "b", 1, 0.0),
+    ]
+    about_c = [told for told in bench.told if told[1] == "c"]
+    assert about_c[0] == (1.0, "c", 1, 1.0)
+    assert about_c[-1] == (8.0, "c", 1, 0.0), "its turn"
 
 
 def test_pieces_of_one_channel_come_one_after_the_other() -> None:

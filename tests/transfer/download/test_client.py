@@ -17,6 +17,7 @@ from gossipcache.ids import task_id_of
 from gossipcache.link.interface import PieceChannel
 from gossipcache.manifest import SignedManifest, sign_manifest
 from gossipcache.messages.pieces import GetPages, OpenTask, Page, TaskOpened
+from gossipcache.requests import LimitsChange
 from gossipcache.transfer.download import sink, whole_digest
 from gossipcache.transfer.download.buffers import Buffers
 from gossipcache.transfer.download.outcome import DownloadProgress
@@ -332,3 +333,21 @@ def test_buffers_are_shared_between_downloads() -> None:
         first = buffers.take(100)
         buffers.give(first)
         assert buffers.take(100) is first
+
+
+async def test_many_children_of_a_slow_parent_with_one_slot_wait_and_all_get_their_task(
+    board: ChannelBoard, autojump_clock: MockClock
+) -> None:
+    parent, content = SwarmNode(board, "p"), content_of(3 * PIECE)
+    parent.shop.keep(content)
+    parent.serve(Wire(piece_s=12.0))
+    parent.limits.change(LimitsChange(max_uploads=1))
+    children, signed = [SwarmNode(board, name) for name in "abcdef"], manifest_for(content)
+    async with trio.open_nursery() as downloads:
+        for child in children:
+            swarm = FakeSwarm(parent.node_id)
+            downloads.start_soon(child.downloader.download, signed, swarm)
+    assert all(child.shop.content() == content for child in children)
+    assert [child.metrics.value("parents_dropped") for child in children] == [0] * 6
+    assert len(board.dialled) == 6, "nobody had to come back"
+    assert trio.current_time() < 1.02 * 6 * 3 * 12.0

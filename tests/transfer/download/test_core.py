@@ -1,25 +1,33 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gossipcache.config import TransferConfig
 from gossipcache.ids import NodeId
 from gossipcache.transfer.download.core import DownloadCore
 from gossipcache.transfer.download.events import (
+    CancelPiece,
     CheckPiece,
+    DropParent,
     FetchPiece,
     Finished,
     OpenParent,
     ParentHas,
     ParentOffers,
+    ParentRefused,
     ParentsAssigned,
+    PieceDelayed,
     PieceReceived,
     PieceRefusedBy,
     SlotOpened,
     StoreReady,
 )
 from gossipcache.transfer.download.hunger import PATIENCE_S
+from gossipcache.transfer.promise import REPEAT_S
 from tests.transfer.swarms import BUDGET, FakeParent, Swarm
 
 A, B, C, D, E, F = (NodeId(bytes([byte]) * 16) for byte in b"abcdef")
@@ -220,6 +228,8 @@ fake_parents = st.builds(
     freezes_at=st.one_of(st.just(float("inf")), st.floats(0.0, 20.0)),
     trickles=st.booleans(),
     busy_until=st.floats(0.0, 5.0),
+    line_s=st.sampled_from((0.0, 0.0, 2.0, 40.0)),
+    promises=st.booleans(),
     withholds=st.frozensets(st.integers(0, 23), max_size=4),
 )
 
@@ -329,3 +339,148 @@ def test_a_parent_that_offers_is_asked_for_anything_once_nothing_else_comes() ->
     timeout = core.next_timeout()
     assert timeout is not None
     assert timeout > PATIENCE_S
+
+
+def opened(*parents: NodeId, present: int = 0) -> DownloadCore:
+    """A core of four pieces, of which it has `present`; nobody has told what he has."""
+    core = Swarm(4, {}).core
+    core.handle(StoreReady(present), 0.0)
+    core.handle(ParentsAssigned(parents), 0.0)
+    for node in parents:
+        core.handle(SlotOpened(node, 0, 0.001), 0.0)
+    return core
+
+
+def waiting_for_a(*others: NodeId, wait_s: float = 60.0) -> DownloadCore:
+    """A core whose parent A was asked for the two pieces that are missing, and says that others
+    come first; `others` are open as well, and have nothing yet."""
+    core = opened(A, *others, present=0b1100)
+    asked = core.handle(ParentHas(A, 0b1111), 0.0)
+    assert asked == [FetchPiece(A, 0, 0, request_id=1), FetchPiece(A, 0, 1, request_id=2)]
+    assert core.handle(PieceDelayed(A, 1, wait_s), 0.0) == []
+    return core
+
+
+def test_what_waits_in_line_is_asked_of_others_and_taken_back_when_it_comes() -> None:
+    core = waiting_for_a(B)
+    asked = core.handle(ParentHas(B, 0b1111), 1.0)
+    assert asked == [FetchPiece(B, 0, 0, request_id=3), FetchPiece(B, 0, 1, request_id=4)]
+    check, *others = core.handle(PieceReceived(3), 2.0)
+    assert check == CheckPiece(B, 0, 3, elapsed_s=1.0)
+    assert others == [CancelPiece(A, 0, 1)]
+
+
+def test_a_place_in_line_is_kept_by_a_request_for_what_is_still_missing() -> None:
+    core = opened(A, B)
+    assert core.handle(ParentHas(A, 0b0001), 0.0) == [FetchPiece(A, 0, 0, request_id=1)]
+    core.handle(PieceDelayed(A, 1, 60.0), 0.0)
+    assert core.handle(ParentHas(A, 0b0010), 1.0) == [], "one request holds the place"
+    assert core.handle(ParentHas(B, 0b0001), 1.0) == [FetchPiece(B, 0, 0, request_id=2)]
+    _, *effects = core.handle(PieceReceived(2), 2.0)
+    assert effects == [CancelPiece(A, 0, 1), FetchPiece(A, 0, 1, request_id=3)]
+
+
+def test_a_parent_that_names_its_time_may_be_silent_until_then() -> None:
+    core = waiting_for_a(wait_s=8.0)
+    stall_s = TransferConfig().stall_s
+    assert core.next_timeout() == 8.0 + stall_s
+    core.handle(PieceDelayed(A, 1, 0.0), 8.0)
+    assert core.next_timeout() == 8.0 + stall_s, "its turn has come"
+
+
+def test_a_long_wait_is_to_be_confirmed() -> None:
+    assert waiting_for_a(wait_s=600.0).next_timeout() == REPEAT_S + TransferConfig().stall_s
+
+
+def test_at_its_turn_a_parent_is_relied_on_again_and_others_in_whose_line_the_child_waits_not() -> (
+    None
+):
+    core = waiting_for_a(B)
+    core.handle(ParentHas(B, 0b1111), 1.0)
+    core.handle(PieceDelayed(B, 3, 30.0), 1.0)
+    assert core.handle(PieceDelayed(A, 1, 0.0), 2.0) == [CancelPiece(B, 0, 3)]
+
+
+def test_a_busy_parent_is_waited_for_as_long_as_it_says_and_every_piece_comes_once() -> None:
+    swarm = Swarm(4, {A: FakeParent(line_s=200.0)}).start().run(until=2000.0)
+    assert swarm.finished_at is not None
+    assert swarm.finished_at < 4 * 200.2 + 1
+    assert swarm.dropped == {}
+    assert len(swarm.parents[A].asked_at) == 4
+
+
+def test_a_child_of_a_busy_and_a_free_parent_waits_for_the_free_one_only() -> None:
+    busy, free = FakeParent(line_s=100.0), FakeParent(piece_s=0.5)
+    swarm = Swarm(20, {A: busy, B: free}).start().run()
+    assert swarm.finished_at is not None
+    assert swarm.finished_at < 11.0
+    assert swarm.dropped == {}
+
+
+def test_a_parent_that_promises_for_ever_is_given_up_after_twice_the_time_it_named() -> None:
+    liar = FakeParent(line_s=99.0, promises=True)
+    swarm = Swarm(4, {A: liar}).start().run(until=199.0)
+    assert swarm.dropped == {}
+    swarm.run(until=300.0)
+    assert swarm.dropped == {A: "it promised a turn that did not come"}
+
+
+def test_parents_that_promise_for_ever_hold_up_nobody_who_has_an_honest_one() -> None:
+    liars = {node: FakeParent(line_s=50.0, promises=True) for node in (A, B, C, D)}
+    swarm = Swarm(20, {**liars, E: FakeParent()}).start().run()
+    assert swarm.finished_at is not None
+    assert swarm.finished_at < 4.0
+
+
+def test_a_turn_without_a_piece_is_a_stall() -> None:
+    core = waiting_for_a(wait_s=8.0)
+    core.handle(PieceDelayed(A, 1, 0.0), 8.0)
+    config = TransferConfig()
+    assert core.handle_timeout(8.0 + config.stall_s) == []
+    dropped = core.handle_timeout(8.0 + config.piece_timeout_s)
+    assert dropped == [DropParent(A, "it stopped sending")]
+
+
+def test_a_parent_that_says_when_to_come_back_is_dialled_then_and_some_time_after() -> None:
+    dialled_at: set[float | None] = set()
+    for seed in range(5):
+        core = Swarm(4, {}, seed).core
+        core.handle(ParentsAssigned((A,)), 0.0)
+        core.handle(ParentRefused(A, "busy", retry_after_s=20.0), 0.0)
+        dialled_at.add(due := core.next_timeout())
+        assert due is not None
+        assert 20.0 <= due <= 30.0
+        assert core.handle_timeout(due) == [OpenParent(A, 1)]
+    assert len(dialled_at) == 5, "not all at the same moment"
+
+
+def among_quick(slow: FakeParent, pieces: int = 400) -> Swarm:
+    """A download from A, which is `slow`, and three parents that are not."""
+    quick = {node: FakeParent() for node in (B, C, D)}
+    return Swarm(pieces, {A: slow, **quick}).start()
+
+
+def test_who_is_slow_by_what_the_others_give_is_asked_for_one_piece_at_a_time() -> None:
+    slow = FakeParent(piece_s=2.0, trickles=True)
+    among_quick(slow).run()
+    after_first = [at for at in slow.asked_at if at > 2.1]
+    assert len(slow.served) >= 4
+    assert all(later - sooner > 1.9 for sooner, later in pairwise(after_first))
+
+
+def test_where_all_are_alike_nobody_is_slow() -> None:
+    parent = FakeParent(piece_s=0.2)
+    swarm = among_quick(parent).run()
+    asked = sum(len(one.asked_at) for one in swarm.parents.values())
+    assert asked <= 402
+    assert len(parent.served) > 50
+
+
+def test_a_piece_that_trickles_in_is_asked_of_others_as_soon_as_it_is_late_by_their_rate() -> None:
+    loris = FakeParent(freezes_at=0.0, trickles=True)
+    swarm = among_quick(loris, pieces=150).run(until=0.0)
+    asked = list(loris.requests.values())
+    assert asked
+    swarm.run(until=2.0)
+    assert swarm.finished_at is None
+    assert all(swarm.present >> index & 1 for index in asked)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import random
+
 from gossipcache.ids import NodeId
 from gossipcache.transfer.download.hunger import PATIENCE_S, Hunger
-from gossipcache.transfer.download.parent import Parent, Request
+from gossipcache.transfer.download.parent import Parent
+from gossipcache.transfer.download.picker import Picker
+from gossipcache.transfer.download.requests import Request
+
+SEED = NodeId(b"s" * 16)
 
 
-def parent(
-    name: bytes, *, offers: bool = False, rate: float | None = None, owes: int = 0
-) -> Parent:
-    made = Parent(NodeId(name * 16), window=4, progress_at=0.0, offers=offers)
+def hungry(*, offers: bool = True, lacks: bool = True) -> Hunger:
+    """That of a download of one piece, which is there unless it `lacks` it."""
+    picker = Picker(1, random.Random(1))
+    if offers:
+        picker.offers(SEED)
+    if not lacks:
+        picker.found(1)
+    return Hunger(picker)
+
+
+def parent(name: bytes, *, rate: float | None = None, owes: int = 0) -> Parent:
+    made = Parent(NodeId(name * 16), window=4, progress_at=0.0)
     made.slots[0] = 0
     made.meter.rate = rate
     for number in range(owes):
@@ -19,38 +33,45 @@ def parent(
 
 
 def test_who_waits_for_nothing_for_long_may_ask_until_somebody_else_gives() -> None:
-    hunger, seed, other = Hunger(), parent(b"s", offers=True), parent(b"o")
+    hunger, seed, other = hungry(), parent(b"s"), parent(b"o")
     both = [seed, other]
-    hunger.look(both, 0.0, lacks=True)
+    hunger.look(both, 0.0)
     assert hunger.starves_at == PATIENCE_S
     assert not hunger.may_ask(seed, both)
-    hunger.look(both, PATIENCE_S, lacks=True)
+    hunger.look(both, PATIENCE_S)
     assert hunger.may_ask(seed, both)
     assert hunger.starves_at is None
     seed.requests[1] = Request(1, seed.node, 0, 1, 100, asked_at=PATIENCE_S)
-    hunger.look(both, PATIENCE_S, lacks=True)
+    hunger.look(both, PATIENCE_S)
     assert hunger.may_ask(seed, both), "it goes on with full windows"
     other.requests[2] = Request(2, other.node, 0, 2, 100, asked_at=1.0)
-    hunger.look(both, 1.0, lacks=True)
+    hunger.look(both, 1.0)
     assert not hunger.may_ask(seed, both)
 
 
 def test_nobody_waits_where_nobody_offers_or_nothing_is_lacking() -> None:
-    hunger = Hunger()
-    hunger.look([parent(b"o")], 0.0, lacks=True)
+    for hunger in (hungry(offers=False), hungry(lacks=False)):
+        hunger.look([parent(b"s"), parent(b"o")], 0.0)
+        assert hunger.starves_at is None
+
+
+def test_who_makes_it_wait_in_line_brings_nothing_soon() -> None:
+    hunger, seed, busy = hungry(), parent(b"s"), parent(b"o", owes=1)
+    hunger.look([seed, busy], 0.0)
     assert hunger.starves_at is None
-    hunger.look([parent(b"s", offers=True)], 0.0, lacks=False)
-    assert hunger.starves_at is None
+    busy.told_to_wait(30.0, 0.0)
+    hunger.look([seed, busy], 0.0)
+    assert hunger.starves_at == PATIENCE_S
 
 
 def test_one_that_is_many_times_faster_than_all_others_is_asked_all_the_same() -> None:
-    seed = parent(b"s", offers=True, rate=500.0)
+    seed = parent(b"s", rate=500.0)
     slow, slower = parent(b"o", rate=90.0, owes=1), parent(b"p", rate=20.0, owes=1)
-    assert Hunger().may_ask(seed, [seed, slow, slower])
+    assert hungry().may_ask(seed, [seed, slow, slower])
     slow.meter.rate = 110.0
-    assert not Hunger().may_ask(seed, [seed, slow, slower])
+    assert not hungry().may_ask(seed, [seed, slow, slower])
 
 
 def test_what_others_bring_is_not_known_before_their_first_piece() -> None:
-    seed, new = parent(b"s", offers=True, rate=500.0), parent(b"o", owes=1)
-    assert not Hunger().may_ask(seed, [seed, new])
+    seed, new = parent(b"s", rate=500.0), parent(b"o", owes=1)
+    assert not hungry().may_ask(seed, [seed, new])
