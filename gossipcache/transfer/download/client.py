@@ -10,14 +10,13 @@ import trio
 
 from gossipcache.config import TransferConfig
 from gossipcache.env import Env
-from gossipcache.errors import GossipcacheError, IntegrityError, TaskNotFound
+from gossipcache.errors import IntegrityError
 from gossipcache.ids import NodeId
 from gossipcache.link.interface import Links
 from gossipcache.manifest import SignedManifest
 from gossipcache.messages.pieces import MAX_PIECES
 from gossipcache.metrics import Metrics
 from gossipcache.swarm import Swarm
-from gossipcache.transfer.digest_tree import DigestTree
 from gossipcache.transfer.download.buffers import Buffers
 from gossipcache.transfer.download.connection import ParentConnection, TreePages
 from gossipcache.transfer.download.core import DownloadCore
@@ -41,7 +40,8 @@ from gossipcache.transfer.download.events import (
 )
 from gossipcache.transfer.download.ledger import Ledger
 from gossipcache.transfer.download.outcome import DownloadOutcome, OnProgress, OnWritten
-from gossipcache.transfer.download.sink import OnPiece, Sink
+from gossipcache.transfer.download.sink import OnPiece
+from gossipcache.transfer.download.store_end import StoreEnd
 from gossipcache.transfer.limits import TransferLimits
 from gossipcache.transfer.store.arrivals import Arrivals, to_bitmap
 from gossipcache.transfer.store.store import Store
@@ -137,8 +137,8 @@ class _Run:
         rng = downloader.env.rng
         self._core = DownloadCore(self._config, self._manifest, self._budget, rng, pace)
         self._pages = TreePages(signed)
-        self._sink: Sink | None = None
         self._ledger = Ledger(self._manifest)
+        self._end = StoreEnd(self._workers, downloader.store, signed, self._ledger)
         self._connections: dict[NodeId, ParentConnection] = {}
         self._seen_bytes: dict[NodeId, int] = {}
         self._opened = 0
@@ -150,7 +150,6 @@ class _Run:
         self._to_check, self._checks = trio.open_memory_channel[CheckPiece](float("inf"))
         self._nursery: trio.Nursery | None = None
         self._error: BaseException | None = None
-        self._is_settled = False
 
     async def run(self) -> DownloadOutcome:
         """See `Downloader.download`."""
@@ -214,28 +213,17 @@ class _Run:
 
     async def _prepare(self) -> None:
         """Opens the store's end as soon as the digest tree is known."""
-        tree = await self._stored_tree()
+        tree = await self._end.known_tree()
         if tree is not None:
             self._pages.take(tree)
         await self._pages.complete.wait()
-        store, tree, check = self._downloader.store, self._pages.tree, self._check_digest
         make_buffer = self._downloader.env.disk.buffer
-        work = partial(Sink, store, self._signed, tree, make_buffer, check_digest=check)
-        self._sink = sink = await self._workers.run(work)
-        self._ledger.resumed(sink.resumed)
-        self._downloader.arrivals.begin(self._signed.task_id, sink.resumed)
+        resumed = await self._end.open(
+            self._pages.tree, make_buffer, check_digest=self._check_digest
+        )
+        self._downloader.arrivals.begin(self._signed.task_id, resumed)
         self._tell_progress()
-        self._tell(StoreReady(to_bitmap(sink.resumed.to_bytes())))
-
-    async def _stored_tree(self) -> DigestTree | None:
-        store, task_id = self._downloader.store, self._signed.task_id
-        stored = store.find(task_id)
-        if stored is None or stored.signed.manifest.root != self._manifest.root:
-            return None
-        try:
-            return await self._workers.run(lambda: store.tree(task_id))
-        except (IntegrityError, TaskNotFound):
-            return None
+        self._tell(StoreReady(to_bitmap(resumed.to_bytes())))
 
     # The core
 
@@ -343,16 +331,9 @@ class _Run:
             await self._check(check)
 
     async def _check(self, check: CheckPiece) -> None:
-        assert self._sink is not None
         buffer, length = self._checking[check.request_id], self._manifest.piece_length(check.index)
-        work = partial(
-            self._sink.take,
-            check.index,
-            buffer[:length],
-            self._on_piece,
-            keep_hot=self._downloader.arrivals.are_read(self._signed.task_id),
-        )
-        valid = await self._workers.run(work)
+        is_read = self._downloader.arrivals.are_read(self._signed.task_id)
+        valid = await self._end.take(check.index, buffer[:length], self._on_piece, keep_hot=is_read)
         del self._checking[check.request_id]
         self._buffers.give(buffer)
         if valid:
@@ -380,7 +361,7 @@ class _Run:
     async def _save_progress(self) -> None:
         while True:
             await trio.sleep(self._config.bitmap_interval_s)
-            await self._mark()
+            await self._end.mark()
 
     async def _report_progress(self) -> None:
         while True:
@@ -392,37 +373,23 @@ class _Run:
             have = [index for report in reports for index in report.pieces]
             self._swarm.report(have, reports)
 
-    async def _mark(self) -> None:
-        if self._sink is not None and (pieces := self._ledger.to_mark()):
-            await self._workers.run(partial(self._sink.mark, pieces))
-            self._ledger.marked(pieces)
-
     async def _accept(self) -> None:
-        assert self._sink is not None
-        await self._workers.run(self._sink.accept)
+        await self._end.accept()
         self._report()
         if self._on_written is not None:
             self._on_written(self._outcome())
 
     async def _settle(self) -> None:
-        assert self._sink is not None
         with trio.CancelScope(shield=True):
-            await self._workers.run(self._sink.settle)
-        self._is_settled = True
+            await self._end.settle()
 
     def _outcome(self) -> DownloadOutcome:
         return DownloadOutcome(self._ledger.bytes_by_source, self._ledger.resumed_bytes)
 
     async def _close(self) -> None:
-        """Keeps what has come in, as far as the task still stands."""
-        if self._sink is None:
-            return
+        was_open = self._end.is_open
         try:
-            if not self._is_settled:
-                await self._mark()
-                end = self._sink.settle if self._error is None else self._sink.withdraw
-                await self._workers.run(end)
-        except (GossipcacheError, OSError):
-            pass
-        self._downloader.arrivals.end(self._signed.task_id)
-        await self._workers.run(self._sink.close)
+            await self._end.close(failed=self._error is not None)
+        finally:
+            if was_open:
+                self._downloader.arrivals.end(self._signed.task_id)
