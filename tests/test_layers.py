@@ -46,6 +46,7 @@ SHELLS = {
     "schedule.alarm", "schedule.repairs", "schedule.scheduling", "schedule.service",
     "schedule.session",
     "transfer.download.client", "transfer.download.connection", "transfer.download.downloads",
+    "transfer.download.store_end",
     "transfer.limits", "transfer.server", "transfer.store.arrivals", "transfer.upload",
     "link.bulk", "link.channel", "link.connection", "link.control", "link.loopback", "link.pool",
     "link.tls",

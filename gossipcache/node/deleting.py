@@ -21,6 +21,8 @@ from gossipcache.transfer.store.index import StoredTask
 HOLDERS_TIMEOUT_S = 2.0
 ASK_AGAIN_S = 0.2
 RECORD_TIMEOUT_S = 2.0
+NEW_COPY_WAIT_S = 3.0
+"""An export that has just ended elsewhere counts as a copy when it is durable and announced."""
 
 
 async def delete(services: Services, request: DeleteRequest) -> DeleteResult:
@@ -167,7 +169,7 @@ async def _delete_here(services: Services, request: DeleteRequest) -> DeleteResu
     if (
         stored.complete
         and not request.force
-        and not await may_drop(services, stored.signed.task_id)
+        and not await _has_other_copy(services, stored.signed.task_id)
     ):
         raise NotPermitted(
             f"this is the last complete copy of {request.task.cid!r} in the cluster",
@@ -177,6 +179,15 @@ async def _delete_here(services: Services, request: DeleteRequest) -> DeleteResu
     with suppress(TimedOut):
         await services.announcer.flush(stored.signed.task_id, HOLDERS_TIMEOUT_S)
     return DeleteResult(confirmed=(services.me.hex(),), pending=(), record_copies=0)
+
+
+async def _has_other_copy(services: Services, task_id: TaskId) -> bool:
+    give_up_at = trio.current_time() + NEW_COPY_WAIT_S
+    while not await may_drop(services, task_id):
+        if trio.current_time() >= give_up_at:
+            return False
+        await trio.sleep(ASK_AGAIN_S)
+    return True
 
 
 async def may_drop(services: Services, task_id: TaskId, *, others: int = 1) -> bool:

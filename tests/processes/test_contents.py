@@ -264,7 +264,7 @@ def test_an_edit_through_an_exported_link_is_never_served(
 def test_rot_on_the_disk_is_found_and_mended_by_peers(
     a: Node, b: Node, tmp_path: Path, cid: str
 ) -> None:
-    source = random_file(tmp_path / "f", 3 * PIECE_BYTES)
+    source = random_file(tmp_path / "f", 5 * PIECE_BYTES)
     imported = a.import_file(source, cid)
     b.export(cid, tmp_path / "out")
     path = data_file(b, imported)

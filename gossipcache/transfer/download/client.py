@@ -161,7 +161,7 @@ class _Run:
                 saving.cancel_scope.cancel()
             if self._error is not None:
                 raise self._error
-            await self._settle()
+            await self._end.settle()
         finally:
             with trio.CancelScope(shield=True):
                 await self._close()
@@ -378,10 +378,6 @@ class _Run:
         self._report()
         if self._on_written is not None:
             self._on_written(self._outcome())
-
-    async def _settle(self) -> None:
-        with trio.CancelScope(shield=True):
-            await self._end.settle()
 
     def _outcome(self) -> DownloadOutcome:
         return DownloadOutcome(self._ledger.bytes_by_source, self._ledger.resumed_bytes)

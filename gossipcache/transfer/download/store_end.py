@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import trio
+
 from gossipcache.env import Workers
 from gossipcache.errors import GossipcacheError, IntegrityError, TaskNotFound
 from gossipcache.manifest import SignedManifest
@@ -84,9 +86,10 @@ class StoreEnd:
         await self._workers.run(self._sink.accept)
 
     async def settle(self) -> None:
-        """See `Sink.settle`."""
+        """See `Sink.settle`. It is not cancelled midway."""
         assert self._sink is not None
-        await self._workers.run(self._sink.settle)
+        with trio.CancelScope(shield=True):
+            await self._workers.run(self._sink.settle)
         self._is_settled = True
 
     async def close(self, *, failed: bool) -> None:
