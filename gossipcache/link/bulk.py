@@ -102,7 +102,7 @@ class BulkStream(trio.abc.Stream):
         """Sends binary messages past the library, all by one write, after those posted; `masks`
         has four random bytes for each, or nothing at a server."""
         async with self._sending:
-            data = b"".join((bytes(self._posted), *_frames(messages, masks)))
+            data = b"".join((self._posted, *_frames(messages, masks)))
             self._posted.clear()
             if left := data[self._stream.send_now(data) :]:
                 await self._stream.send_all(left)

@@ -63,8 +63,9 @@ class Gateways:
     def _release(self, now: float) -> None:
         """Frees the shares of those who are complete, or gained nothing for long."""
         for share, fetcher in enumerate(self._fetchers):
-            stands = fetcher is None or now >= fetcher.gained_at + GATEWAY_PATIENCE_S
-            if fetcher is not None and (fetcher.done or stands):
+            if fetcher is None:
+                continue
+            if fetcher.done or now >= fetcher.gained_at + GATEWAY_PATIENCE_S:
                 self._fetchers[share] = None
 
     def _next(self, child: Child) -> int | None:

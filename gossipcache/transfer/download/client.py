@@ -383,9 +383,7 @@ class _Run:
         return DownloadOutcome(self._ledger.bytes_by_source, self._ledger.resumed_bytes)
 
     async def _close(self) -> None:
-        was_open = self._end.is_open
         try:
             await self._end.close(failed=self._error is not None)
         finally:
-            if was_open:
-                self._downloader.arrivals.end(self._signed.task_id)
+            self._downloader.arrivals.end(self._signed.task_id)

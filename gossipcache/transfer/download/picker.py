@@ -7,6 +7,7 @@ pieces and stays below a millisecond for millions.
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 
 from gossipcache.ids import NodeId
 from gossipcache.swarm import Border
@@ -106,9 +107,9 @@ class Picker:
         """
         candidates = self.unrequested & self._holdings.get(parent, 0) & ~exclude
         if parent in self._offering:
-            candidates &= ~self._elsewhere()
+            candidates &= ~self._held_by_others(self._offering)
         elif parent in self._far:
-            candidates &= self._shared & ~self._near()
+            candidates &= self._shared & ~self._held_by_others(self._far)
         return self._claim(candidates)
 
     def claim_beyond(self, parent: NodeId, exclude: int = 0) -> int | None:
@@ -141,19 +142,11 @@ class Picker:
         self.unrequested &= ~(1 << index)
         return index
 
-    def _elsewhere(self) -> int:
-        """The pieces that can be had of parents which do not merely offer them."""
+    def _held_by_others(self, parents: Collection[NodeId]) -> int:
+        """The pieces that can be had of parents other than these."""
         pieces = 0
         for parent, held in self._holdings.items():
-            if parent not in self._offering:
-                pieces |= held
-        return pieces
-
-    def _near(self) -> int:
-        """The pieces that can be had of parents in this zone."""
-        pieces = 0
-        for parent, held in self._holdings.items():
-            if parent not in self._far:
+            if parent not in parents:
                 pieces |= held
         return pieces
 

@@ -53,11 +53,6 @@ class StoreEnd:
         self._ledger.resumed(sink.resumed)
         return sink.resumed
 
-    @property
-    def is_open(self) -> bool:
-        """Whether pieces can be taken."""
-        return self._sink is not None
-
     async def take(
         self, index: int, data: memoryview, on_piece: OnPiece | None, *, keep_hot: bool
     ) -> bool:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from gossipcache.env import Disk
-from gossipcache.errors import GossipcacheError, IntegrityError, from_os_error
+from gossipcache.errors import GossipcacheError, from_os_error
 from gossipcache.transfer.contents import matching_tree
 from gossipcache.transfer.files.output import NotedBefore, OutputFile, temporary_of
 from gossipcache.transfer.store.index import StoredTask
+from gossipcache.transfer.store.scrub import rotten
 from gossipcache.transfer.store.store import Store
 
 
@@ -96,8 +97,5 @@ def _verified(store: Store, stored: StoredTask) -> bytes:
     with store.using(stored.task_id), closing(store.open_data(stored.task_id)) as file:
         data = file.read_at(0, stored.size)
     if matching_tree(stored.signed.manifest, data) is None:
-        raise IntegrityError(
-            f"task {stored.task_id.hex()} has rotted on the disk",
-            "run `gossipcache verify`, which gets it again from another holder",
-        )
+        raise rotten(f"task {stored.task_id.hex()}")
     return data

@@ -10,7 +10,6 @@ from threading import Lock
 from blake3 import blake3
 
 from gossipcache.env import Disk, DiskFile, Lanes, inline_lane
-from gossipcache.errors import IntegrityError
 from gossipcache.ids import TaskId
 from gossipcache.transfer.files.chunks import (
     LARGE_CHUNK_BYTES,
@@ -21,6 +20,7 @@ from gossipcache.transfer.files.chunks import (
 from gossipcache.transfer.files.ingest import SEVERAL_LANES_BYTES
 from gossipcache.transfer.files.output import OutputFile, link_out
 from gossipcache.transfer.files.tree_output import OutputTree
+from gossipcache.transfer.store.scrub import rotten
 from gossipcache.transfer.store.store import Store
 
 HOT_BYTES = 2**18
@@ -175,10 +175,7 @@ class _Pieces:
                 self._output.write_sparse(offset, chunk)
             offset += len(chunk)
         if state.digest() != self._tree.piece(index):
-            raise IntegrityError(
-                f"piece {index} of task {self._task_id.hex()} has rotted on the disk",
-                "run `gossipcache verify`, which gets it again from another holder",
-            )
+            raise rotten(f"piece {index} of task {self._task_id.hex()}")
         with self._counting:
             self._done_bytes += size
             self._progress(self._done_bytes)

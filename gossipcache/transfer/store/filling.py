@@ -16,7 +16,6 @@ from msgspec.structs import replace
 from gossipcache.env import Disk
 from gossipcache.errors import GossipcacheError, IntegrityError, TaskNotFound
 from gossipcache.ids import TaskId
-from gossipcache.transfer.files.chunks import OnProgress
 from gossipcache.transfer.store.catalogue import Catalogue
 from gossipcache.transfer.store.content import Content
 from gossipcache.transfer.store.index import Entry, StoredTask
@@ -55,7 +54,6 @@ class Filling:
         *,
         check_digest: bool,
         digest_checked: bool,
-        progress: OnProgress,
     ) -> None:
         """See `Store.accept`."""
         task = self._require(task_id, manifest_name)
@@ -63,7 +61,7 @@ class Filling:
         checked = task.entry.digest_checked or digest_checked
         if not checked and (check_digest or manifest.is_content_addressed):
             with closing(self._content.open_data(task_id)) as file:
-                check_whole(file, manifest, progress)
+                check_whole(file, manifest)
             checked = True
 
         def accepted(now: StoredTask) -> Entry:

@@ -40,6 +40,14 @@ def bad_pieces(
     return tuple(bad)
 
 
+def rotten(what: str) -> IntegrityError:
+    """That `what`, which was complete and verified, is not so any more."""
+    return IntegrityError(
+        f"{what} has rotted on the disk",
+        "run `gossipcache verify`, which gets it again from another holder",
+    )
+
+
 def read_piece(file: DiskFile, manifest: Manifest, tree: DigestTree, index: int) -> bytes:
     """Piece `index` out of `file`. Raises `IntegrityError` unless it is the one in `tree`."""
     piece = file.read_at(index * manifest.piece_size, manifest.piece_length(index))

@@ -228,7 +228,6 @@ class Store:
         manifest_name: bytes | None = None,
         check_digest: bool = False,
         digest_checked: bool = False,
-        progress: OnProgress = ignore_progress,
     ) -> None:
         """Makes a task complete all pieces of which are verified and written. That outlives the
         death of this process, but not a power loss: `settle` is due, or `withdraw`.
@@ -242,7 +241,6 @@ class Store:
             manifest_name,
             check_digest=check_digest,
             digest_checked=digest_checked,
-            progress=progress,
         )
 
     def settle(self, task_id: TaskId, *, manifest_name: bytes | None = None) -> None:
@@ -260,21 +258,13 @@ class Store:
         *,
         manifest_name: bytes | None = None,
         check_digest: bool = False,
-        digest_checked: bool = False,
-        progress: OnProgress = ignore_progress,
     ) -> None:
         """`accept` and `settle` for a task all pieces of which were marked. Raises
         `IntegrityError` if some were not."""
         have = self.require(task_id).have
         if not have.complete:
             raise IntegrityError(f"task {task_id.hex()} lacks {have.total - have.count} pieces")
-        self.accept(
-            task_id,
-            manifest_name=manifest_name,
-            check_digest=check_digest,
-            digest_checked=digest_checked,
-            progress=progress,
-        )
+        self.accept(task_id, manifest_name=manifest_name, check_digest=check_digest)
         self.settle(task_id, manifest_name=manifest_name)
 
     # Staying and going
