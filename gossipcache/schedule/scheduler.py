@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from gossipcache.config import ScheduleConfig
-from gossipcache.errors import Busy
 from gossipcache.identity import Signed, verify
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.messages.announcements import (
@@ -35,17 +35,15 @@ from gossipcache.messages.sessions import (
 from gossipcache.schedule.announcement import Check
 from gossipcache.schedule.assignments import Assignments
 from gossipcache.schedule.directory import Directory
-from gossipcache.schedule.task import Ban, Child, Swarm, View, all_bits, bits_of
+from gossipcache.schedule.swarms import Swarms
+from gossipcache.schedule.task import Ban, Child, View, all_bits, bits_of
 
 REVIEW_INTERVAL_S = 1.0
 BAN_S = 5.0
 MAX_BAN_S = 300.0
 MAX_BANS = 64
-MAX_SESSIONS_PER_PEER = 1024
-MAX_PIECES_PER_PEER = 2**26
-"""Pieces of all sessions of one peer; their bit sets then take at most 8 MiB."""
-MAX_PIECES_IN_ALL = 2**29
-"""Pieces of all sessions; their bit sets then take at most 64 MiB."""
+
+M = TypeVar("M", AssignParents, SessionReply)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +75,7 @@ class Scheduler:
         self._rng = rng
         self._directory = Directory(config, cluster_id, me, view, check)
         self._assignments = Assignments(config, view, self._directory, rng)
-        self._swarms: dict[TaskId, Swarm] = {}
-        self._sessions_of: dict[NodeId, dict[TaskId, None]] = {}
-        self._piece_count = 0
-        """Of all sessions."""
+        self._swarms = Swarms()
         self._reviews: list[tuple[float, NodeId, TaskId]] = []
         """A heap; an entry is void unless it bears the child's present `review_at`."""
 
@@ -91,7 +86,7 @@ class Scheduler:
 
     def pieces_of(self, task_id: TaskId) -> dict[NodeId, int]:
         """What each child of a task's swarm is known to have (bit sets)."""
-        return {node: child.have for node, child in self._swarm(task_id).children.items()}
+        return {node: child.have for node, child in self._swarms.of_task(task_id).children.items()}
 
     def announce(
         self, signed: Signed, sender: NodeId, now: float, wall_time: float
@@ -99,7 +94,7 @@ class Scheduler:
         """A batch of announcements came in; children that it can help are reviewed soon."""
         taken = self._directory.announce(signed, sender, now, wall_time)
         for task_id in (*taken.held, *taken.withdrawn):
-            child = self._swarm(task_id).children.get(sender)
+            child = self._swarms.child(sender, task_id)
             if child is not None and child.done:
                 self._end(child)
         for task_id in taken.held:
@@ -122,7 +117,7 @@ class Scheduler:
             for node_id, held in self._directory.holders(task_id)
         }
         name = self._view.manifest_name(task_id)
-        for child in self._swarm(task_id).givers.values():
+        for child in self._swarms.of_task(task_id).givers.values():
             if name not in (None, child.manifest_name) or not self._view.is_alive(child.node_id):
                 continue
             known = found.get(child.node_id)
@@ -155,10 +150,10 @@ class Scheduler:
         refusal = self._refusal(task_id)
         if refusal is not None:
             return refusal
-        earlier = self._swarm(task_id).children.get(sender)
+        earlier = self._swarms.child(sender, task_id)
         if earlier is not None:
             self._end(earlier)
-        self._check_room(sender, message.piece_count)
+        self._swarms.check_room(sender, message.piece_count)
         child = Child(
             node_id=sender,
             task_id=task_id,
@@ -173,16 +168,11 @@ class Scheduler:
             claimed=tuple(NodeId(parent) for parent in message.parents if parent != sender),
             version=earlier.version if earlier is not None else 0,
         )
-        self._piece_count += child.piece_count
-        swarm = self._swarms.setdefault(task_id, Swarm())
-        swarm.children[sender] = child
-        self._sessions_of.setdefault(sender, {})[task_id] = None
-        if child.have:
-            swarm.gives(child)
+        self._swarms.add(child)
         self._assign(child, now)
         if child.have:
             self._children_may_gain(task_id, sender, now)
-        return _standing_of(child)
+        return _told(SessionReply, child, status="assigned")
 
     def report(self, message: ReportPieces, sender: NodeId, now: float) -> SessionReply:
         """A child tells what came in, and from whom."""
@@ -212,9 +202,9 @@ class Scheduler:
         if message.have:
             child.gained_at = now
         if had_none and child.have:
-            self._swarms[task_id].gives(child)
+            self._swarms.of_task(task_id).gives(child)
             self._children_may_gain(task_id, sender, now)
-        return _standing_of(child)
+        return _told(SessionReply, child, status="assigned")
 
     def leave(self, message: LeaveTask, sender: NodeId, now: float) -> None:
         """A session ends. One that is complete still counts as a holder for a lease, until its
@@ -226,7 +216,7 @@ class Scheduler:
             self._end(child)
             return
         child.have = all_bits(child.piece_count)
-        self._swarms[child.task_id].gives(child)
+        self._swarms.of_task(child.task_id).gives(child)
         child.done = True
         child.depth = 0
         child.lease_until = now + self._config.lease_ttl_s
@@ -238,8 +228,8 @@ class Scheduler:
         """A member died or left: nobody is sent to it any more."""
         self._directory.forget(node_id)
         self._assignments.standings.forget(node_id)
-        for task_id in tuple(self._sessions_of.get(node_id, {})):
-            self._end(self._swarms[task_id].children[node_id])
+        for child in self._swarms.of_peer(node_id):
+            self._end(child)
         return self._reassign(self._assignments.fed_by(node_id), now)
 
     def generation_over(self, task_id: TaskId) -> list[Effect]:
@@ -251,7 +241,7 @@ class Scheduler:
             return []
         self._directory.task_deleted(task_id)
         effects: list[Effect] = []
-        for child in tuple(self._swarm(task_id).children.values()):
+        for child in tuple(self._swarms.of_task(task_id).children.values()):
             self._end(child)
             message = AssignParents(
                 task_id=task_id,
@@ -300,33 +290,14 @@ class Scheduler:
         proof = self._view.deletion(task_id)
         return SessionReply(status="deleted", deleted=proof) if proof is not None else None
 
-    def _check_room(self, sender: NodeId, piece_count: int) -> None:
-        open_tasks = self._sessions_of.get(sender, {})
-        pieces = sum(self._swarms[task_id].children[sender].piece_count for task_id in open_tasks)
-        if len(open_tasks) >= MAX_SESSIONS_PER_PEER or pieces + piece_count > MAX_PIECES_PER_PEER:
-            raise Busy("too many downloads of one node at this scheduler")
-        if self._piece_count + piece_count > MAX_PIECES_IN_ALL:
-            raise Busy("too many downloads at this scheduler")
-
-    def _swarm(self, task_id: TaskId) -> Swarm:
-        return self._swarms.get(task_id) or Swarm()
-
     def _session(self, task_id: TaskId, sender: NodeId, session: int) -> Child | None:
-        child = self._swarm(task_id).children.get(sender)
+        child = self._swarms.child(sender, task_id)
         return child if child is not None and child.session == session and not child.done else None
 
     def _end(self, child: Child) -> None:
         self._assignments.end(child)
-        self._piece_count -= child.piece_count
         child.review_at = float("inf")
-        swarm = self._swarms[child.task_id]
-        swarm.remove(child)
-        if not swarm.children:
-            del self._swarms[child.task_id]
-        sessions = self._sessions_of[child.node_id]
-        sessions.pop(child.task_id, None)
-        if not sessions:
-            del self._sessions_of[child.node_id]
+        self._swarms.remove(child)
 
     def _ban(self, child: Child, parent: NodeId, now: float) -> None:
         self._assignments.standings.complained(parent, child.node_id, now)
@@ -340,7 +311,7 @@ class Scheduler:
         """`giver` can give pieces now: as many children without any parent as it has room for are
         reviewed at once, and others that want for parents soon."""
         room, zone = self._assignments.room(giver), self._view.zone_of(giver)
-        for child in self._swarm(task_id).children.values():
+        for child in self._swarms.of_task(task_id).children.values():
             if child.done or len(child.parents) >= self._config.max_parents:
                 continue
             earliest = child.reviewed_at + self._config.report_interval_s
@@ -357,43 +328,39 @@ class Scheduler:
 
     def _due_child(self, entry: tuple[float, NodeId, TaskId]) -> Child | None:
         at, node_id, task_id = entry
-        child = self._swarm(task_id).children.get(node_id)
+        child = self._swarms.child(node_id, task_id)
         return child if child is not None and child.review_at == at else None
 
     def _reassign(self, fed: Iterable[tuple[NodeId, TaskId]], now: float) -> list[Effect]:
         effects: list[Effect] = []
         for node_id, task_id in fed:
-            effects += self._review(self._swarms[task_id].children[node_id], now)
+            child = self._swarms.child(node_id, task_id)
+            effects += self._review(child, now) if child is not None else []
         return effects
 
     def _review(self, child: Child, now: float) -> list[Effect]:
         if not self._assign(child, now):
             return []
-        message = AssignParents(
-            task_id=child.task_id,
-            session=child.session,
-            version=child.version,
-            parents=child.parents,
-            far=child.border.parents,
-            shares=child.border.shares,
-        )
+        message = _told(AssignParents, child, task_id=child.task_id, session=child.session)
         return [Push(child.node_id, message)]
 
     def _assign(self, child: Child, now: float) -> bool:
         """Chooses the child's parents anew; whether that changed who they are."""
         child.reviewed_at = now
         self._review_at(child, now + REVIEW_INTERVAL_S)
-        assigned = self._assignments.assign(child, self._swarms[child.task_id], now)
+        assigned = self._assignments.assign(child, self._swarms.of_task(child.task_id), now)
         for other in assigned.robbed:
             self._review_at(other, now)
         return assigned.changed
 
 
-def _standing_of(child: Child) -> SessionReply:
-    return SessionReply(
-        status="assigned",
+def _told(make: Callable[..., M], child: Child, **more: Any) -> M:
+    """A message with the child's assignment."""
+    border = child.border
+    return make(
         version=child.version,
         parents=child.parents,
-        far=child.border.parents,
-        shares=child.border.shares,
+        far=border.parents,
+        shares=border.shares,
+        **more,
     )

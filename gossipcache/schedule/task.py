@@ -146,7 +146,10 @@ class Swarm:
         """A child is gone."""
         self.children.pop(child.node_id, None)
         if self.givers.pop(child.node_id, None) is not None:
-            del self.givers_in[child.zone][child.node_id]
+            in_zone = self.givers_in[child.zone]
+            del in_zone[child.node_id]
+            if not in_zone:
+                del self.givers_in[child.zone]
 
     def depth(self, node_id: NodeId) -> int:
         """A node's hops from a complete holder."""

@@ -31,12 +31,8 @@ from gossipcache.schedule.assignments import (
     PATIENCE_S,
 )
 from gossipcache.schedule.gateways import GATEWAY_PATIENCE_S
-from gossipcache.schedule.scheduler import (
-    MAX_PIECES_IN_ALL,
-    MAX_PIECES_PER_PEER,
-    REVIEW_INTERVAL_S,
-    Push,
-)
+from gossipcache.schedule.scheduler import REVIEW_INTERVAL_S, Push
+from gossipcache.schedule.swarms import MAX_PIECES_IN_ALL, MAX_PIECES_PER_PEER
 from gossipcache.schedule.task import bits_of_pieces, runs_of
 from tests.schedule.fixtures import (
     CLUSTER,
