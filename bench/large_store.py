@@ -60,7 +60,9 @@ def large_store(job: Job) -> Figures:
 
 
 def _open(root: Path) -> Store:
-    return Store.open(OsDisk(), PurePath(root), time.time, StoreConfig(quota_bytes=2**50))
+    return Store.open(
+        OsDisk(), PurePath(root), time.time, StoreConfig(quota_bytes=2**50), mark="bench"
+    )
 
 
 def _fill(root: Path, count: int) -> None:

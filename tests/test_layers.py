@@ -71,6 +71,7 @@ ALLOWED: dict[str, set[str]] = {
     "transfer.store.catalogue": {"threading"},
     "transfer.store.content": {"threading"},
     "transfer.store.intake": {"threading"},
+    "transfer.store.outputs": {"threading"},
     "transfer.store.removal": {"threading"},
     "transfer.store.staging": {"threading"},
     "transfer.files.local_export": {"threading"},

@@ -173,7 +173,7 @@ class Assembly:
                 lambda task_id: announce(self.services, task_id),
             ),
             limits=limits,
-            late_syncs=LateSyncs(env.disk, env.workers, metrics),
+            late_syncs=LateSyncs(env.disk, env.workers, metrics, store.outputs),
             show_ticket=self._show_ticket,
         )
         links.handle(DropTask, partial(handle_drop, self.services))
@@ -198,6 +198,7 @@ class Assembly:
             if "scheduler" in self._config.roles:
                 await nursery.start(self._scheduler.run)
             nursery.start_soon(services.late_syncs.run)
+            nursery.start_soon(services.late_syncs.tidy)
             nursery.start_soon(self._follow_membership)
             if datagrams is None or not self._config.join:
                 await self._become_active(nursery)

@@ -10,7 +10,7 @@ import trio
 from gossipcache.errors import GossipcacheError, IntegrityError, TaskNotFound
 from gossipcache.ids import TaskId, task_id_of
 from gossipcache.manifest import SignedManifest
-from gossipcache.node.exporting import TOKEN_BYTES, export
+from gossipcache.node.exporting import export
 from gossipcache.node.finding import Small, find_many, keep
 from gossipcache.node.looking import find_local
 from gossipcache.node.rounds import (
@@ -33,7 +33,7 @@ async def export_files(services: Services, requests: Sequence[ExportRequest], te
     """Exports all; `tell` hears of each one when its output stands or it failed."""
 
     async def run(round_: Numbered[ExportRequest]) -> None:
-        token = services.env.entropy(TOKEN_BYTES).hex()
+        token = services.store.outputs.token()
         await _ExportRound(services, tell, token).run(round_)
 
     await in_rounds(requests, run)

@@ -26,7 +26,6 @@ from gossipcache.transfer.store.index import StoredTask
 from gossipcache.transfer.store.scrub import read_piece
 
 FIND_TIMEOUT_S = 30.0
-TOKEN_BYTES = 8
 
 
 async def export(
@@ -121,7 +120,7 @@ async def _from_store(
     """Exports what is complete here; every piece is verified on the way, except for a link
     when all were `verified` just now."""
     meter = Meter("export", signed.manifest.size)
-    token = services.env.entropy(TOKEN_BYTES).hex()
+    token = services.store.outputs.token()
 
     def work(check: Callable[[], None]) -> None:
         def progress(done_bytes: int) -> None:
@@ -154,14 +153,14 @@ async def _while_it_comes(
 ) -> DownloadOutcome:
     """Writes each piece to the output while it is in memory, and earlier ones from the store."""
     run, piece_size = services.env.workers.run, signed.manifest.piece_size
-    token = services.env.entropy(TOKEN_BYTES).hex()
+    token = services.store.outputs.token()
     output = await run(
         lambda: OutputFile(
             services.env.disk,
             request.path,
             size=signed.manifest.size,
             token=token,
-            ledger=services.store,
+            ledger=services.store.outputs,
             umask=request.umask,
             overwrite=request.overwrite,
         )

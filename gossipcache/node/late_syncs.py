@@ -12,9 +12,13 @@ import trio
 from gossipcache.env import Disk, Workers
 from gossipcache.metrics import Metrics
 from gossipcache.transfer.files.syncing import sync_outputs
+from gossipcache.transfer.store.outputs import Outputs
 
 MAX_WAITING = 10_000
 """Outputs beyond these are left to the system, which writes them out within a minute."""
+
+TIDY_INTERVAL_S = 60.0
+"""The system writes out by itself within half of this."""
 
 _log = logging.getLogger(__name__)
 
@@ -22,10 +26,11 @@ _log = logging.getLogger(__name__)
 class LateSyncs:
     """Syncs outputs in the background, one worker at a time: all that came meanwhile together."""
 
-    def __init__(self, disk: Disk, workers: Workers, metrics: Metrics) -> None:
+    def __init__(self, disk: Disk, workers: Workers, metrics: Metrics, outputs: Outputs) -> None:
         self._disk = disk
         self._workers = workers
         self._metrics = metrics
+        self._outputs = outputs
         self._waiting: dict[PurePath, None] = {}
         self._news = trio.Event()
 
@@ -50,3 +55,10 @@ class LateSyncs:
                 _log.warning(
                     "an output may not survive a power cut", extra={"fields": {"cause": str(error)}}
                 )
+
+    async def tidy(self) -> None:
+        """Has the folders of outputs forgotten until it is cancelled; see `Outputs`."""
+        while True:
+            await trio.sleep(TIDY_INTERVAL_S)
+            if not self._outputs.is_empty:
+                await self._workers.run(self._outputs.tidy)

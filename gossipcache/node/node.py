@@ -60,6 +60,7 @@ from gossipcache.results import (
 from gossipcache.transfer.store.store import Store
 
 STAT_TIMEOUT_S = 10.0
+_MARK_BYTES = 8
 
 
 class Node:
@@ -85,7 +86,11 @@ class Node:
         run_in_worker = self._env.workers.run
         store = await run_in_worker(
             lambda: Store.open(
-                self._env.disk, self._config.home / "store", self._env.wall_time, self._config.store
+                self._env.disk,
+                self._config.home / "store",
+                self._env.wall_time,
+                self._config.store,
+                mark=self._env.entropy(_MARK_BYTES).hex(),
             )
         )
         port: Port | None = None

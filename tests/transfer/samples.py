@@ -82,7 +82,9 @@ class Shop:
 
     def reopen(self) -> None:
         """A new process takes the store over."""
-        self.store = Store.open(self.disk, self.root / "store", lambda: self.now, self.config)
+        self.store = Store.open(
+            self.disk, self.root / "store", lambda: self.now, self.config, mark="1"
+        )
 
     def write_source(self, name: str, content: bytes) -> PurePath:
         """A file of the user's."""

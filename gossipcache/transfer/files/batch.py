@@ -75,7 +75,7 @@ def export_small(
             typed = error if isinstance(error, GossipcacheError) else from_os_error(error)
             failed.update(dict.fromkeys(paths, typed))
 
-    store.note_outputs(temporaries)
+    store.outputs.note_outputs(temporaries)
     try:
         for number, target in targets.items():
             attempt(number, lambda number=number, target=target: write(number, target))  # type: ignore[misc]
@@ -88,7 +88,7 @@ def export_small(
     finally:
         for output in outputs.values():
             output.abort()
-        store.forget_outputs(temporaries)
+        store.outputs.forget_outputs(temporaries)
     return failed
 
 

@@ -56,7 +56,7 @@ def export_file(
             target,
             size=stored.size,
             token=token,
-            ledger=store,
+            ledger=store.outputs,
             umask=umask,
             overwrite=overwrite,
             source=None if stored.packed else store.data_path(task_id),
@@ -95,7 +95,7 @@ def export_link(
     store.share(
         task_id,
         lambda data: link_out(
-            disk, data, target, token=token, ledger=store, overwrite=overwrite, sync=sync
+            disk, data, target, token=token, ledger=store.outputs, overwrite=overwrite, sync=sync
         ),
     )
 
@@ -116,7 +116,7 @@ def export_tree(
     with store.using(task_id), closing(store.open_data(task_id)) as data:
         manifest = store.require(task_id).signed.manifest
         output = OutputTree(
-            disk, target, token=token, ledger=store, umask=umask, overwrite=overwrite
+            disk, target, token=token, ledger=store.outputs, umask=umask, overwrite=overwrite
         )
         try:
             output.unpack(data, manifest, progress)

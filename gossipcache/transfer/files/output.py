@@ -2,7 +2,7 @@
 
 An output grows under a hidden name beside its target and takes the target's name when it is
 whole. Exports resume by the pieces in the store, not by this file: what a killed node leaves
-is noted in a ledger (the store's index) and removed by the node's next start.
+is found by a ledger (`store.outputs`) and removed by the node's next start.
 
 An output that stands survives the death of any process. Whether it has to survive a power cut as
 well is asked by `sync`, before it takes its name; else `files.syncing` sees to that afterwards.
@@ -28,7 +28,7 @@ _NO_EXCHANGE = frozenset((errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP))
 
 
 class Ledger(Protocol):
-    """Remembers temporary paths across a crash; `Store` is one."""
+    """Remembers temporary paths across a crash; `store.outputs` has one."""
 
     def note_output(self, path: PurePath) -> None:
         """A temporary path is about to be made."""
@@ -37,9 +37,9 @@ class Ledger(Protocol):
         """It is no more."""
 
 
-def is_temporary(path: PurePath) -> bool:
-    """Whether `path` has the name of an unfinished output."""
-    return path.name.startswith(_PREFIX) and path.name.endswith(_SUFFIX)
+def is_temporary(path: PurePath, mark: str = "") -> bool:
+    """Whether `path` has the name of an unfinished output, whose token begins with `mark`."""
+    return path.name.startswith(_PREFIX + mark) and path.name.endswith(_SUFFIX)
 
 
 def temporary_of(target: PurePath, token: str) -> PurePath:

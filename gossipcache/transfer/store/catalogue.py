@@ -22,6 +22,9 @@ from gossipcache.transfer.store.index import Entry, StoredTask
 _TASK = b"t"
 _TOMBSTONE = b"d"
 _OUTPUT = b"o"
+"""A hidden path, as earlier programs noted them."""
+_FOLDER = b"f"
+_MARK_END = b"\0"
 _USE_RESOLUTION_S = 1.0
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -51,7 +54,7 @@ _decode_grave = msgspec.msgpack.Decoder(Grave).decode
 
 
 class Catalogue:
-    """Entries, graves and the exports under way, by task and by path."""
+    """Entries and graves by task, and the folders that exports have written to."""
 
     def __init__(self, disk: Disk, path: PurePath) -> None:
         """Reads the journal at `path`, or makes one. Raises as `Journal.open`."""
@@ -64,6 +67,7 @@ class Catalogue:
         self.dead_sum = 0
         """The sum of the highest deleted generations."""
         self._outputs: set[bytes] = set()
+        self._folders: set[bytes] = set()
         self._used_since_saved: set[TaskId] = set()
         self._replicated: dict[TaskId, None] = {}
         """The tasks of which there should be more copies than one."""
@@ -88,6 +92,10 @@ class Catalogue:
             self._outputs.add(name)
         elif kind == _OUTPUT:
             self._outputs.discard(name)
+        elif kind == _FOLDER and value is not None:
+            self._folders.add(name)
+        elif kind == _FOLDER:
+            self._folders.discard(name)
 
     def _decode_all(self) -> None:
         publishers: dict[bytes, bytes] = {}
@@ -244,22 +252,36 @@ class Catalogue:
             self._journal.write(changes)
             return len(changes)
 
-    def note_outputs(self, names: Collection[bytes]) -> None:
-        """Remembers temporary paths outside the store, to remove them should this process die.
-        Not synced: after a power loss a hidden file may stay, which is not worth a wait."""
+    def note_folders(self, mark: str, folders: Collection[bytes]) -> None:
+        """Remembers that the run `mark` makes hidden files in these; durable on return."""
+        if not folders:
+            return
+        names = [mark.encode() + _MARK_END + folder for folder in folders]
         with self._writing:
-            self._journal.write([(_OUTPUT + name, b"") for name in names], sync=False)
-            self._outputs.update(names)
+            self._journal.write((_FOLDER + name, b"") for name in names)
+            self._folders.update(names)
 
-    def forget_outputs(self, names: Collection[bytes]) -> None:
-        """Ends `note_outputs`."""
+    def forget_folder(self, mark: str, folder: bytes) -> None:
+        """Ends `note_folders`; not synced."""
+        name = mark.encode() + _MARK_END + folder
         with self._writing:
-            self._journal.write([(_OUTPUT + name, None) for name in names], sync=False)
-            self._outputs.difference_update(names)
+            self._journal.delete(_FOLDER + name, sync=False)
+            self._folders.discard(name)
+
+    def folders(self) -> list[tuple[str, bytes]]:
+        """The marks and folders noted and not forgotten."""
+        parts = (name.partition(_MARK_END) for name in sorted(self._folders))
+        return [(mark.decode(), folder) for mark, _, folder in parts]
 
     def outputs(self) -> list[bytes]:
-        """The paths noted and not forgotten."""
+        """Hidden paths that an earlier program noted and did not forget."""
         return sorted(self._outputs)
+
+    def forget_output(self, name: bytes) -> None:
+        """It is gone."""
+        with self._writing:
+            self._journal.delete(_OUTPUT + name, sync=False)
+            self._outputs.discard(name)
 
     def close(self) -> None:
         """Makes all durable and releases the journal."""

@@ -2,7 +2,7 @@
 
 ```
 format.json              format version, default quota
-index                    journal: entries, tombstones, exports under way
+index                    journal: entries, tombstones, folders that exports write to
 tasks/ab/abcd…/data      content of the task whose id begins with ab (hex)
 tasks/ab/abcd…/manifest  signed header and piece digests
 tasks/ab/abcd….packed    both in one file: content, manifest, its length in four bytes

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
-
 from gossipcache.env import Disk
 from gossipcache.errors import GossipcacheError, IntegrityError
 from gossipcache.ids import TaskId
 from gossipcache.manifest import Manifest
-from gossipcache.transfer.files.output import is_temporary
-from gossipcache.transfer.files.paths import path_text
 from gossipcache.transfer.pieces import PieceSet
 from gossipcache.transfer.store.catalogue import Catalogue
 from gossipcache.transfer.store.index import Entry
 from gossipcache.transfer.store.layout import PACKED, Layout, task_named
+from gossipcache.transfer.store.outputs import sweep_outputs
 from gossipcache.wire import decode
 
 
@@ -30,7 +27,7 @@ def open_catalogue(disk: Disk, layout: Layout, now: float) -> Catalogue:
         catalogue = Catalogue(disk, layout.index)
         _rebuild(disk, layout, catalogue, now)
     _sweep(disk, layout, catalogue)
-    _remove_outputs(disk, catalogue)
+    sweep_outputs(disk, catalogue)
     return catalogue
 
 
@@ -83,15 +80,3 @@ def _rebuilt(disk: Disk, layout: Layout, task_id: TaskId, now: float, *, packed:
         copies=manifest.copies,
         packed=packed,
     )
-
-
-def _remove_outputs(disk: Disk, catalogue: Catalogue) -> None:
-    for name in catalogue.outputs():
-        path = PurePath(path_text(name))
-        if is_temporary(path):
-            try:
-                disk.remove(path)
-            except OSError:
-                # Its folder may be read-only or gone by now; it is not ours to insist.
-                continue
-        catalogue.forget_outputs((name,))

@@ -7,7 +7,7 @@ away by the next start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from pathlib import PurePath
 
@@ -21,7 +21,6 @@ from gossipcache.ids import TaskId
 from gossipcache.manifest import SignedManifest, SignedTombstone, open_tombstone
 from gossipcache.transfer.digest_tree import DigestTree
 from gossipcache.transfer.files.chunks import OnProgress, ignore_progress
-from gossipcache.transfer.files.paths import path_bytes
 from gossipcache.transfer.store.catalogue import Catalogue, Grave
 from gossipcache.transfer.store.content import Content
 from gossipcache.transfer.store.eviction import Eviction, evictions
@@ -29,6 +28,7 @@ from gossipcache.transfer.store.filling import Filling
 from gossipcache.transfer.store.index import LinkStamp, StoredTask
 from gossipcache.transfer.store.intake import Intake
 from gossipcache.transfer.store.layout import Layout
+from gossipcache.transfer.store.outputs import Outputs
 from gossipcache.transfer.store.packed import Packing
 from gossipcache.transfer.store.recovery import open_catalogue
 from gossipcache.transfer.store.removal import Removal
@@ -51,6 +51,7 @@ class Store:
         wall_time: Callable[[], float],
         config: StoreConfig,
         quota_bytes: int,
+        mark: str,
     ) -> None:
         self._disk = disk
         self._layout = layout
@@ -61,15 +62,22 @@ class Store:
         self._budget = Budget(disk, layout.root, quota_bytes, lambda: catalogue.used_bytes)
         self._intake = Intake(disk, layout, catalogue, self._removal, self._budget, wall_time)
         self._content = Content(disk, layout, catalogue, self._intake.moving, wall_time)
+        self.outputs = Outputs(disk, catalogue, mark)
         self._filling = Filling(disk, layout, catalogue, self._content)
 
     @classmethod
     def open(
-        cls, disk: Disk, root: PurePath, wall_time: Callable[[], float], config: StoreConfig
+        cls,
+        disk: Disk,
+        root: PurePath,
+        wall_time: Callable[[], float],
+        config: StoreConfig,
+        *,
+        mark: str,
     ) -> Store:
         """Opens the store in `root`, or makes it. What an interrupted run left half done, in
         the store or beside the targets of its exports, is removed, and what it had written is
-        taken up.
+        taken up. `mark`: of the hidden files that exports make, as no other run of any node has it.
 
         Raises `VersionUnsupported` for the store of a newer program.
         """
@@ -79,7 +87,7 @@ class Store:
         if quota_bytes is None:
             quota_bytes = made.default_quota_bytes
         catalogue = open_catalogue(disk, layout, wall_time())
-        store = cls(disk, layout, catalogue, wall_time, config, quota_bytes)
+        store = cls(disk, layout, catalogue, wall_time, config, quota_bytes, mark)
         store._filling.take_up()
         return store
 
@@ -382,22 +390,6 @@ class Store:
         """Keeps of the deletions made `before` (seconds since 1970) just the generation; their
         number is returned."""
         return self._catalogue.compact_graves(before)
-
-    def note_output(self, path: PurePath) -> None:
-        """Remembers a temporary path of an export: the next start removes what is left."""
-        self.note_outputs((path,))
-
-    def forget_output(self, path: PurePath) -> None:
-        """Ends `note_output`."""
-        self.forget_outputs((path,))
-
-    def note_outputs(self, paths: Iterable[PurePath]) -> None:
-        """`note_output` for many."""
-        self._catalogue.note_outputs([path_bytes(str(path)) for path in paths])
-
-    def forget_outputs(self, paths: Iterable[PurePath]) -> None:
-        """Ends `note_outputs`."""
-        self._catalogue.forget_outputs([path_bytes(str(path)) for path in paths])
 
     def tidy(self) -> None:
         """Housekeeping, once in a while: frees what the last users left, saves the last uses."""

@@ -24,7 +24,7 @@ def output(shop: Shop, name: str = "out", *, overwrite: bool = False, size: int 
         shop.root / name,
         size=size,
         token="1234",
-        ledger=shop.store,
+        ledger=shop.store.outputs,
         umask=0o027,
         overwrite=overwrite,
     )
@@ -227,7 +227,7 @@ def test_an_output_may_begin_in_the_cache(shop: Shop, monkeypatch: pytest.Monkey
             kind, "write_past_cache", lambda _file, offset, _data: past_cache.append(offset)
         )
     out = OutputFile(
-        shop.disk, shop.root / "out", size=6, token="t", ledger=shop.store, cache_bytes=3
+        shop.disk, shop.root / "out", size=6, token="t", ledger=shop.store.outputs, cache_bytes=3
     )
     for offset in range(0, 6, 2):
         out.write(offset, b"ab")

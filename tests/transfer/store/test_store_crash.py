@@ -43,7 +43,7 @@ def do_import_many(shop: Shop) -> None:
 def do_export_many(shop: Shop) -> None:
     stored = shop.store.require(TASK)
     targets = {
-        number: Target(stored, HOME / f"out {number}", token=f"{number}", umask=0, overwrite=True)
+        number: Target(stored, HOME / f"out {number}", token=f"1{number}", umask=0, overwrite=True)
         for number in range(2)
     }
     failed = export_small(shop.disk, shop.store, targets, lambda: None)
@@ -82,7 +82,7 @@ def do_link_and_settle(shop: Shop) -> None:
         shop.store,
         signed.task_id,
         HOME / "out",
-        token="t",
+        token="1t",
         overwrite=True,
         verified=True,
     )
@@ -132,7 +132,7 @@ def do_remove_packed(shop: Shop) -> None:
 
 
 def do_export_by_link(shop: Shop) -> None:
-    export_link(shop.disk, shop.store, TASK, HOME / "out", token="t")
+    export_link(shop.disk, shop.store, TASK, HOME / "out", token="1t")
 
 
 WORK = [
@@ -223,6 +223,7 @@ def check_every_claim(shop: Shop) -> None:
         for name in shop.disk.list_folder(HOME / "store" / "tasks" / fan)
     ]
     assert len(folders) == len(shop.store.tasks(unpublished=True))
+    assert not [name for name in shop.disk.list_folder(HOME) if name.endswith(".part")]
 
 
 @pytest.mark.parametrize("power_loss", [False, True])
