@@ -310,7 +310,7 @@ class OsDisk:
         one, which is that of the whole file system. (Its errors are told since Linux 5.8.)"""
         one_of_each = {os.stat(path).st_dev: path for path in paths}
         for path in one_of_each.values():
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = _opened_for_sync(path)
             try:
                 with _full_disk_as_no_space(path):
                     _sync_file_system(descriptor, path)
@@ -321,6 +321,15 @@ class OsDisk:
         """Room left for this user on the file system of `path`, in bytes."""
         room = os.statvfs(path)
         return room.f_bavail * room.f_frsize
+
+
+def _opened_for_sync(path: PurePath) -> int:
+    """`path`, or the folder it is in if its mode lets nobody read it."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        return os.open(path, flags)
+    except PermissionError:
+        return os.open(path.parent, flags)
 
 
 def _sync_file_system(descriptor: int, path: PurePath) -> None:

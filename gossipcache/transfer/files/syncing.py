@@ -18,6 +18,14 @@ def sync_output(disk: Disk, path: PurePath) -> None:
     """Makes the contents of the file or folder at `path` durable, and the names in it; its own
     name becomes so with its folder. What is there no more needs nothing. Raises `OSError`,
     `NoSpace`."""
+    try:
+        _sync_each(disk, path)
+    except PermissionError:
+        # By the user's umask this node may not read it; its whole file system is synced then.
+        disk.sync_all([path.parent])
+
+
+def _sync_each(disk: Disk, path: PurePath) -> None:
     folders, left = [], [path]
     while left:
         each = left.pop()

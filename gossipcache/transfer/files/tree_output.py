@@ -50,6 +50,8 @@ class OutputTree:
         self._umask = umask
         self._place = Place(disk, target, ledger, token, overwrite)
         self._root = self._place.temporary
+        self._modes: dict[PurePath, int] = {}
+        """Of all that was made; what it is made of comes first."""
 
     def unpack(
         self, data: DiskFile, manifest: Manifest, progress: OnProgress = ignore_progress
@@ -70,8 +72,7 @@ class OutputTree:
         for link in listing.entries:
             if isinstance(link, LinkEntry):
                 self._disk.symlink(path_text(link.target), self._path(link.path))
-        for folder in reversed(folders):
-            self._disk.set_mode(folder, 0o777 & ~self._umask)
+        self._modes.update(dict.fromkeys(reversed(folders), 0o777))
 
     def _make_folders(self, listing: Listing) -> list[PurePath]:
         folders = {self._root: None}
@@ -95,7 +96,7 @@ class OutputTree:
                 at += len(chunk)
         if state.digest() != entry.digest:
             raise IntegrityError(f"a file in the tree is not what the listing says: {entry.path!r}")
-        self._disk.set_mode(path, (0o777 if entry.executable else 0o666) & ~self._umask)
+        self._modes[path] = 0o777 if entry.executable else 0o666
 
     def _path(self, relative: bytes) -> PurePath:
         return self._root / path_text(relative)
@@ -110,6 +111,9 @@ class OutputTree:
             if sync:
                 # After all are written: most files then find that nothing is left to do.
                 sync_output(self._disk, self._root)
+            # Only now, for a umask may leave nobody the right to read.
+            for path, mode in self._modes.items():
+                self._disk.set_mode(path, mode & ~self._umask)
             self._place.put_folder()
             if sync:
                 self._place.sync()
