@@ -57,6 +57,8 @@ def import_file(job: Job) -> Report:
             **{f"sha256_{name}": value for name, value in sha256_ratios.items()},
         },
         at_least={"ratio_vs_copy_blake3": 0.8, "sha256_ratio_vs_copy_sha256": 0.8},
+        ours={"": "import by a name", "sha256_": "import by sha256"},
+        theirs=labels,
     )
 
 
@@ -99,6 +101,8 @@ def local_export(job: Job) -> Report:
             **{f"sync_{name}": value for name, value in synced.items()},
         },
         at_least={"ratio_vs_cp": 0.9, "sync_ratio_vs_cp_sync": 0.9},
+        ours={"": "`--local`", "in_node_": "the same as timed by the node", "sync_": "`--sync`"},
+        theirs={**labels, **synced_labels},
     )
 
 

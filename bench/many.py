@@ -59,6 +59,8 @@ def many_to_one_slow(job: Job) -> Report:
         summaries=[summarise(name, found, job.size_bytes) for name, found in samples.items()],
         ratios=ratios(samples, slow, {"all_fast": OURS}),
         at_least={"ratio_vs_all_fast": 0.9},
+        ours={"": "one giver slow"},
+        theirs={"all_fast": "all fast"},
     )
 
 
@@ -92,4 +94,6 @@ def _crowd(name: str, job: Job, *, givers: int, takers: int) -> Report:
         },
         at_least=AT_LEAST if takers > 1 else {},
         at_most={"first_giver_uploads_copies": 1.5} if takers >= 8 else {},
+        ours={"": "`--link`"},
+        theirs=LABELS,
     )

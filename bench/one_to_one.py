@@ -38,6 +38,12 @@ OURS = {
     "link_sync_": "gossipcache export --link --sync",
     "sha256_": "gossipcache export, sha256",
 }
+IN_WORDS = {
+    "": "the default export",
+    "link_": "`--link`",
+    "link_sync_": "`--link --sync`",
+    "sha256_": "an export by sha256",
+}
 AT_LEAST = {
     "link_ratio_vs_libtorrent": 4.0,
     "link_ratio_vs_libtorrent_best": 2.0,
@@ -81,6 +87,8 @@ def one_to_one(job: Job) -> Report:
         },
         at_least=AT_LEAST,
         at_most=AT_MOST,
+        ours=IN_WORDS,
+        theirs=LABELS,
     )
 
 

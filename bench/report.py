@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,6 +10,9 @@ from textwrap import wrap
 from typing import Protocol
 
 from bench.measure import Latency, Summary
+
+
+_RATIO = re.compile("(.*)(ratio|cpu)_vs_(.*)")
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,10 @@ class Report:
     at_least: Mapping[str, float] = field(default_factory=dict)
     """The goals of those ratios that have one."""
     at_most: Mapping[str, float] = field(default_factory=dict)
+    ours: Mapping[str, str] = field(default_factory=dict)
+    """What a table calls ours, by the first part of a ratio's name."""
+    theirs: Mapping[str, str] = field(default_factory=dict)
+    """What it calls a rival, by the last part."""
 
     def as_json(self) -> dict[str, object]:
         """One flat object: the ratios stand at the top."""
@@ -104,12 +112,21 @@ class Report:
             lines += ["", "| ratio, median of pairs | goal | measured |", "|---|---|---|"]
         for name in with_goals:
             value = self.ratios[name]
-            told = value if self._is_reached(name, value) else f"**{value}**"
-            lines.append(f"| `{name}` | {self._goal(name)} | {told} |")
-        others = [f"`{name}` {self.ratios[name]}" for name in self.ratios if name not in with_goals]
+            measured = value if self._is_reached(name, value) else f"**{value}**"
+            lines.append(f"| {self._words(name)} | {self._goal(name)} | {measured} |")
+        others = [name for name in self.ratios if name not in with_goals]
         if others:
-            lines += ["", *wrap(f"Without a goal: {', '.join(others)}.", 100)]
+            told = "; ".join(f"{self._words(name)}: {self.ratios[name]}" for name in others)
+            lines += ["", *wrap(f"Without a goal: {told}.", 100)]
         return "\n".join(lines)
+
+    def _words(self, name: str) -> str:
+        found = _RATIO.fullmatch(name)
+        if found is None:
+            return name.replace("_", " ")
+        ours, what, theirs = found.groups()
+        cpu = "CPU of " if what == "cpu" else ""
+        return f"{cpu}{self.ours.get(ours, 'ours')} to {self.theirs.get(theirs, theirs)}"
 
     def _goal(self, name: str) -> str:
         if name in self.at_least:

@@ -24,6 +24,7 @@ RATES = Report(
     {"ratio_vs_x": 3.0, "ratio_vs_y": 0.5, "cpu_vs_x": 1.0},
     at_least={"ratio_vs_y": 0.9},
     at_most={"cpu_vs_x": 1.3},
+    theirs={"x": "a rival <x>"},
 )
 LATENCIES = LatencyReport("stat", {"stat": Latency(9, 2.0, 4.0, 5.0)})
 FIGURES = Figures("store", {"tasks": 5}, [Figure("open", 1.5, "s", 2.0), Figure("rss", 9, "MiB")])
@@ -56,10 +57,10 @@ def test_ratios_stand_at_the_top_of_the_json() -> None:
 def test_a_ratio_that_misses_its_goal_is_named() -> None:
     assert RATES.as_json()["missed"] == ["ratio_vs_y"]
     assert RATES.as_table().splitlines()[-4:] == [
-        "| `ratio_vs_y` | >= 0.9 | **0.5** |",
-        "| `cpu_vs_x` | <= 1.3 | 1.0 |",
+        "| ours to y | >= 0.9 | **0.5** |",
+        "| CPU of ours to a rival <x> | <= 1.3 | 1.0 |",
         "",
-        "Without a goal: `ratio_vs_x` 3.0.",
+        "Without a goal: ours to a rival <x>: 3.0.",
     ]
 
 
