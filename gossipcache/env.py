@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -249,6 +250,14 @@ class Workers(Protocol):
 
     async def run(self, work: Callable[[], R]) -> R:
         """Runs `work` off the event loop. A cancellation is delivered after it has ended."""
+
+    async def run_each(self, queue: deque[Callable[[], R]], done: Callable[[R], None]) -> None:
+        """Runs what stands in `queue` and is added meanwhile, one after the other, off the event
+        loop and without waiting for it in between, until nothing is left or other work waits for
+        a worker. `done`, which may not raise, is called on the event loop with each result, before
+        this returns.
+
+        Raises what a step raises; those behind it stay in the queue."""
 
     def lane(self) -> AbstractContextManager[Lane]:
         """For a worker that has enough to do for two; at the end its last step has ended."""

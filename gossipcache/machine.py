@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import trio
 
 from gossipcache.disk import OsDisk
 from gossipcache.env import Env, Lane
 from gossipcache.network import TrioNetwork
+from gossipcache.threads import in_thread
 
 R = TypeVar("R")
 
@@ -25,32 +27,41 @@ class ThreadWorkers:
     """`gossipcache.env.Workers` over threads, at most `limit` at once; further work queues."""
 
     def __init__(self, limit: int | None = None) -> None:
+        self._waiting = 0
+        """How many wait for a thread."""
         self._limiter = trio.CapacityLimiter(limit or max(MIN_WORKERS, 2 * (os.cpu_count() or 1)))
 
     async def run(self, work: Callable[[], R]) -> R:
-        """Runs `work` in a thread. Once it has begun, a cancellation waits for its end.
-
-        As `trio.to_thread.run_sync`, without its names for threads and copies of contexts: they
-        hand the interpreter's lock to and fro more often than the work itself.
-        """
+        """Runs `work` in a thread. Once it has begun, a cancellation waits for its end."""
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
             self._limiter.acquire_nowait()  # else each would first wait for the loop's next turn
         except trio.WouldBlock:
-            await self._limiter.acquire()
+            self._waiting += 1
+            try:
+                await self._limiter.acquire()
+            finally:
+                self._waiting -= 1
         try:
-            task, token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
-
-            def deliver(result: Any) -> None:
-                token.run_sync_soon(trio.lowlevel.reschedule, task, result)
-
-            trio.lowlevel.start_thread_soon(work, deliver)
-            done: R = await trio.lowlevel.wait_task_rescheduled(
-                lambda _: trio.lowlevel.Abort.FAILED
-            )
-            return done
+            return await in_thread(work)
         finally:
             self._limiter.release()
+
+    async def run_each(self, queue: deque[Callable[[], R]], done: Callable[[R], None]) -> None:
+        """Runs what stands in `queue` in one thread. A cancellation waits for the last."""
+        token = trio.lowlevel.current_trio_token()
+
+        def work() -> None:
+            while True:
+                try:
+                    step = queue.popleft()
+                except IndexError:
+                    return
+                token.run_sync_soon(done, step())
+                if self._waiting:
+                    return
+
+        await self.run(work)
 
     @contextmanager
     def lane(self) -> Iterator[Lane]:

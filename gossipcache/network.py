@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import ipaddress
 import operator
 import os
 import socket
-import struct
+from functools import partial
 
 import trio
 
 from gossipcache.datagrams import UdpDatagrams, address_of, closed_as_trio_error, prepare
 from gossipcache.env import NO_ROOM, ByteStream, Datagrams, DiskFile
+from gossipcache.hosts import reachable, resolve
 from gossipcache.ids import Address
+from gossipcache.threads import in_thread
 
 SEND_CHUNK_BYTES = 4 << 20
 """What is looked for in memory, and sent, at once."""
@@ -23,6 +23,9 @@ READ_BYTES = 1 << 20
 RECEIVE_BYTES = 4 << 20
 """So many bytes of a large buffer are waited for, if they come soon: a step of the event loop for
 each packet costs more than the copy of its bytes."""
+COPIED_IN_A_THREAD_BYTES = 1 << 20
+"""What goes to a buffer of this size is copied while the event loop goes on; a copy of less costs
+no more than the change of threads."""
 PATIENCE_S = 0.1
 """How long they are waited for before what is there is taken."""
 UNSENT_BYTES = 4 << 20
@@ -33,7 +36,6 @@ _SOME_BYTES = 64 << 10
 _BACKLOG = 1024
 _PORT_ATTEMPTS = 64
 _ACCEPT_RETRY_S = 0.1
-_SIOCGIFADDR = 0x8915
 _NO_SENDFILE = frozenset((errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP))
 _OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 # Errors of a client that has gone again, which accept(2) passes on.
@@ -67,6 +69,9 @@ class TcpStream(ByteStream):
         self._receiving = Exclusive("receiving from this stream")
         self._sending = Exclusive("sending to this stream")
         self._number: int = connected.fileno()
+        self._reading = trio.Event()
+        """Set while no thread reads from the socket."""
+        self._reading.set()
         self._least_bytes = 1
         self._sends_files = False
 
@@ -111,10 +116,20 @@ class TcpStream(ByteStream):
             into = [buffer, spare] if len(buffer) <= RECEIVE_BYTES else [buffer[:RECEIVE_BYTES]]
             while True:
                 try:
-                    return os.readv(self._descriptor(), into)
+                    if len(buffer) < COPIED_IN_A_THREAD_BYTES:
+                        return os.readv(self._descriptor(), into)
+                    return await self._read_in_thread(into)
                 except BlockingIOError:
                     self._wake_at(1)
                     await trio.lowlevel.wait_readable(self._descriptor())
+
+    async def _read_in_thread(self, into: list[memoryview]) -> int:
+        reading = partial(os.readv, self._descriptor(), into)
+        self._reading = trio.Event()
+        try:
+            return await in_thread(reading)
+        finally:
+            self._reading.set()
 
     def _wake_at(self, least_bytes: int) -> None:
         """From how many bytes on the kernel calls the stream readable (socket(7), SO_RCVLOWAT);
@@ -197,6 +212,8 @@ class TcpStream(ByteStream):
     async def aclose(self) -> None:
         """Closes the socket; a second call does nothing."""
         self._number = -1
+        with trio.CancelScope(shield=True):
+            await self._reading.wait()  # another file may have the number next
         await self._stream.aclose()
 
 
@@ -207,7 +224,7 @@ class TrioPort:
         self._listener = listener
         self._datagrams = datagrams
         self.datagrams: Datagrams = datagrams
-        self.address = _reachable(address_of(listener.getsockname()), int(listener.family))
+        self.address = reachable(address_of(listener.getsockname()), int(listener.family))
 
     async def accept(self) -> ByteStream:
         """The next inbound stream. Raises `ClosedResourceError` after `aclose`."""
@@ -238,7 +255,7 @@ class TrioNetwork:
 
         Raises `OSError` (EADDRINUSE if either is taken).
         """
-        family, host = (await _resolve(address))[0]
+        family, host = (await resolve(address))[0]
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             try:
                 return _bind_pair(family, host, address.port)
@@ -254,7 +271,7 @@ class TrioNetwork:
         Raises the last attempt's `OSError`, such as `ConnectionRefusedError`.
         """
         failure: OSError | None = None
-        for family, host in await _resolve(address):
+        for family, host in await resolve(address):
             candidate = trio.socket.socket(family, socket.SOCK_STREAM)
             try:
                 await candidate.connect((host, address.port))
@@ -294,44 +311,6 @@ def _bind_pair(family: int, host: str, port: int) -> TrioPort:
         datagram.close()
         raise
     return TrioPort(trio.socket.from_stdlib_socket(stream), UdpDatagrams(datagram))
-
-
-async def _resolve(address: Address) -> list[tuple[int, str]]:
-    """(family, numeric host) of each address of a host, in the resolver's order."""
-    try:
-        if "\0" in address.host:  # the resolver would stop there
-            raise ValueError
-        found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    except ValueError as error:
-        raise OSError(errno.EINVAL, f"{address.host!r} is no name of a host") from error
-    return [(int(family), str(where[0])) for family, _, _, _, where in found]
-
-
-def _reachable(address: Address, family: int) -> Address:
-    """`address` as others can dial it: in place of any address, one of this machine's own."""
-    if not ipaddress.ip_address(address.host).is_unspecified:
-        return address
-    host = _outward_host(family) or ("::1" if family == socket.AF_INET6 else "127.0.0.1")
-    return Address(host, address.port)
-
-
-def _outward_host(family: int) -> str | None:
-    """The source address on the default route, else that of the first interface that has one."""
-    beyond = "2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1"  # RFC 5737, RFC 3849
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((beyond, 9))  # sends nothing
-            return str(probe.getsockname()[0])
-        except OSError:
-            pass
-        for _, name in socket.if_nameindex() if family == socket.AF_INET else ():
-            try:
-                found = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()))
-            except OSError:
-                continue
-            if not (host := ipaddress.IPv4Address(found[20:24])).is_loopback:
-                return str(host)
-    return None
 
 
 def _is_in_memory(descriptor: int, start: int, end: int) -> bool:

@@ -27,7 +27,7 @@ LAYERS: list[set[str]] = [
     {"dht", "schedule", "transfer", "link"},
     {"node"},
     {"control"},
-    {"datagrams"},
+    {"datagrams", "hosts", "threads"},
     {"network", "disk", "unix_http"},
     {"machine", "client"},
     {"launch"},
@@ -45,7 +45,8 @@ SHELLS = {
     "dht.records.glances", "dht.records.log", "dht.records.performing", "dht.records.service",
     "schedule.alarm", "schedule.repairs", "schedule.scheduling", "schedule.service",
     "schedule.session",
-    "transfer.download.client", "transfer.download.connection", "transfer.download.downloads",
+    "transfer.download.checks", "transfer.download.client", "transfer.download.connection",
+    "transfer.download.downloads",
     "transfer.download.store_end",
     "transfer.limits", "transfer.server", "transfer.store.arrivals", "transfer.upload",
     "link.bulk", "link.channel", "link.connection", "link.control", "link.loopback", "link.pool",
@@ -61,8 +62,8 @@ REAL_WORLD = {
     "trio.socket", "trio.to_thread", "nacl.utils",
 }  # fmt: skip
 REAL_WORLD_MODULES = {
-    "datagrams", "network", "disk", "unix_http", "machine", "home", "keyfiles", "control", "client",
-    "launch", "embed", "daemon", "api", "cli", "demo", "doctor", "log", "__main__",
+    "datagrams", "hosts", "network", "disk", "unix_http", "machine", "home", "keyfiles", "control",
+    "client", "launch", "embed", "daemon", "api", "cli", "demo", "doctor", "log", "__main__",
 }  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     # OpenSSL reads a key from a file only; the dates of a certificate are constants.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
+from collections.abc import Callable
 
 import pytest
 import trio
+import trio.testing
 
 from gossipcache.machine import ThreadWorkers, real_env
 
@@ -50,6 +53,53 @@ async def test_a_cancellation_waits_for_work_that_has_begun() -> None:
         nursery.cancel_scope.cancel()
         released.set()
     assert done == ["done"]
+
+
+async def test_each_step_of_a_queue_is_told_as_it_ends() -> None:
+    released = threading.Event()
+    loop, told = threading.get_ident(), []
+    queue: deque[Callable[[], int]] = deque((threading.get_ident, threading.get_ident))
+
+    def done(thread: int) -> None:
+        assert threading.get_ident() == loop
+        told.append(thread)
+        if len(told) == 1:
+            queue.append(lambda: -1)
+            released.set()
+
+    queue.append(lambda: int(released.wait(10)))
+    await ThreadWorkers().run_each(queue, done)
+    assert told[0] == told[1] != loop
+    assert told[2:] == [True, -1]
+
+
+async def test_a_queue_makes_room_for_other_work() -> None:
+    workers, released = ThreadWorkers(limit=1), threading.Event()
+    told: list[str] = []
+
+    def step() -> str:
+        released.wait(10)
+        return "step"
+
+    async def other() -> None:
+        told.append(await workers.run(lambda: "other"))
+
+    queue: deque[Callable[[], str]] = deque((step, step))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(workers.run_each, queue, told.append)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(other)
+        await trio.testing.wait_all_tasks_blocked()
+        released.set()
+    assert (told, len(queue)) == (["step", "other"], 1)
+
+
+async def test_a_step_that_fails_leaves_those_behind_it_in_the_queue() -> None:
+    told: list[float] = []
+    queue: deque[Callable[[], float]] = deque((lambda: 1, lambda: 1 / 0, lambda: 2))
+    with pytest.raises(ZeroDivisionError):
+        await ThreadWorkers().run_each(queue, told.append)
+    assert (told, len(queue)) == ([1], 1)
 
 
 def test_a_lane_does_its_steps_in_order_beside_who_gives_them() -> None:

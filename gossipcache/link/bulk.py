@@ -159,7 +159,8 @@ class BulkStream(trio.abc.Stream):
         self._expected[request_id] = buffer, arrived
 
     def forget(self, request_id: int) -> None:
-        """Withdraws `expect`; not a byte is written to the buffer after this."""
+        """Withdraws `expect`. Of a piece that is under way some bytes may be written to the buffer
+        for a moment yet."""
         expected = self._expected.pop(request_id, None)
         if expected is not None:
             self._forgotten[request_id] = len(expected[0])

@@ -61,7 +61,8 @@ class Channel:
         self._stream.expect(request_id, buffer, arrived)
 
     def forget(self, request_id: int) -> None:
-        """Withdraws `expect`; not a byte is written to the buffer after this."""
+        """Withdraws `expect`. Of a piece that is under way some bytes may be written to the buffer
+        for a moment yet."""
         self._stream.forget(request_id)
 
     async def send_piece(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -47,6 +48,11 @@ class SimWorkers:
         finally:
             with trio.CancelScope(shield=True):
                 await trio.sleep(self._disk.take_cost_s())
+
+    async def run_each(self, queue: deque[Callable[[], R]], done: Callable[[R], None]) -> None:
+        """Runs all that stands in `queue`, each as `run` does."""
+        while queue:
+            done(await self.run(queue.popleft()))
 
     def lane(self) -> AbstractContextManager[Lane]:
         """Nothing runs beside anything."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from pathlib import PurePath
 from typing import TypeVar, cast
 
 import trio
 
 from gossipcache.config import TransferConfig
-from gossipcache.env import Env, Lane, Network, inline_lane
+from gossipcache.env import Env, Network
 from gossipcache.errors import TaskNotFound
 from gossipcache.ids import NodeId
 from gossipcache.link.interface import Links
@@ -23,21 +23,10 @@ from gossipcache.transfer.limits import TransferLimits
 from gossipcache.transfer.server import PieceServer
 from sim.storage.disk import SimDisk
 from tests.fakes.channels import ChannelBoard, ChannelLinks, Wire
+from tests.fakes.workers import InlineWorkers
 from tests.transfer.samples import Shop
 
 R = TypeVar("R")
-
-
-class InlineWorkers:
-    """Runs work at once, after letting others run."""
-
-    async def run(self, work: Callable[[], R]) -> R:
-        await trio.lowlevel.checkpoint()
-        return work()
-
-    def lane(self) -> AbstractContextManager[Lane]:
-        """Nothing runs beside anything."""
-        return inline_lane()
 
 
 class SwarmNode:

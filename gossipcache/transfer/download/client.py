@@ -17,7 +17,9 @@ from gossipcache.manifest import SignedManifest
 from gossipcache.messages.pieces import MAX_PIECES
 from gossipcache.metrics import Metrics
 from gossipcache.swarm import Swarm
+from gossipcache.transfer.download import checks
 from gossipcache.transfer.download.buffers import Buffers
+from gossipcache.transfer.download.checks import Checked, Checks
 from gossipcache.transfer.download.connection import ParentConnection, TreePages
 from gossipcache.transfer.download.core import DownloadCore
 from gossipcache.transfer.download.events import (
@@ -46,9 +48,6 @@ from gossipcache.transfer.limits import TransferLimits
 from gossipcache.transfer.store.arrivals import Arrivals, to_bitmap
 from gossipcache.transfer.store.store import Store
 
-_CHECKS_AT_ONCE = 3
-"""One hashes while others wait for the disk: a fast one takes twice as much from several direct
-writes at a time as from one. Each more keeps a piece longer in memory."""
 REPORT_INTERVAL_S = 0.25
 
 
@@ -127,7 +126,6 @@ class _Run:
         self._signed = signed
         self._manifest = signed.manifest
         self._swarm = swarm
-        self._on_piece = on_piece
         self._on_progress = on_progress
         self._on_written = on_written
         self._check_digest = check_digest
@@ -144,10 +142,9 @@ class _Run:
         self._opened = 0
         self._receiving: dict[int, tuple[NodeId, memoryview]] = {}
         """The buffer of each request in flight, and whom it was asked of."""
-        self._checking: dict[int, memoryview] = {}
+        self._checks = Checks(self._workers, self._end, on_piece, self._checked)
         self._alarm = trio.CancelScope()
         """Ends when the core's next timeout is due."""
-        self._to_check, self._checks = trio.open_memory_channel[CheckPiece](float("inf"))
         self._nursery: trio.Nursery | None = None
         self._error: BaseException | None = None
 
@@ -174,8 +171,8 @@ class _Run:
             self._start(self._follow_limits)
             self._start(self._prepare)
             self._start(self._report_progress)
-            for _ in range(_CHECKS_AT_ONCE):
-                self._start(self._check_pieces)
+            for _ in range(checks.AT_ONCE):
+                self._start(self._checks.run)
             self._start(self._keep_time)
         if self._error is None:
             await self._accept()
@@ -198,6 +195,7 @@ class _Run:
         self._stop()
 
     def _stop(self) -> None:
+        self._checks.clear()
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
@@ -279,8 +277,7 @@ class _Run:
                 view = buffer[: self._manifest.piece_length(index)]
                 self._connections[parent].fetch(slot, request_id, index, view)
             case CheckPiece(request_id=request_id):
-                self._checking[request_id] = self._receiving.pop(request_id)[1]
-                self._to_check.send_nowait(effect)
+                self._check(effect, self._receiving.pop(request_id)[1])
             case CancelPiece(parent, slot, request_id):
                 # The piece may be under way into the buffer, which is therefore not used again.
                 del self._receiving[request_id]
@@ -326,23 +323,25 @@ class _Run:
 
     # Pieces
 
-    async def _check_pieces(self) -> None:
-        async for check in self._checks.clone():
-            await self._check(check)
-
-    async def _check(self, check: CheckPiece) -> None:
-        buffer, length = self._checking[check.request_id], self._manifest.piece_length(check.index)
+    def _check(self, check: CheckPiece, buffer: memoryview) -> None:
+        size = self._manifest.piece_length(check.index)
         is_read = self._downloader.arrivals.are_read(self._signed.task_id)
-        valid = await self._end.take(check.index, buffer[:length], self._on_piece, keep_hot=is_read)
-        del self._checking[check.request_id]
-        self._buffers.give(buffer)
-        if valid:
-            self._note_piece(check, length)
-        else:
-            self._metrics.count("pieces_bad")
-        self._tell(PieceChecked(check.request_id, valid))
+        self._checks.add(check, buffer, size, keep_hot=is_read)
 
-    def _note_piece(self, check: CheckPiece, length: int) -> None:
+    def _checked(self, checked: Checked) -> None:
+        check = checked.check
+        self._buffers.give(checked.buffer)
+        try:
+            if checked.valid:
+                self._note_piece(check)
+            else:
+                self._metrics.count("pieces_bad")
+        except Exception as error:
+            self._fail(error)
+        self._tell(PieceChecked(check.request_id, checked.valid))
+
+    def _note_piece(self, check: CheckPiece) -> None:
+        length = self._manifest.piece_length(check.index)
         self._metrics.count("pieces_received")
         self._metrics.count("piece_bytes_received", length)
         is_first = not self._ledger.done_bytes

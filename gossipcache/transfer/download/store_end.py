@@ -53,14 +53,12 @@ class StoreEnd:
         self._ledger.resumed(sink.resumed)
         return sink.resumed
 
-    async def take(
+    def take(
         self, index: int, data: memoryview, on_piece: OnPiece | None, *, keep_hot: bool
     ) -> bool:
-        """See `Sink.take`."""
+        """See `Sink.take`; called in workers."""
         assert self._sink is not None
-        return await self._workers.run(
-            partial(self._sink.take, index, data, on_piece, keep_hot=keep_hot)
-        )
+        return self._sink.take(index, data, on_piece, keep_hot=keep_hot)
 
     async def mark(self) -> None:
         """Makes durable what came in. Raises `OSError`, `NoSpace`, `TaskNotFound`; nothing is

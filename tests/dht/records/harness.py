@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import PurePath
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from gossipcache.config import DeletePolicy, RecordConfig
 from gossipcache.dht.records.service import Published, RecordService
 from gossipcache.dht.records.surroundings import Surroundings
 from gossipcache.dht.ring import Ring
-from gossipcache.env import ByteStream, Env, Lane, Port, inline_lane
+from gossipcache.env import ByteStream, Env, Port
 from gossipcache.errors import NotReady
 from gossipcache.identity import Identity, Signed
 from gossipcache.ids import Address, NodeId, TaskId, task_id_of
@@ -31,6 +31,7 @@ from gossipcache.manifest import (
 from gossipcache.metrics import Metrics
 from tests.fakes.disk import MemoryDisk
 from tests.fakes.links import Switchboard
+from tests.fakes.workers import InlineWorkers
 
 T = TypeVar("T")
 EPOCH_S = 1_800_000_000.0
@@ -76,16 +77,6 @@ def manifest(
 
 def tombstone(dead: SignedManifest, signer: Identity | None = None) -> SignedTombstone:
     return sign_tombstone(dead, signer or identity(1000), policy_number=0, deleted_at=int(EPOCH_S))
-
-
-class InlineWorkers:
-    async def run(self, work: Callable[[], T]) -> T:
-        await trio.lowlevel.checkpoint()
-        return work()
-
-    def lane(self) -> AbstractContextManager[Lane]:
-        """Nothing runs beside anything."""
-        return inline_lane()
 
 
 class NoNetwork:

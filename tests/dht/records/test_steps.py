@@ -31,7 +31,8 @@ from gossipcache.env import Env
 from gossipcache.errors import NodeUnreachable
 from gossipcache.ids import NodeId
 from gossipcache.messages.records import ReadRecord, RecordAnswer
-from tests.dht.records.harness import EPOCH_S, InlineWorkers, reach_none
+from tests.dht.records.harness import EPOCH_S, reach_none
+from tests.fakes.workers import InlineWorkers
 
 ONE, TWO, THREE = (NodeId(bytes([number]) * 16) for number in (1, 2, 3))
 QUESTION = ReadRecord(task_id=bytes(32))
