@@ -28,6 +28,8 @@ FOLDER_MODE = 0o700
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_PUNCH_HOLE = 3
+"""FALLOC_FL_PUNCH_HOLE, with FALLOC_FL_KEEP_SIZE."""
 _FICLONE = 0x40049409
 _HUGE_PAGES: int | None = getattr(mmap, "MADV_HUGEPAGE", None)  # on Linux
 _DIRECT_ALIGNMENT_BYTES = 4096
@@ -138,6 +140,18 @@ class OsFile:
         """Makes the file exactly `size` bytes long."""
         with _full_disk_as_no_space(self._path):
             os.ftruncate(self._open(), size)
+
+    def punch(self, offset: int, count: int) -> bool:
+        """A hole by fallocate(2); False where the file system makes none."""
+        call = getattr(_libc(), "fallocate", None)
+        if call is None:
+            return False
+        if not call(self._open(), _PUNCH_HOLE, ctypes.c_int64(offset), ctypes.c_int64(count)):
+            return True
+        code = ctypes.get_errno()
+        if code in (errno.EOPNOTSUPP, errno.ENOSYS):
+            return False
+        raise OSError(code, os.strerror(code), str(self._path))
 
     def size(self) -> int:
         """The file's length in bytes."""

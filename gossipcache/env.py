@@ -55,6 +55,10 @@ class DiskFile(Protocol):
     def truncate(self, size: int) -> None:
         """Makes the file exactly `size` bytes long."""
 
+    def punch(self, offset: int, count: int) -> bool:
+        """Gives back the room of these bytes, which read as zeros then; False where the file
+        system cannot. Not durable before `sync`."""
+
     def size(self) -> int:
         """The file's length in bytes."""
 

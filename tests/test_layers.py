@@ -73,6 +73,7 @@ ALLOWED: dict[str, set[str]] = {
     "transfer.store.content": {"threading"},
     "transfer.store.intake": {"threading"},
     "transfer.store.outputs": {"threading"},
+    "transfer.store.packs": {"threading"},
     "transfer.store.removal": {"threading"},
     "transfer.store.staging": {"threading"},
     "transfer.files.local_export": {"threading"},

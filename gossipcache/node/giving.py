@@ -75,15 +75,13 @@ class ContentServer:
 
     def _read(self, stored: list[StoredTask]) -> dict[TaskId, bytes]:
         found: dict[TaskId, bytes] = {}
-        for one in stored:
-            try:
-                with (
-                    self._store.using(one.task_id),
-                    closing(self._store.open_data(one.task_id)) as file,
-                ):
-                    found[one.task_id] = file.read_at(0, one.size)
-            except (GossipcacheError, OSError):
-                self._metrics.count("piece_read_errors")
+        with closing(self._store.open_packs()) as packs:
+            for one in stored:
+                try:
+                    with self._store.using(one.task_id):
+                        found[one.task_id] = self._store.read_whole(one.task_id, packs)
+                except (GossipcacheError, OSError):
+                    self._metrics.count("piece_read_errors")
         return found
 
     def _content(

@@ -127,6 +127,13 @@ class SimDisk(DiskCondition):
         inode.resize(size)
         self._touch(inode)
 
+    def punch(self, inode: FileInode, offset: int, count: int) -> None:
+        """Gives back the room of some bytes of a file."""
+        self._changing("punch", inode.number, offset)
+        before = inode.room
+        inode.punch(offset, count)
+        self._used_bytes -= before - inode.room if inode.names else 0
+
     def sync(self, inode: FileInode | FolderInode) -> None:
         """Makes the changes of one file or folder durable."""
         try:
@@ -297,6 +304,10 @@ class SimDisk(DiskCondition):
             assert isinstance(inode, FileInode | FolderInode)
             self.sync(inode)
 
+    def room(self, path: PurePath) -> int:
+        """What a file takes of the medium, in bytes."""
+        return self._file(path).room
+
     def free_bytes(self, path: PurePath) -> int:
         """Room left, in bytes."""
         self._folder(path)
@@ -380,7 +391,7 @@ class SimDisk(DiskCondition):
         if isinstance(inode, FileInode):
             inode.names -= 1
             if inode.names == 0:
-                self._used_bytes -= len(inode.data)
+                self._used_bytes -= inode.room
 
     def _new_inode(self) -> tuple[int, int]:
         self.medium.next_inode += 1

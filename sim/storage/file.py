@@ -54,6 +54,12 @@ class SimFile:
         self._check(write=True)
         self._disk.resize(self._inode, self.path, size)
 
+    def punch(self, offset: int, count: int) -> bool:
+        """Gives back the room of these bytes, which read as zeros then."""
+        self._check(write=True)
+        self._disk.punch(self._inode, offset, count)
+        return True
+
     def size(self) -> int:
         """The file's length in bytes."""
         self._check()

@@ -59,14 +59,30 @@ class FileInode(Inode):
     names: int = 0
     rotten: list[range] = field(default_factory=list)
     """Offsets whose bytes are not what was written there, and were not overwritten since."""
+    holes: list[range] = field(default_factory=list)
+    """Whose room was given back."""
 
     def write(self, offset: int, data: bytes) -> None:
         """Puts `data` at `offset`."""
+        if self.holes:
+            self.holes = _without(self.holes, range(offset, offset + len(data)))
         change = PendingWrite(offset, data)
         _apply(self.data, change)
         self.pending.append(change)
         if self.rotten:
             self.rotten = _without(self.rotten, range(offset, offset + len(data)))
+
+    def punch(self, offset: int, count: int) -> None:
+        """Zeros these bytes and frees their room."""
+        gone = range(offset, min(offset + count, len(self.data)))
+        self.write(offset, bytes(len(gone)))
+        if gone:
+            self.holes = [*_without(self.holes, gone), gone]
+
+    @property
+    def room(self) -> int:
+        """What it takes of the medium."""
+        return len(self.data) - sum(map(len, self.holes))
 
     def rot(self, place: range) -> None:
         """The bytes at `place` are no longer what was written there."""
@@ -101,6 +117,8 @@ class FileInode(Inode):
                 lost += 1
             else:
                 _apply(self.durable, _torn(change, rng))
+        if lost:
+            self.holes.clear()
         self.pending.clear()
         self.data = bytearray(self.durable)
         return lost
@@ -247,7 +265,7 @@ def lose_unsynced(root: FolderInode, rng: random.Random | None) -> int:
 
 def used_bytes(root: FolderInode) -> int:
     """Bytes of all files under `root`, hard links counted once."""
-    return sum(len(inode.data) for inode in files_in(root).values())
+    return sum(inode.room for inode in files_in(root).values())
 
 
 def _count_names(root: FolderInode) -> None:

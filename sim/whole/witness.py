@@ -17,6 +17,7 @@ from pathlib import PurePath
 from gossipcache.env import DiskFile
 from gossipcache.ids import task_id_of
 from gossipcache.results import MemberView
+from gossipcache.transfer.store.packs import Part
 from sim.storage.disk import SimDisk, SimFile
 
 Task = tuple[str, str]
@@ -122,12 +123,16 @@ class Witness:
 
     def serving(self, name: str, file: DiskFile, offset: int, data: bytes) -> bytes:
         """Bytes leave `name` straight from a file: they are what was imported."""
+        part = file if isinstance(file, Part) else None
+        if isinstance(file, Part):
+            file = file.file
         assert isinstance(file, SimFile)
-        names = (part.partition(".")[0] for part in file.path.parts)
+        names = [part.task_id.hex()] if part else list(file.path.parts)
         task = next((name for name in names if len(name) == 64), "")
         stored = self.model.stored.get(task)
         sound = stored is None or data == stored[offset : offset + len(data)]
-        if not sound and not file.is_rotten(offset, len(data)):
+        at = offset if part is None else part.start + offset
+        if not sound and not file.is_rotten(at, len(data)):
             self._report(f"{name} serves wrong bytes at {offset} of {file.path}")
         lie = self.lies.get(name)
         return data if lie is None else lie(data)

@@ -308,3 +308,21 @@ def test_making_a_folder_over_a_file_fails(disk: Disk, home: PurePath) -> None:
 
 def test_there_is_room(disk: Disk, home: PurePath) -> None:
     assert disk.free_bytes(home) > 0
+
+
+def test_a_hole_reads_as_zeros_and_leaves_the_length(disk: Disk, home: PurePath) -> None:
+    file = written(disk, home / "a", b"x" * 3 * 4096)
+    file.sync()
+    hole = bytes(4096) if file.punch(4096, 4096) else b"x" * 4096
+    assert file.size() == 3 * 4096
+    assert file.read_at(0, 3 * 4096) == b"x" * 4096 + hole + b"x" * 4096
+    file.write_at(5000, b"y")
+    assert file.read_at(4999, 3) == hole[:1] + b"y" + hole[:1]
+    file.close()
+
+
+def test_a_hole_beyond_the_end_makes_nothing_longer(disk: Disk, home: PurePath) -> None:
+    file = written(disk, home / "a", b"")
+    file.punch(0, 1)
+    assert file.size() == 0
+    file.close()

@@ -50,6 +50,9 @@ class MemoryFile:
         self._inode.durable = bytes(data)
         self._inode.unsynced.clear()
 
+    def punch(self, offset: int, count: int) -> bool:
+        return False
+
     def size(self) -> int:
         return len(self._inode.data)
 

@@ -4,7 +4,6 @@ with a few syncs for all of them."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -13,6 +12,7 @@ from gossipcache.errors import GossipcacheError, from_os_error
 from gossipcache.transfer.contents import matching_tree
 from gossipcache.transfer.files.output import NotedBefore, OutputFile, temporary_of
 from gossipcache.transfer.store.index import StoredTask
+from gossipcache.transfer.store.packs import OpenPacks
 from gossipcache.transfer.store.scrub import rotten
 from gossipcache.transfer.store.store import Store
 
@@ -50,7 +50,7 @@ def export_small(
 
     def write(number: int, target: Target) -> None:
         content = target.content
-        data = content if isinstance(content, bytes) else _verified(store, content)
+        data = content if isinstance(content, bytes) else _verified(store, content, packs)
         outputs[number] = output = OutputFile(
             disk,
             target.path,
@@ -75,6 +75,7 @@ def export_small(
             typed = error if isinstance(error, GossipcacheError) else from_os_error(error)
             failed.update(dict.fromkeys(paths, typed))
 
+    packs = store.open_packs()
     store.outputs.note_outputs(temporaries)
     try:
         for number, target in targets.items():
@@ -86,16 +87,17 @@ def export_small(
         put_ = [number for number in written if number not in failed]
         sync({number: targets[number].path.parent for number in put_ if targets[number].sync})
     finally:
+        packs.close()
         for output in outputs.values():
             output.abort()
         store.outputs.forget_outputs(temporaries)
     return failed
 
 
-def _verified(store: Store, stored: StoredTask) -> bytes:
+def _verified(store: Store, stored: StoredTask, packs: OpenPacks) -> bytes:
     """The content, every piece checked by the root in the manifest. Raises `IntegrityError`."""
-    with store.using(stored.task_id), closing(store.open_data(stored.task_id)) as file:
-        data = file.read_at(0, stored.size)
+    with store.using(stored.task_id):
+        data = store.read_whole(stored.task_id, packs)
     if matching_tree(stored.signed.manifest, data) is None:
         raise rotten(f"task {stored.task_id.hex()}")
     return data

@@ -10,12 +10,12 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Collection
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import PurePath
 
 from msgspec.structs import replace
 
-from gossipcache.env import Disk, DiskFile, FileStamp
+from gossipcache.env import Disk, DiskFile, FileStamp, OpenMode
 from gossipcache.errors import IntegrityError
 from gossipcache.ids import TaskId
 from gossipcache.transfer.digest_tree import DigestTree
@@ -24,6 +24,7 @@ from gossipcache.transfer.pieces import PieceSet
 from gossipcache.transfer.store.catalogue import Catalogue
 from gossipcache.transfer.store.index import Entry, LinkStamp, StoredTask
 from gossipcache.transfer.store.layout import Layout
+from gossipcache.transfer.store.packs import OpenPacks, Part
 from gossipcache.transfer.store.scrub import bad_pieces
 
 _VERIFY = "run `gossipcache verify`"
@@ -48,29 +49,29 @@ class Content:
 
     def tree(self, task_id: TaskId) -> DigestTree:
         """The task's digest tree. Raises `IntegrityError` if its file was damaged."""
-        task = self._catalogue.require(task_id)
         with self._moving:
-            sealed = self._layout.sealed(task_id, packed=self._is_packed(task_id))
+            task = self._catalogue.require(task_id)
+            sealed = self._layout.sealed_of(task)
         tree = DigestTree(sealed.digests)
         if tree.root != task.signed.manifest.root:
             raise IntegrityError(f"the piece digests of {task_id.hex()} are damaged", _VERIFY)
         return tree
 
     def data_path(self, task_id: TaskId) -> PurePath:
-        """The file that holds the content of a task; if it is packed, at its head."""
-        return self._layout.data(task_id, packed=self._is_packed(task_id))
+        """The file that holds the content of a task; if it is packed, somewhere in it."""
+        return self._layout.data(self._catalogue.require(task_id))
 
-    def _is_packed(self, task_id: TaskId) -> bool:
-        task = self._catalogue.find(task_id)
-        return task is not None and task.packed
-
-    def _stamp(self, task_id: TaskId) -> FileStamp | None:
+    def _stamp(self, task: StoredTask) -> FileStamp | None:
         """That of the content: a packed one ends before its file does."""
-        stamp = self._disk.stamp(self.data_path(task_id))
-        task = self._catalogue.find(task_id)
-        if stamp is None or task is None or not task.packed:
+        stamp = self._disk.stamp(self._layout.data(task))
+        if stamp is None or not task.packed:
             return stamp
-        return dataclasses.replace(stamp, size=min(stamp.size, task.size))
+        there = max(0, stamp.size - _start_of(task))
+        return dataclasses.replace(stamp, size=min(there, task.size))
+
+    def _opened(self, task: StoredTask, mode: OpenMode) -> DiskFile:
+        file = self._disk.open(self._layout.data(task), mode)
+        return Part(file, task) if task.packed else file
 
     def open_data(self, task_id: TaskId) -> DiskFile:
         """The task's content, for the caller to close; to be read, and while the task is
@@ -88,10 +89,19 @@ class Content:
                     f"the content of task {task_id.hex()} was changed from outside", _VERIFY
                 )
             writable = not task.complete and task.linked is None
-            return self._disk.open(self.data_path(task_id), "write" if writable else "read")
+            return self._opened(task, "write" if writable else "read")
+
+    def read_whole(self, task_id: TaskId, packs: OpenPacks) -> bytes:
+        """See `Store.read_whole`."""
+        task = self._catalogue.require(task_id)
+        if task.place is not None and not task.suspect:
+            with suppress(FileNotFoundError):
+                return packs.read(task.place, task.size)
+        with closing(self.open_data(task_id)) as file:
+            return file.read_at(0, task.size)
 
     def _is_as_left(self, task: StoredTask) -> bool:
-        stamp = self._stamp(task.task_id)
+        stamp = self._stamp(task)
         if stamp is None or stamp.kind != "file" or stamp.size != task.size:
             return False
         return task.linked is None or task.linked == LinkStamp.of(stamp)
@@ -111,9 +121,9 @@ class Content:
         """
         task = self._catalogue.require(task_id)
         pieces = range(task.entry.piece_count) if task.suspect else task.have
-        before = self._stamp(task_id)
+        before = self._stamp(task)
         bad = self._bad_pieces(task, pieces, before, progress)
-        after = self._stamp(task_id)
+        after = self._stamp(task)
         if task.linked is not None and before != after:
             raise IntegrityError(f"the linked file of task {task_id.hex()} is being written to")
         self._catalogue.update(task_id, lambda now: self._verified(now, task, bad, after))
@@ -133,7 +143,7 @@ class Content:
             return tuple(pieces)
         if stamp is None or stamp.kind != "file":
             return tuple(pieces)
-        with closing(self._disk.open(self.data_path(task.task_id), "read")) as file:
+        with closing(self._opened(task, "read")) as file:
             return bad_pieces(file, task.signed.manifest, tree, pieces, progress)
 
     def _verified(
@@ -181,6 +191,11 @@ class Content:
 
     def _relink(self, task_id: TaskId, linked: LinkStamp) -> None:
         self._catalogue.update(task_id, lambda task: replace(task.entry, linked=linked))
+
+
+def _start_of(task: StoredTask) -> int:
+    """Where its content begins in its file."""
+    return 0 if task.place is None else task.place.start
 
 
 def _same_bytes(one: FileStamp, other: FileStamp) -> bool:

@@ -44,6 +44,14 @@ class LinkStamp(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return cls(stamp.inode, stamp.size, stamp.mtime_ns, stamp.ctime_ns)
 
 
+class Place(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Where a task stands in a pack: the pack's number, and which of its bytes."""
+
+    pack: int
+    start: int
+    length: int
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """One task as the journal has it. Sizes in bytes, times in seconds since 1970.
 
@@ -80,7 +88,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     """All pieces were verified and written, and the whole was accepted, but not all of that is
     durable. `finished` takes its place when it is, or the next start looks what there is."""
     packed: bool = False
-    """Content and manifest stand in one file."""
+    """Content and manifest stand one behind the other, instead of in a folder."""
+    place: Place | None = None
+    """Of a packed task: where; None if it has a file of its own (as in format 2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +185,13 @@ class StoredTask:
 
     @property
     def packed(self) -> bool:
-        """Whether content and manifest stand in one file, instead of a folder."""
+        """Whether content and manifest stand one behind the other, instead of in a folder."""
         return self.entry.packed
+
+    @property
+    def place(self) -> Place | None:
+        """Where it stands in a pack, if it does."""
+        return self.entry.place
 
     @property
     def disk_bytes(self) -> int:

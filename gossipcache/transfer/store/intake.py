@@ -27,6 +27,7 @@ from gossipcache.transfer.store.index import (
 )
 from gossipcache.transfer.store.layout import Layout, write_file
 from gossipcache.transfer.store.packed import Packing
+from gossipcache.transfer.store.packs import Packs
 from gossipcache.transfer.store.removal import Removal
 from gossipcache.transfer.store.scrub import bad_pieces
 from gossipcache.transfer.store.staging import Arriving, Budget, Folders, Staging
@@ -40,6 +41,7 @@ class Intake:
         disk: Disk,
         layout: Layout,
         catalogue: Catalogue,
+        packs: Packs,
         removal: Removal,
         budget: Budget,
         wall_time: Callable[[], float],
@@ -47,6 +49,7 @@ class Intake:
         self._disk = disk
         self._layout = layout
         self._catalogue = catalogue
+        self._packs = packs
         self._removal = removal
         self._budget = budget
         self._wall_time = wall_time
@@ -95,6 +98,7 @@ class Intake:
             self._disk,
             self._layout,
             self._catalogue,
+            self._packs,
             self._budget,
             self._staging,
             self._arriving,
@@ -113,18 +117,23 @@ class Intake:
                 self._take_content(task, staging)
             with suppress(IntegrityError):
                 # One that was damaged is written by whoever mends the task.
-                sealed = self._layout.sealed(task_id, packed=True)
+                sealed = self._layout.sealed_of(task)
                 write_file(self._disk, staging.folder / "manifest", msgspec.msgpack.encode(sealed))
             self._disk.sync_folder(staging.folder)
             self._disk.remove(folder)
             self._disk.rename(staging.folder, folder)
             self._disk.sync_folder(folder.parent)
-            self._catalogue.update(task_id, lambda task: replace(task.entry, packed=False))
+            self._catalogue.update(
+                task_id, lambda task: replace(task.entry, packed=False, place=None)
+            )
+            self._removal.leave(task_id, task.place)
             self._disk.remove(self._layout.packed(task_id))
+        self._removal.tidy()
 
     def _take_content(self, task: StoredTask, staging: Staging) -> None:
-        with closing(self._disk.open(self._layout.packed(task.task_id), "read")) as file:
-            data = file.read_at(0, task.size)
+        start = 0 if task.place is None else task.place.start
+        with closing(self._disk.open(self._layout.data(task), "read")) as file:
+            data = file.read_at(start, task.size)
         with closing(self._disk.open(staging.data, "create")) as file:
             file.write_at(0, data)
             file.sync()
@@ -194,8 +203,8 @@ class Intake:
         write_file(self._disk, staging.folder / "manifest", sealed)
         with self.moving:
             self._check_generation(signed, keep_complete=keep_complete)
-            self._catalogue.drop(task_id)
-            self._removal.take_away(task_id)
+            old = self._catalogue.drop(task_id)
+            self._removal.take_away(task_id, None if old is None else old.place)
             self._disk.rename(staging.folder, folder)
             self._disk.sync_folder(folder.parent)
             self._catalogue.put(task_id, entry)
@@ -243,14 +252,14 @@ class Intake:
 
     def _is_sealed(self, task_id: TaskId, sealed: SealedManifest) -> bool:
         try:
-            return self._layout.sealed(task_id, packed=False) == sealed
+            return self._layout.sealed(task_id) == sealed
         except IntegrityError:
             return False
 
     def detach(self, task: StoredTask, tree: DigestTree) -> None:
         """Gives a partial task a file of its own if it shares one with the user, or has none
         of the right length, so that nothing is ever written into the user's file."""
-        path = self._layout.data(task.task_id, packed=False)
+        path = self._layout.task(task.task_id) / "data"
         stamp = self._disk.stamp(path)
         if task.complete or (task.linked is None and stamp and stamp.size == task.size):
             return
@@ -272,7 +281,7 @@ class Intake:
         self, task: StoredTask, tree: DigestTree, path: PurePath | None
     ) -> tuple[PurePath, PieceSet]:
         manifest = task.signed.manifest
-        copy_path = self._layout.data(task.task_id, packed=False).with_name("data.new")
+        copy_path = self._layout.task(task.task_id) / "data.new"
         self._disk.remove(copy_path)
         with closing(self._disk.open(copy_path, "create")) as copy:
             copy.allocate(manifest.size)

@@ -5,7 +5,8 @@ format.json              format version, default quota
 index                    journal: entries, tombstones, folders that exports write to
 tasks/ab/abcd…/data      content of the task whose id begins with ab (hex)
 tasks/ab/abcd…/manifest  signed header and piece digests
-tasks/ab/abcd….packed    both in one file: content, manifest, its length in four bytes
+tasks/ab/abcd….packed    both in one file: content, manifest, its length in four bytes (format 2)
+packs/N                  many such files, each from a multiple of 4 KiB on, and a list of them
 staging/N                imports and downloads being set up; emptied at each start
 trash/N                  removed tasks; emptied at each start
 ```
@@ -14,21 +15,24 @@ Nothing that a user or a remote chose is part of a path.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import PurePath
 
 import msgspec
 
-from gossipcache.env import Disk
+from gossipcache.env import Disk, DiskFile
 from gossipcache.errors import IntegrityError, VersionUnsupported
 from gossipcache.ids import TASK_ID_BYTES, TaskId
-from gossipcache.transfer.store.index import SealedManifest
+from gossipcache.transfer.store.index import Place, SealedManifest, StoredTask
 
-FORMAT_VERSION = 2
-"""2: a task may stand in one file. A store of format 1 becomes one of 2 as it stands."""
+FORMAT_VERSION = 3
+"""2: a task may stand in one file; 3: many may. A store of an earlier format becomes one of this
+as it stands."""
 PACKED = ".packed"
 _LENGTH_BYTES = 4
+_BLOCK_BYTES = 4096
+_LIST_MARK = b"gcpk"
 _DEFAULT_QUOTA_SHARE = 0.8
 _MAX_FORMAT_BYTES = 4096
 
@@ -50,23 +54,27 @@ class Layout:
         self.staging = root / "staging"
         self.trash = root / "trash"
         self.tasks = root / "tasks"
+        self.packs = root / "packs"
 
     def task(self, task_id: TaskId) -> PurePath:
         """The folder of a task."""
         name = task_id.hex()
         return self.tasks.joinpath(name[:2], name)
 
+    def pack(self, number: int) -> PurePath:
+        """The pack of that number."""
+        return self.packs / str(number)
+
     def packed(self, task_id: TaskId) -> PurePath:
-        """The one file of a packed task."""
+        """The one file of a packed task that has one."""
         name = task_id.hex()
         return self.tasks.joinpath(name[:2], name + PACKED)
 
-    def data(self, task_id: TaskId, *, packed: bool) -> PurePath:
-        """The file that holds a task's content; if it is packed, at its head."""
-        if packed:
-            return self.packed(task_id)
-        name = task_id.hex()
-        return self.tasks.joinpath(name[:2], name, "data")
+    def data(self, task: StoredTask) -> PurePath:
+        """The file that holds a task's content; if it is packed, somewhere in it."""
+        if task.place is not None:
+            return self.pack(task.place.pack)
+        return self.packed(task.task_id) if task.packed else self.task(task.task_id) / "data"
 
     def manifest(self, task_id: TaskId) -> PurePath:
         """The file with the `SealedManifest` of a task that is not packed."""
@@ -94,7 +102,7 @@ class Layout:
         except msgspec.DecodeError as error:
             raise IntegrityError(
                 f"{path} is damaged: {error}",
-                'write {"format": 1} into it, or move the store away',
+                f'write {{"format": {FORMAT_VERSION}}} into it, or move the store away',
             ) from error
         finally:
             file.close()
@@ -104,6 +112,7 @@ class Layout:
                 f"this program knows up to {FORMAT_VERSION}"
             )
         if found.format < FORMAT_VERSION:
+            self._disk.make_folder(self.packs)
             found = msgspec.structs.replace(found, format=FORMAT_VERSION)
             write_file(self._disk, path, msgspec.json.encode(found))
         return found
@@ -112,6 +121,7 @@ class Layout:
         for number in range(256):
             self._disk.make_folder(self.tasks / f"{number:02x}")
         self._disk.sync_folder(self.tasks)
+        self._disk.make_folder(self.packs)
         quota_bytes = int(self._disk.free_bytes(self.root) * _DEFAULT_QUOTA_SHARE)
         made = StoreFormat(FORMAT_VERSION, quota_bytes)
         write_file(self._disk, path, msgspec.json.encode(made))
@@ -125,17 +135,24 @@ class Layout:
             for name in self._disk.list_folder(parent):
                 yield parent, name
 
-    def sealed(self, task_id: TaskId, *, packed: bool) -> SealedManifest:
-        """What stands beside a task's content. Raises `IntegrityError`."""
-        path = self.packed(task_id) if packed else self.manifest(task_id)
+    def sealed(self, task_id: TaskId, *, packed: bool = False) -> SealedManifest:
+        """What stands beside the content of a task that is in no pack. Raises `IntegrityError`."""
+        return self._sealed(self.packed(task_id) if packed else self.manifest(task_id), packed)
+
+    def sealed_in(self, place: Place) -> SealedManifest:
+        """What stands beside a task's content in a pack. Raises `IntegrityError`."""
+        return self._sealed(self.pack(place.pack), True, place)
+
+    def sealed_of(self, task: StoredTask) -> SealedManifest:
+        """What stands beside a task's content, wherever that is. Raises `IntegrityError`."""
+        if task.place is not None:
+            return self.sealed_in(task.place)
+        return self.sealed(task.task_id, packed=task.packed)
+
+    def _sealed(self, path: PurePath, packed: bool, place: Place | None = None) -> SealedManifest:
         try:
             with closing(self._disk.open(path, "read")) as file:
-                start, end = 0, file.size()
-                if packed:
-                    end = max(0, end - _LENGTH_BYTES)
-                    length = int.from_bytes(file.read_at(end, _LENGTH_BYTES), "big")
-                    start = max(0, end - length)
-                raw = file.read_at(start, end - start)
+                raw = _manifest_in(file, packed, place)
             return msgspec.msgpack.decode(raw, type=SealedManifest)
         except (OSError, msgspec.DecodeError) as error:
             raise IntegrityError(
@@ -143,8 +160,50 @@ class Layout:
             ) from error
 
 
+def _manifest_in(file: DiskFile, packed: bool, place: Place | None) -> bytes:
+    first, end = 0, file.size()
+    if place is not None:
+        first, end = place.start, place.start + place.length
+    if not packed:
+        return file.read_at(first, end)
+    end = max(first, end - _LENGTH_BYTES)
+    length = int.from_bytes(file.read_at(end, _LENGTH_BYTES), "big")
+    start = max(first, end - length)
+    return file.read_at(start, end - start)
+
+
+def padded(length: int) -> int:
+    """What so many bytes take in a pack, and of the disk."""
+    return length + -length % _BLOCK_BYTES
+
+
+def list_of(places: Iterable[tuple[int, int]]) -> bytes:
+    """What ends a pack: where each task in it begins, and its length."""
+    listed = msgspec.msgpack.encode(tuple(places))
+    return b"".join((listed, len(listed).to_bytes(_LENGTH_BYTES, "big"), _LIST_MARK))
+
+
+def listed_places(disk: Disk, path: PurePath) -> tuple[tuple[int, int], ...]:
+    """The places that the list of the pack at `path` names; none if it cannot be read."""
+    mark_bytes = _LENGTH_BYTES + len(_LIST_MARK)
+    try:
+        with closing(disk.open(path, "read")) as file:
+            end = max(0, file.size() - mark_bytes)
+            mark = file.read_at(end, mark_bytes)
+            start = max(0, end - int.from_bytes(mark[:_LENGTH_BYTES], "big"))
+            raw = file.read_at(start, end - start)
+        return msgspec.msgpack.decode(raw, type=tuple[tuple[int, int], ...])
+    except (OSError, msgspec.DecodeError):
+        return ()
+
+
+def pack_number(name: str) -> int | None:
+    """The number of the pack whose file has this name, if it is one's."""
+    return int(name) if name.isdecimal() and str(int(name)) == name else None
+
+
 def packed_bytes(data: bytes, sealed: SealedManifest) -> bytes:
-    """The one file of a packed task."""
+    """A packed task as it stands in its file, or in a pack."""
     manifest = msgspec.msgpack.encode(sealed)
     return b"".join((data, manifest, len(manifest).to_bytes(_LENGTH_BYTES, "big")))
 

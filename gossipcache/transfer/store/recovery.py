@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from msgspec.structs import replace
+
 from gossipcache.env import Disk
 from gossipcache.errors import GossipcacheError, IntegrityError
 from gossipcache.ids import TaskId
 from gossipcache.manifest import Manifest
 from gossipcache.transfer.pieces import PieceSet
 from gossipcache.transfer.store.catalogue import Catalogue
-from gossipcache.transfer.store.index import Entry
-from gossipcache.transfer.store.layout import PACKED, Layout, task_named
+from gossipcache.transfer.store.index import Entry, Place, SealedManifest, StoredTask
+from gossipcache.transfer.store.layout import (
+    PACKED,
+    Layout,
+    listed_places,
+    pack_number,
+    padded,
+    task_named,
+)
 from gossipcache.transfer.store.outputs import sweep_outputs
 from gossipcache.wire import decode
 
@@ -38,11 +49,18 @@ def _sweep(disk: Disk, layout: Layout, catalogue: Catalogue) -> None:
     missing = {
         task.task_id.hex() + (PACKED if task.packed else ""): task.task_id
         for task in catalogue.tasks()
+        if task.place is None
     }
     for parent, name in layout.folders():
         if parent.name != name[:2] or missing.pop(name, None) is None:
             disk.remove(parent / name)
-    for task_id in missing.values():
+    packs = {pack_number(name) for name in disk.list_folder(layout.packs)}
+    lost = [
+        task.task_id
+        for task in catalogue.tasks()
+        if task.place is not None and task.place.pack not in packs
+    ]
+    for task_id in (*missing.values(), *lost):
         catalogue.drop(task_id)
 
 
@@ -51,19 +69,36 @@ def _rebuild(disk: Disk, layout: Layout, catalogue: Catalogue, now: float) -> No
         task_id = task_named(parent.name, name)
         if task_id is None or catalogue.find(task_id) is not None:
             continue
-        try:
-            entry = _rebuilt(disk, layout, task_id, now, packed=name.endswith(PACKED))
-        except GossipcacheError:
-            continue
-        catalogue.put(task_id, entry)
+        with suppress(GossipcacheError):
+            packed = name.endswith(PACKED)
+            entry = _rebuilt(layout.sealed(task_id, packed=packed), now, packed=packed)
+            if TaskId(decode(entry.payload, Manifest).task_id) == task_id:
+                stamp = disk.stamp(layout.data(StoredTask(task_id, entry)))
+                disk_bytes = stamp.blocks_bytes if stamp else 0
+                catalogue.put(task_id, replace(entry, disk_bytes=disk_bytes))
+    _rebuild_packed(disk, layout, catalogue, now)
 
 
-def _rebuilt(disk: Disk, layout: Layout, task_id: TaskId, now: float, *, packed: bool) -> Entry:
-    sealed = layout.sealed(task_id, packed=packed)
+def _rebuild_packed(disk: Disk, layout: Layout, catalogue: Catalogue, now: float) -> None:
+    """What is in packs: of a task that is in several, what came last."""
+    numbers = [pack_number(name) for name in disk.list_folder(layout.packs)]
+    found: dict[TaskId, Entry] = {}
+    for number in sorted((one for one in numbers if one is not None), reverse=True):
+        for start, length in listed_places(disk, layout.pack(number)):
+            place = Place(number, start, length)
+            with suppress(GossipcacheError):
+                # Of a task that was removed zeros are left, which are no manifest.
+                entry = replace(
+                    _rebuilt(layout.sealed_in(place), now, packed=True),
+                    disk_bytes=padded(length),
+                    place=place,
+                )
+                found.setdefault(TaskId(decode(entry.payload, Manifest).task_id), entry)
+    catalogue.put_all({one: found[one] for one in found if catalogue.find(one) is None})
+
+
+def _rebuilt(sealed: SealedManifest, now: float, *, packed: bool) -> Entry:
     manifest = decode(sealed.payload, Manifest)
-    if manifest.task_id != task_id:
-        raise IntegrityError("the manifest of another task")
-    stamp = disk.stamp(layout.data(task_id, packed=packed))
     return Entry(
         payload=sealed.payload,
         key=sealed.key,
@@ -76,7 +111,7 @@ def _rebuilt(disk: Disk, layout: Layout, task_id: TaskId, now: float, *, packed:
         expires_at=manifest.expires_at,
         last_use=now,
         verified_at=0,
-        disk_bytes=stamp.blocks_bytes if stamp else 0,
+        disk_bytes=0,
         copies=manifest.copies,
         packed=packed,
     )

@@ -30,6 +30,7 @@ from gossipcache.transfer.store.intake import Intake
 from gossipcache.transfer.store.layout import Layout
 from gossipcache.transfer.store.outputs import Outputs
 from gossipcache.transfer.store.packed import Packing
+from gossipcache.transfer.store.packs import OpenPacks, Packs
 from gossipcache.transfer.store.recovery import open_catalogue
 from gossipcache.transfer.store.removal import Removal
 from gossipcache.transfer.store.staging import Budget, Staging
@@ -58,9 +59,12 @@ class Store:
         self._catalogue = catalogue
         self._wall_time = wall_time
         self._config = config
-        self._removal = Removal(disk, layout)
+        packs = Packs(disk, layout, catalogue.tasks())
+        self._removal = Removal(disk, layout, packs)
         self._budget = Budget(disk, layout.root, quota_bytes, lambda: catalogue.used_bytes)
-        self._intake = Intake(disk, layout, catalogue, self._removal, self._budget, wall_time)
+        self._intake = Intake(
+            disk, layout, catalogue, packs, self._removal, self._budget, wall_time
+        )
         self._content = Content(disk, layout, catalogue, self._intake.moving, wall_time)
         self.outputs = Outputs(disk, catalogue, mark)
         self._filling = Filling(disk, layout, catalogue, self._content)
@@ -135,7 +139,7 @@ class Store:
 
     def data_path(self, task_id: TaskId) -> PurePath:
         """The file that holds the content of a task: all of it, or (if the task is `packed`)
-        its head."""
+        among others."""
         return self._content.data_path(task_id)
 
     def tree(self, task_id: TaskId) -> DigestTree:
@@ -150,6 +154,15 @@ class Store:
         or is linked and was touched from outside. `verify` then tells what is still good.
         """
         return self._content.open_data(task_id)
+
+    def open_packs(self) -> OpenPacks:
+        """For `read_whole`; its `close` is due."""
+        return OpenPacks(self._disk, self._layout)
+
+    def read_whole(self, task_id: TaskId, packs: OpenPacks) -> bytes:
+        """A small task's content, for the caller to verify: of one that is packed nothing but its
+        bytes is looked at. Raises as `open_data`."""
+        return self._content.read_whole(task_id, packs)
 
     # Coming in
 
@@ -349,7 +362,7 @@ class Store:
         """Removes the task, even in use; returns the bytes that this frees, 0 if absent."""
         with self._intake.moving:
             task = self._catalogue.drop(task_id)
-            self._removal.take_away(task_id)
+            self._removal.take_away(task_id, None if task is None else task.place)
         self._removal.tidy()
         return 0 if task is None else task.disk_bytes
 

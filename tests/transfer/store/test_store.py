@@ -424,8 +424,8 @@ def test_a_newer_store_is_refused_and_left_alone(shop: Shop) -> None:
     path = shop.root / "store" / "format.json"
     shop.disk.remove(path)
     with closing(shop.disk.open(path, "create")) as file:
-        file.write_at(0, b'{"format": 3, "more": true}')
-    with pytest.raises(VersionUnsupported, match="format 3"):
+        file.write_at(0, b'{"format": 4, "more": true}')
+    with pytest.raises(VersionUnsupported, match="format 4"):
         shop.reopen()
 
 

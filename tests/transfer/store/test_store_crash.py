@@ -222,7 +222,10 @@ def check_every_claim(shop: Shop) -> None:
         for fan in shop.disk.list_folder(HOME / "store" / "tasks")
         for name in shop.disk.list_folder(HOME / "store" / "tasks" / fan)
     ]
-    assert len(folders) == len(shop.store.tasks(unpublished=True))
+    tasks = shop.store.tasks(unpublished=True)
+    assert len(folders) == sum(task.place is None for task in tasks)
+    packs = {task.place.pack for task in tasks if task.place is not None}
+    assert {int(name) for name in shop.disk.list_folder(HOME / "store" / "packs")} == packs
     assert not [name for name in shop.disk.list_folder(HOME) if name.endswith(".part")]
 
 
