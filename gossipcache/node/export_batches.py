@@ -93,9 +93,10 @@ class _ExportRound:
 
     async def _put(self, requests: dict[int, ExportRequest], started: float) -> None:
         services = self.services
-        failed = await services.run_abandonable(
-            lambda check: export_small(services.env.disk, services.store, self.targets, check)
-        )
+        async with services.one_round:
+            failed = await services.run_abandonable(
+                lambda check: export_small(services.env.disk, services.store, self.targets, check)
+            )
         services.late_syncs.begin(
             target.path
             for number, target in self.targets.items()

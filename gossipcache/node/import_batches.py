@@ -71,7 +71,8 @@ class _ImportRound:
         run = self.services.env.workers.run
         started = trio.current_time()
         try:
-            await self.services.run_abandonable(lambda check: self._stage(requests, check))
+            async with self.services.one_round:
+                await self.services.run_abandonable(lambda check: self._stage(requests, check))
             adopted = await settled(lambda: run(self.packing.adopt))
         finally:
             with trio.CancelScope(shield=True):

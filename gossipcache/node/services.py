@@ -51,6 +51,9 @@ class Services:
     late_syncs: LateSyncs
     show_ticket: Callable[[bytes], None]
     """Has this node present another ticket of the operator."""
+    one_round: trio.Lock = field(default_factory=trio.Lock)
+    """Held by the round of small files that is read or written: two at once would hand the
+    interpreter's lock to and fro at each call of the system."""
     unsettled: dict[TaskId, None] = field(default_factory=dict)
     """Tasks whose import ended before it was known whether their record stands."""
 
