@@ -58,6 +58,8 @@ class Question:
         self._named: dict[TaskId, tuple[NodeId, ...]] = {}
         self._awaited: dict[TaskId, NodeId] = {}
         """Whose answer is waited for before somebody else is asked."""
+        self._open: dict[TaskId, NodeId | None] = dict.fromkeys(self._wanted)
+        """Those for which somebody may be asked by now."""
         self._running = 0
         self._news = trio.Event()
         self.over = trio.Event()
@@ -76,14 +78,18 @@ class Question:
                 with trio.move_on_after(LATE_S) as waiting:
                     await self._news.wait()
                 if waiting.cancelled_caught:
+                    self._open.update(self._awaited)
                     self._awaited.clear()
             nursery.cancel_scope.cancel()
         self.over.set()
 
     def _next(self) -> dict[NodeId, list[TaskId]]:
         by_node: dict[NodeId, list[TaskId]] = {}
-        for task_id in self._wanted:
-            if task_id not in self._awaited and (node := self._next_for(task_id)) is not None:
+        free, self._open = self._open, {}
+        for task_id in free:
+            if task_id not in self._wanted or task_id in self._awaited:
+                continue
+            if (node := self._next_for(task_id)) is not None:
                 self._asked[task_id].append(node)
                 self._awaited[task_id] = node
                 by_node.setdefault(node, []).append(task_id)
@@ -141,6 +147,7 @@ class Question:
     def _answered(self, task_id: TaskId, node: NodeId) -> None:
         if self._awaited.get(task_id) == node:
             del self._awaited[task_id]
+        self._open[task_id] = None
 
     async def _pay(self, task_id: TaskId, size_bytes: int) -> None:
         limits = self._services.limits
