@@ -11,7 +11,6 @@ from typing import Protocol
 
 from bench.measure import Latency, Summary
 
-
 _RATIO = re.compile("(.*)(ratio|cpu)_vs_(.*)")
 
 

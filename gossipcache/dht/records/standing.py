@@ -100,6 +100,8 @@ def standing_tombstone(signed: SignedTombstone) -> Standing:
 
 def merge(one: Standing, other: Standing) -> Standing:
     """The join of two values of one task."""
+    if one == other:
+        return one
     if one.generation != other.generation:
         return max(one, other, key=lambda standing: standing.generation)
     buried = [standing for standing in (one, other) if standing.tombstone is not None]
@@ -111,6 +113,9 @@ def merge(one: Standing, other: Standing) -> Standing:
 
 def _distinct(manifests: Iterable[SignedManifest]) -> tuple[SignedManifest, ...]:
     """One manifest a content, the least by name; the least contents if there are too many."""
+    manifests = tuple(manifests)
+    if len(manifests) == 1:
+        return manifests
     by_digest: dict[str, SignedManifest] = {}
     for manifest in sorted(manifests, key=lambda one: (one.name, one.signed.signature)):
         by_digest.setdefault(manifest.manifest.digest, manifest)
@@ -221,7 +226,7 @@ def trusted_entry(entry: RecordEntry) -> Standing:
 
 def _joined(manifests: list[SignedManifest]) -> Standing:
     first = manifests[0]
-    if any(
+    if len(manifests) > 1 and any(
         one.task_id != first.task_id or one.manifest.generation != first.manifest.generation
         for one in manifests
     ):
