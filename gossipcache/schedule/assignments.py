@@ -90,6 +90,7 @@ class Assignments:
         changed = child.version == 0 or not is_same
         if changed:
             self.feed(child, (*chosen, *far))
+            child.fed_at = {parent: child.fed_at.get(parent, now) for parent in child.parents}
             child.border = border
             child.version += 1
             child.depth = 1 + min((swarm.depth(parent) for parent in child.parents), default=0)
@@ -154,7 +155,10 @@ class Assignments:
         """Gives the child its part of what its zone fetches from others, if there is need of them;
         returns whose part became smaller."""
         key = child.task_id, child.zone
-        if any(useful == 1.0 and self.room(parent) > 0 for parent, useful in near.items()):
+        if any(
+            useful == 1.0 and self.room(parent) > 0 and not child.goes_short_of(parent, now)
+            for parent, useful in near.items()
+        ):
             if (gateways := self._gateways.get(key)) is not None:
                 gateways.remove(child)
             return ()

@@ -2,15 +2,17 @@
 
 Each share is fetched by one child, its *gateway*, and comes to the others from it: so each piece
 crosses into the zone once, over as many links as there are gateways. A gateway that ended, gains
-nothing, or falls behind the other gateways loses its shares to the next child that is reviewed.
+nothing, or falls behind the other gateways loses its shares to the next child that is reviewed; one
+whose share does not reach a child, whatever it says it has, loses that to the child.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import NamedTuple
 
 from gossipcache.deviation import slow_below
-from gossipcache.schedule.task import Child
+from gossipcache.schedule.task import STARVED_S, Child
 from gossipcache.swarm import SHARES, pieces_of_shares
 
 GATEWAY_PATIENCE_S = 10.0
@@ -19,12 +21,22 @@ TRIAL_S = 2.0
 """How long a share stays with its gateway before it may be found to fall behind."""
 
 
+class _Gain(NamedTuple):
+    pieces: int
+    at: float
+    """When that was first seen (monotonic s)."""
+
+
 class Gateways:
     """Of one zone and task."""
 
     def __init__(self) -> None:
         self._fetchers: list[Child | None] = [None] * SHARES
         self._since = [float("-inf")] * SHARES
+        self._trial_until = [float("-inf")] * SHARES
+        """Until then a child that took a share since it went short of it may keep it."""
+        self._gains: dict[Child, list[_Gain]] = {}
+        """What each child has of each share, by its own word."""
 
     def shares(self, child: Child) -> int:
         """What a child is to fetch from other zones (bit set)."""
@@ -32,6 +44,7 @@ class Gateways:
 
     def remove(self, child: Child) -> None:
         """A child is gone, or has no more need of other zones."""
+        self._gains.pop(child, None)
         for share in self._of(child):
             self._fetchers[share] = None
 
@@ -47,14 +60,38 @@ class Gateways:
         robbed: dict[Child, None] = {}
         while (share := self._next(child)) is not None:
             robbed |= self._give(share, child, now)
+        self._look(child, now)
         if (share := self._behind(child, now)) is not None:
             robbed |= self._give(share, child, now)
+        if (share := self._starving(child, now)) is not None:
+            robbed |= self._give(share, child, now)
+            self._trial_until[share] = now + GATEWAY_PATIENCE_S
         return tuple(robbed)
+
+    def _look(self, child: Child, now: float) -> None:
+        gains = self._gains.setdefault(child, [_Gain(-1, now) for _ in range(SHARES)])
+        for share, gain in enumerate(gains):
+            pieces = self._came(share, child)
+            if pieces != gain.pieces:
+                gains[share] = _Gain(pieces, now)
+
+    def _starving(self, child: Child, now: float) -> int | None:
+        """A share of which nothing reaches this child; one after the other, so that it can show
+        that it does better."""
+        if any(now < self._trial_until[share] for share in self._of(child)):
+            return None
+        for share, fetcher in enumerate(self._fetchers):
+            given_at = max(self._gains[child][share].at, self._since[share])
+            lacks = pieces_of_shares(1 << share, child.piece_count) & child.missing
+            if fetcher is not child and lacks and now >= given_at + STARVED_S:
+                return share
+        return None
 
     def _give(self, share: int, child: Child, now: float) -> dict[Child, None]:
         """Returns who had the share."""
         loser = self._fetchers[share]
         self._fetchers[share], self._since[share] = child, now
+        self._trial_until[share] = float("-inf")
         return {} if loser is None else {loser: None}
 
     def _of(self, child: Child) -> list[int]:
@@ -65,7 +102,8 @@ class Gateways:
         for share, fetcher in enumerate(self._fetchers):
             if fetcher is None:
                 continue
-            if fetcher.done or now >= fetcher.gained_at + GATEWAY_PATIENCE_S:
+            patient_until = max(fetcher.gained_at + GATEWAY_PATIENCE_S, self._trial_until[share])
+            if fetcher.done or now >= patient_until:
                 self._fetchers[share] = None
 
     def _next(self, child: Child) -> int | None:

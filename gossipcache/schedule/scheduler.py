@@ -191,6 +191,8 @@ class Scheduler:
             self._assignments.standings.measured(
                 parent, report.size_bytes, report.elapsed_ms / 1000
             )
+            if report.size_bytes and parent in child.fed_at:
+                child.fed_at[parent] = now
             if report.failures:
                 self._assignments.standings.complained(parent, sender, now)
         for failure in message.failed:
@@ -198,8 +200,8 @@ class Scheduler:
         if any(NodeId(failure.parent) in child.parents for failure in message.failed):
             self._assign(child, now)
         had_none = not child.have
-        child.have |= bits_of(message.have, child.piece_count)
-        if message.have:
+        before, child.have = child.have, child.have | bits_of(message.have, child.piece_count)
+        if child.have != before:
             child.gained_at = now
         if had_none and child.have:
             self._swarms.of_task(task_id).gives(child)

@@ -14,6 +14,9 @@ from gossipcache.messages.announcements import DeletedTask
 from gossipcache.messages.sessions import MAX_RUNS, PieceRun
 from gossipcache.swarm import NO_BORDER, Border
 
+STARVED_S = 30.0
+"""A parent or a gateway that gave a child nothing for so long does not count as its supply."""
+
 _ONES = re.compile("1+")
 
 
@@ -100,6 +103,8 @@ class Child:
     claimed: tuple[NodeId, ...] = ()
     """Parents that it had before it came here."""
     parents: tuple[NodeId, ...] = ()
+    fed_at: dict[NodeId, float] = field(default_factory=dict)
+    """When each of them last gave something, or was assigned."""
     border: Border = NO_BORDER
     """Which of them are in other zones, and what they are for."""
     version: int = 0
@@ -115,6 +120,10 @@ class Child:
     def missing(self) -> int:
         """The bit set of the pieces it lacks."""
         return ~self.have & all_bits(self.piece_count)
+
+    def goes_short_of(self, parent: NodeId, now: float) -> bool:
+        """Whether this parent has given it nothing for long."""
+        return now >= self.fed_at.get(parent, now) + STARVED_S
 
     def refuses(self, parent: NodeId, now: float) -> bool:
         """Whether it will not have that parent for a while."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.schedule.gateways import TRIAL_S, Gateways
-from gossipcache.schedule.task import Child
+from gossipcache.schedule.task import STARVED_S, Child
 from gossipcache.swarm import SHARES
 
 PIECES = 256
@@ -27,6 +27,16 @@ def settled(count: int) -> tuple[Gateways, list[Child]]:
     for one in children:
         gateways.settle(one, 0.0)
     return gateways, children
+
+
+def test_a_child_that_goes_short_takes_one_share_and_may_show_that_it_does_better() -> None:
+    gateways, (other, starving) = settled(2)
+    other.gained_at = STARVED_S
+    assert gateways.settle(starving, STARVED_S / 2) == ()
+    assert gateways.settle(starving, STARVED_S) == (other,)
+    assert gateways.shares(starving).bit_count() == SHARES / 2 + 1
+    gateways.settle(other, STARVED_S + 1)
+    assert gateways.shares(starving).bit_count() == 1, "it lost the others, for it gains nothing"
 
 
 def test_every_share_is_fetched_by_one_child() -> None:

@@ -34,6 +34,7 @@ from gossipcache.schedule.gateways import GATEWAY_PATIENCE_S
 from gossipcache.schedule.scheduler import REVIEW_INTERVAL_S, Push
 from gossipcache.schedule.swarms import MAX_PIECES_IN_ALL, MAX_PIECES_PER_PEER
 from gossipcache.schedule.task import bits_of_pieces, runs_of
+from gossipcache.swarm import SHARES
 from tests.schedule.fixtures import (
     CLUSTER,
     CONFIG,
@@ -48,6 +49,7 @@ from tests.schedule.fixtures import (
 )
 
 TASK = manifest_of("a")
+LARGE = manifest_of("large", pieces=64)
 SEED = identity(2)
 CHILDREN = [identity(10 + number) for number in range(8)]
 
@@ -86,12 +88,17 @@ def heartbeat(keeper: Keeper, node: Identity, *held: Held, **changed: Any) -> He
 
 
 def report(
-    keeper: Keeper, child: Identity, *have: int, session: int = 1, **changed: Any
+    keeper: Keeper,
+    child: Identity,
+    *have: int,
+    session: int = 1,
+    task: SignedManifest = TASK,
+    **changed: Any,
 ) -> SessionReply:
     fields: dict[str, Any] = {
-        "task_id": TASK.task_id,
+        "task_id": task.task_id,
         "session": session,
-        "have": tuple(runs_of(bits_of_pieces(have, 8))),
+        "have": tuple(runs_of(bits_of_pieces(have, task.manifest.piece_count))),
         "reports": (),
         "failed": (),
     }
@@ -290,6 +297,29 @@ class TestZones:
         far.zones[partial.node_id] = "b"
         far.announce(partial, held_of(TASK, 1))
         assert SEED.node_id in far.register(CHILDREN[0], TASK).parents
+
+    @pytest.mark.parametrize("said", [range(1), range(63), range(64)])
+    def test_one_that_says_it_has_pieces_and_gives_none_does_not_hold_up_its_zone(
+        self, far: Keeper, said: range
+    ) -> None:
+        liar, honest = CHILDREN[:2]
+        far.knows(LARGE)
+        far.announce(SEED, held_of(LARGE))
+        far.register(liar, LARGE, *said)
+        reply = far.register(honest, LARGE)
+        told: set[int] = set()
+        mine, has_far = reply.shares, bool(reply.far)
+        for _ in range(300):
+            far.announce(SEED, held_of(LARGE))
+            report(far, liar, *said, task=LARGE)
+            fresh = [index for index in range(64) if mine >> index % SHARES & 1 and has_far]
+            fresh = [index for index in fresh if index not in told][:2]
+            told.update(fresh)
+            report(far, honest, *fresh, task=LARGE)
+            for push in run(far, 1.0):
+                if push.to == honest.node_id:
+                    mine, has_far = push.message.shares, bool(push.message.far)
+        assert told == set(range(64))
 
 
 def shares(pushes: list[Push], child: Identity) -> int:
