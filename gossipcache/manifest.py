@@ -9,6 +9,7 @@ as `Signed` and verified over their exact bytes before they are decoded. A manif
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
@@ -16,7 +17,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from gossipcache.errors import IntegrityError, ProtocolError
-from gossipcache.identity import Identity, Signed, verify
+from gossipcache.identity import Identity, Signed, verify, verify_shared
 from gossipcache.ids import (
     MAX_CID_BYTES,
     MAX_TAG_BYTES,
@@ -146,9 +147,15 @@ def sign_manifest(manifest: Manifest, identity: Identity) -> SignedManifest:
     return SignedManifest(identity.sign(MANIFEST_DOMAIN, encode(manifest)), manifest)
 
 
+def sign_manifests(manifests: Sequence[Manifest], identity: Identity) -> list[SignedManifest]:
+    """The same for many, by fewer signatures."""
+    signed = identity.sign_all(MANIFEST_DOMAIN, [encode(manifest) for manifest in manifests])
+    return [SignedManifest(*both) for both in zip(signed, manifests, strict=True)]
+
+
 def open_manifest(signed: Signed, cluster_id: bytes) -> SignedManifest:
     """The manifest in `signed`, checked. Raises `IntegrityError` or `ProtocolError`."""
-    verify(signed, MANIFEST_DOMAIN)
+    verify_shared(signed, MANIFEST_DOMAIN)
     return verified_manifest(signed, cluster_id)
 
 

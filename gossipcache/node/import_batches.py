@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
 
 from gossipcache.dht.records.service import Published
 from gossipcache.errors import Conflict, GossipcacheError, NotReady, from_os_error
+from gossipcache.identity import MAX_BATCH
 from gossipcache.ids import TaskId
-from gossipcache.manifest import SignedManifest, sign_manifest
+from gossipcache.manifest import SignedManifest, sign_manifest, sign_manifests
 from gossipcache.node.fetching import announce
 from gossipcache.node.importing import (
     ANNOUNCE_TIMEOUT_S,
@@ -48,8 +50,18 @@ async def import_files(services: Services, requests: Sequence[ImportRequest], te
 
 
 @dataclass(frozen=True)
+class _Read:
+    """A small file that was read."""
+
+    number: int
+    request: ImportRequest
+    content: Content
+    data: bytes
+
+
+@dataclass(frozen=True)
 class _Staged:
-    """A small file that was read, with the manifest that it is to have."""
+    """The same in the store's staging area, with the manifest that it is to have."""
 
     number: int
     request: ImportRequest
@@ -62,6 +74,8 @@ class _ImportRound:
     services: Services
     tell: Tell
     packing: Packing
+    reading: dict[TaskId, _Read] = field(default_factory=dict)
+    """What was read and is not staged yet."""
     staged: dict[TaskId, _Staged] = field(default_factory=dict)
     others: Numbered[ImportRequest] = field(default_factory=list)
     """What goes the ordinary way."""
@@ -86,15 +100,24 @@ class _ImportRound:
     def _stage(self, requests: Numbered[ImportRequest], check: Callable[[], None]) -> None:
         for number, request in requests:
             check()
-            try:
-                if not self._staged(number, request):
+            with self._failing(number):
+                if not self._read(number, request):
                     self.others.append((number, request))
-            except GossipcacheError as error:
-                self.failed.append((number, error))
-            except OSError as error:
-                self.failed.append((number, from_os_error(error)))
+            if len(self.reading) == MAX_BATCH:
+                self._sign()
+        self._sign()
 
-    def _staged(self, number: int, request: ImportRequest) -> bool:
+    @contextmanager
+    def _failing(self, number: int) -> Iterator[None]:
+        """What goes wrong with one file is told of that one."""
+        try:
+            yield
+        except GossipcacheError as error:
+            self.failed.append((number, error))
+        except OSError as error:
+            self.failed.append((number, from_os_error(error)))
+
+    def _read(self, number: int, request: ImportRequest) -> bool:
         services = self.services
         if request.path is None or request.link or request.replicas > 1 or request.timeout_s:
             return False
@@ -110,12 +133,23 @@ class _ImportRound:
         )
         content = named(services, request, ingested)
         task_id = content.task_id
-        if task_id in self.staged or services.store.find(task_id) is not None:
+        if task_id in self.staged or task_id in self.reading:
             return False
-        mine = self._signed(content, 1)
-        self.packing.add(mine, ingested.tree, data, pinned=request.pin)
-        self.staged[task_id] = _Staged(number, request, content, mine)
+        if services.store.find(task_id) is not None:
+            return False
+        self.reading[task_id] = _Read(number, request, content, data)
         return True
+
+    def _sign(self) -> None:
+        """Signs what was read, all of it together, and puts it into the staging area."""
+        cluster_id = self.services.cluster.cluster_id
+        read, self.reading = list(self.reading.values()), {}
+        manifests = [one.content.manifest(cluster_id, 1) for one in read]
+        for one, mine in zip(read, sign_manifests(manifests, self.services.identity), strict=True):
+            with self._failing(one.number):
+                tree = one.content.ingested.tree
+                self.packing.add(mine, tree, one.data, pinned=one.request.pin)
+                self.staged[mine.task_id] = _Staged(one.number, one.request, one.content, mine)
 
     def _signed(self, content: Content, generation: int) -> SignedManifest:
         cluster_id = self.services.cluster.cluster_id

@@ -266,7 +266,8 @@ class Directory:
             proof = self._view.deletion(task_id)
             if proof is None:
                 continue
-            size += len(proof.tombstone.payload) + len(proof.manifest.payload) + 256
+            size += len(proof.tombstone.payload) + len(proof.manifest.payload) + 128
+            size += len(proof.tombstone.signature) + len(proof.manifest.signature)
             if len(proofs) == MAX_TOMBSTONES or size > MAX_TOMBSTONE_BYTES:
                 break
             proofs.append(proof)

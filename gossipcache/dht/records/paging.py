@@ -13,7 +13,7 @@ PAGE_BYTES = 56 * 1024
 def entry_bytes(entry: RecordEntry) -> int:
     """How long an entry is on the wire, at most."""
     parts = entry.manifests if entry.tombstone is None else (*entry.manifests, entry.tombstone)
-    return 32 + sum(len(one.payload) + 112 for one in parts)
+    return 32 + sum(len(one.payload) + len(one.signature) + 48 for one in parts)
 
 
 def batches(standings: Iterable[Standing]) -> Iterator[list[Standing]]:

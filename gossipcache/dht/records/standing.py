@@ -206,8 +206,9 @@ class Opener:
 
 
 def _digest(signed: Signed) -> bytes:
-    """Of the exact bytes, key and signature too, which have fixed lengths."""
-    state = hashlib.blake2b(signed.signature + signed.key, digest_size=16)
+    """Of the exact bytes, key and signature too, each where nothing else can stand."""
+    length = len(signed.signature).to_bytes(2, "big")
+    state = hashlib.blake2b(length + signed.signature + signed.key, digest_size=16)
     state.update(signed.payload)
     return state.digest()
 
