@@ -304,9 +304,9 @@ def _entry_bytes(key: bytes, value: bytes | None, durable: int) -> bytes:
     if len(key) > MAX_KEY_BYTES or (value is not None and len(value) > MAX_VALUE_BYTES):
         raise UsageError(f"a journal entry beyond {MAX_KEY_BYTES} or {MAX_VALUE_BYTES} bytes")
     kind = _DELETE if value is None else _PUT
-    body = _BODY.pack(kind, len(key)) + key + (value or b"")
-    checksum = _checksum(_SUMMED.pack(len(body), durable), body)
-    return _PREFIX.pack(_MARKER, len(body), durable, checksum) + body
+    body = b"".join((_BODY.pack(kind, len(key)), key, value or b""))
+    summed = _SUMMED.pack(len(body), durable)
+    return b"".join((_MARKER, summed, _checksum(summed, body), body))
 
 
 def _checksum(summed: bytes, body: bytes) -> bytes:

@@ -12,7 +12,7 @@ from gossipcache.errors import GossipcacheError
 from gossipcache.requests import ExportRequest, ImportRequest, TaskQuery
 from gossipcache.results import ExportResult, ImportResult
 
-BATCH_ENTRIES = 4000
+BATCH_ENTRIES = 10_000
 """How many files are asked for in one exchange with the node; more are never in memory."""
 
 T = TypeVar("T")

@@ -22,10 +22,11 @@ from gossipcache.control.progress import NDJSON, OutcomeLines, ProgressLines, er
 from gossipcache.control.reading import (
     MAX_BATCH_BYTES,
     Fields,
-    batch_fields,
     delete_of,
     export_of,
+    exports_of,
     import_of,
+    imports_of,
     json_fields,
     limits_of,
     optional_task,
@@ -216,13 +217,13 @@ class ControlApi:
     async def _import_many(self, exchange: Exchange) -> None:
         _require_local(exchange.request)
         body = await exchange.read_body(MAX_BATCH_BYTES)
-        wanted = [import_of(fields, from_stream=False) for fields in batch_fields(body)]
+        wanted = imports_of(body)
         await _with_outcomes(exchange, partial(self._node.import_files, wanted))
 
     async def _export_many(self, exchange: Exchange) -> None:
         _require_local(exchange.request)
         body = await exchange.read_body(MAX_BATCH_BYTES)
-        wanted = [export_of(fields.text("cid") or "", fields) for fields in batch_fields(body)]
+        wanted = exports_of(body)
         await _with_outcomes(exchange, partial(self._node.export_files, wanted))
 
     async def _content(self, exchange: Exchange) -> None:

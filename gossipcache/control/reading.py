@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+import msgspec
+
 from gossipcache.errors import UsageError
 from gossipcache.requests import (
     DeleteRequest,
@@ -19,7 +21,7 @@ from gossipcache.requests import (
 from gossipcache.units import checked_rate, parse_rate
 
 _MISSING = object()
-MAX_BATCH_ENTRIES = 4000
+MAX_BATCH_ENTRIES = 10_000
 MAX_BATCH_BYTES = 32 * 2**20
 MAX_TIMEOUT_S = 366 * 86400.0
 
@@ -138,12 +140,56 @@ def task_limits_of(fields: Fields) -> TaskLimitsChange:
     return wanted
 
 
-def batch_fields(body: bytes) -> list[Fields]:
-    """The objects on the lines of a request's body."""
+def _batch_lines(body: bytes) -> list[bytes]:
     lines = body.splitlines()
     if len(lines) > MAX_BATCH_ENTRIES:
         raise UsageError(f"the request has {len(lines)} lines", f"send {MAX_BATCH_ENTRIES} at most")
-    return [json_fields(line) for line in lines]
+    return lines
+
+
+class _Plain(msgspec.Struct, forbid_unknown_fields=True):
+    """What most lines of a batch say, which is read in a fraction of the time of `Fields`."""
+
+    path: str
+    cid: str | None = None
+    umask: str | None = None
+
+
+_plain_line = msgspec.json.Decoder(_Plain).decode
+
+
+def _plain_of(line: bytes) -> _Plain | None:
+    try:
+        return _plain_line(line)
+    except (msgspec.MsgspecError, ValueError):
+        return None  # it says more, or is not valid, which `Fields` tells
+
+
+def imports_of(body: bytes) -> list[ImportRequest]:
+    """The imports that the lines of a request's body ask for."""
+    wanted = []
+    for line in _batch_lines(body):
+        plain = _plain_of(line)
+        if plain is not None and plain.umask is None:
+            wanted.append(ImportRequest(_absolute(plain.path), plain.cid))
+        else:
+            wanted.append(import_of(json_fields(line), from_stream=False))
+    return wanted
+
+
+def exports_of(body: bytes) -> list[ExportRequest]:
+    """The exports that the lines of a request's body ask for."""
+    wanted = []
+    for line in _batch_lines(body):
+        plain = _plain_of(line)
+        if plain is not None:
+            umask = _octal(plain.umask)
+            query, path = TaskQuery(plain.cid or ""), _absolute(plain.path)
+            wanted.append(ExportRequest(query, path, umask=umask))
+        else:
+            fields = json_fields(line)
+            wanted.append(export_of(fields.text("cid") or "", fields))
+    return wanted
 
 
 def task_of(cid: str, fields: Fields) -> TaskQuery:
@@ -226,9 +272,12 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def _umask(fields: Fields) -> int:
-    text = fields.text("umask") or "077"
+    return _octal(fields.text("umask"))
+
+
+def _octal(text: str | None) -> int:
     try:
-        umask = int(text, 8)
+        umask = int(text or "077", 8)
     except ValueError as error:
         raise _unfit("umask", "octal digits") from error
     return umask & 0o777

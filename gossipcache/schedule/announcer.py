@@ -230,12 +230,14 @@ class Announcer:
                 for line in self._lines.values()
                 if line.failures == 0
             )
-        lines = [self._lines[keeper] for keeper in self._keepers[task_id]]
-        told = [line.told.get(task_id) == held for line in lines]
-        return any(told) and all(
-            is_told or line.failures > 0 or task_id in line.tries
-            for line, is_told in zip(lines, told, strict=True)
-        )
+        is_told = False
+        for keeper in self._keepers[task_id]:
+            line = self._lines[keeper]
+            if line.told.get(task_id) == held:
+                is_told = True
+            elif not (line.failures > 0 or task_id in line.tries):
+                return False
+        return is_told
 
     def is_told(self, task_id: TaskId) -> bool:
         """Whether some keeper knows of the task as it now is held."""

@@ -16,7 +16,7 @@ from gossipcache.dht.ring import Ring
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.messages.records import BUCKET_COUNT, BUCKET_DIGEST_BYTES
 
-_MODULUS = 2 ** (8 * BUCKET_DIGEST_BYTES)
+_MASK = 2 ** (8 * BUCKET_DIGEST_BYTES) - 1
 _EMPTY = bytes(BUCKET_COUNT * BUCKET_DIGEST_BYTES)
 _MAX_VIEWS = 4
 _FILL_STEP = 500
@@ -47,9 +47,11 @@ class SharedView:
             _weight(task_id, known[0]) if known else 0
         )
         for keeper in keepers:
-            sums = self._sums.setdefault(keeper, [0] * BUCKET_COUNT)
-            sums[bucket] = (sums[bucket] + change) % _MODULUS
-            self._totals[keeper] = (self._totals.get(keeper, 0) + change) % _MODULUS
+            sums = self._sums.get(keeper)
+            if sums is None:
+                sums = self._sums[keeper] = [0] * BUCKET_COUNT
+            sums[bucket] = (sums[bucket] + change) & _MASK
+            self._totals[keeper] = (self._totals.get(keeper, 0) + change) & _MASK
         if version is not None:
             rows[task_id] = (version, keepers)
 

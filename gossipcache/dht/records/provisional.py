@@ -30,6 +30,8 @@ class Prepared:
     expires_at: float
     teller: NodeId | None = None
     """Who may say alone that this was committed before, as nothing was held here."""
+    value: bytes | None = None
+    """What the journal has of it, if it was prepared in this run."""
 
 
 class Provisional:
@@ -63,10 +65,19 @@ class Provisional:
         other = self._prepared.get(task_id)
         earlier = other.coordinators if other and other.expires_at > now else ()
         coordinators = tuple(dict.fromkeys((*earlier, coordinator)))
+        value = encode(candidate.entry)
+        teller = coordinator if is_told else None
         self._prepared[task_id] = Prepared(
-            candidate, coordinators, now + self._ttl_s, coordinator if is_told else None
+            candidate, coordinators, now + self._ttl_s, teller, value
         )
-        return ((PROVISIONAL + task_id, encode(candidate.entry)),)
+        return ((PROVISIONAL + task_id, value),)
+
+    def encoded(self, standing: Standing) -> bytes:
+        """The entry of `standing` as the journal has it, which need not be made twice."""
+        prepared = self._prepared.get(standing.task_id)
+        if prepared is None or prepared.value is None or prepared.standing is not standing:
+            return encode(standing.entry)
+        return prepared.value
 
     def find(self, task_id: TaskId, version: bytes, coordinator: NodeId) -> Prepared | None:
         """The candidate of that version, if `coordinator` prepared it here."""

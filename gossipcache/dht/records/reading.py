@@ -108,7 +108,11 @@ class ReadTally:
         if not self._held:
             return Absent() if len(self._absent) >= self._needed else None
         newest = reduce(merge, self._held.values())
-        holders = {node for node, one in self._held.items() if one.version == newest.version}
+        holders = {
+            node
+            for node, one in self._held.items()
+            if one == newest or one.version == newest.version
+        }
         proven = self._proven(newest)
         heard = len(self._settled | self._absent)
         if proven is not None and holders & self._settled and (last or heard >= self._needed):

@@ -36,7 +36,7 @@ from gossipcache.errors import Busy, NotPermitted, UsageError
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.journal import Change
 from gossipcache.messages.records import RecordEntry
-from gossipcache.wire import decode, encode
+from gossipcache.wire import decode
 
 CLOCK_SKEW_S = 300.0
 """How far the clocks of two nodes may differ."""
@@ -337,7 +337,7 @@ class ReplicationCore:
     def _set(self, standing: Standing) -> tuple[Change, ...]:
         self._standing[standing.task_id] = standing
         self.views.note(standing.task_id, standing.version)
-        return ((_COMMITTED + standing.task_id, encode(standing.entry)),)
+        return ((_COMMITTED + standing.task_id, self._provisional.encoded(standing)),)
 
     def drop(self, task_id: TaskId) -> tuple[Change, ...]:
         """Forgets an entry that others keep now, or that is spent."""
