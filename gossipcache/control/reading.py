@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -19,6 +19,8 @@ from gossipcache.requests import (
     TaskQuery,
 )
 from gossipcache.units import checked_rate, parse_rate
+
+P = TypeVar("P")
 
 _MISSING = object()
 MAX_BATCH_ENTRIES = 10_000
@@ -147,20 +149,29 @@ def _batch_lines(body: bytes) -> list[bytes]:
     return lines
 
 
-class _Plain(msgspec.Struct, forbid_unknown_fields=True):
+class _PlainImport(msgspec.Struct, forbid_unknown_fields=True):
     """What most lines of a batch say, which is read in a fraction of the time of `Fields`."""
 
     path: str
     cid: str | None = None
+    replicas: Literal[1] = 1
+
+
+class _PlainExport(msgspec.Struct, forbid_unknown_fields=True):
+    """The same of exports."""
+
+    path: str
+    cid: str
     umask: str | None = None
 
 
-_plain_line = msgspec.json.Decoder(_Plain).decode
+_plain_import = msgspec.json.Decoder(_PlainImport).decode
+_plain_export = msgspec.json.Decoder(_PlainExport).decode
 
 
-def _plain_of(line: bytes) -> _Plain | None:
+def _plain(decode: Callable[[bytes], P], line: bytes) -> P | None:
     try:
-        return _plain_line(line)
+        return decode(line)
     except (msgspec.MsgspecError, ValueError):
         return None  # it says more, or is not valid, which `Fields` tells
 
@@ -169,8 +180,7 @@ def imports_of(body: bytes) -> list[ImportRequest]:
     """The imports that the lines of a request's body ask for."""
     wanted = []
     for line in _batch_lines(body):
-        plain = _plain_of(line)
-        if plain is not None and plain.umask is None:
+        if (plain := _plain(_plain_import, line)) is not None:
             wanted.append(ImportRequest(_absolute(plain.path), plain.cid))
         else:
             wanted.append(import_of(json_fields(line), from_stream=False))
@@ -181,11 +191,9 @@ def exports_of(body: bytes) -> list[ExportRequest]:
     """The exports that the lines of a request's body ask for."""
     wanted = []
     for line in _batch_lines(body):
-        plain = _plain_of(line)
-        if plain is not None:
-            umask = _octal(plain.umask)
-            query, path = TaskQuery(plain.cid or ""), _absolute(plain.path)
-            wanted.append(ExportRequest(query, path, umask=umask))
+        if (plain := _plain(_plain_export, line)) is not None:
+            query, umask = TaskQuery(plain.cid), _octal(plain.umask)
+            wanted.append(ExportRequest(query, _absolute(plain.path), umask=umask))
         else:
             fields = json_fields(line)
             wanted.append(export_of(fields.text("cid") or "", fields))

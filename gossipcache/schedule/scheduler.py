@@ -130,6 +130,13 @@ class Scheduler:
         covered = lacking == 0 or any(entry.complete for entry in ranked)
         return HoldersReply(holders=tuple(ranked[:MAX_HOLDERS]), covered=covered)
 
+    def complete_holders(self, task_id: TaskId) -> list[NodeId]:
+        """Those of them that have all pieces; none if the task is not kept here."""
+        if self._keeps(task_id) and not self._swarms.of_task(task_id).givers:
+            return [node for node, held in self._directory.holders(task_id) if held.complete]
+        holders = self.holders(task_id).holders
+        return [NodeId(entry.node_id) for entry in holders if entry.complete]
+
     def release(self, message: AskRelease, sender: NodeId, now: float) -> bool:
         """Whether `sender` may drop its complete copy; see `Directory.release`. Raises
         `NotReady`."""

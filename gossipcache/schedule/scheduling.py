@@ -99,11 +99,7 @@ class SchedulerService:
     def name_holders(self, task_id: TaskId, asker: NodeId) -> tuple[NodeId, ...]:
         """Some other nodes that have all of the task, at random, those in the asker's zone first;
         none if its record is not kept here."""
-        complete = [
-            NodeId(entry.node_id)
-            for entry in self._core.holders(task_id).holders
-            if entry.complete and entry.node_id != asker
-        ]
+        complete = [node for node in self._core.complete_holders(task_id) if node != asker]
         if len(complete) > 1:
             self._env.rng.shuffle(complete)
             zone = self._zone_of(asker)

@@ -139,7 +139,12 @@ class Keeper:
     def _known_record(self, asker: NodeId, task_id: TaskId, now: float) -> KnownRecord:
         if self._core.me not in self._core.keepers(task_id):
             return KnownRecord(None, settled=False, hearsay=False)
-        known = self._known(asker, task_id, self._core.standing(task_id), now)
+        standing = self._core.standing(task_id)
+        if standing is not None and asker == self._core.me:
+            # They were checked before they came to stand here, and are about to be opened.
+            for manifest in standing.manifests:
+                self._opener.remember(manifest)
+        known = self._known(asker, task_id, standing, now)
         return KnownRecord(known.entry, known.settled or known.state == "absent", known.hearsay)
 
     def read(self, asker: NodeId, message: ReadRecord) -> Steps[RecordAnswer]:
