@@ -21,7 +21,7 @@ from gossipcache.schedule.gateways import Gateways
 from gossipcache.schedule.parents import Candidate, choose_parents
 from gossipcache.schedule.standing import Standings
 from gossipcache.schedule.task import Child, Swarm, View
-from gossipcache.swarm import Border
+from gossipcache.swarm import Border, pieces_of_shares
 
 MAX_CANDIDATES = 64
 """Considered in one review; of more, a random sample."""
@@ -35,6 +35,9 @@ EXTRA_PARENTS = 3
 """Of a child that fell behind the others."""
 FAR_PARENTS = 3
 """In other zones, of a child that fetches there for its own."""
+FAR_PARTIAL_USE = 0.5
+"""What one of these counts for that has all of the child's shares but not all pieces, beside one
+that has all: what that one offers a child nobody else gives."""
 
 T = TypeVar("T")
 
@@ -84,7 +87,7 @@ class Assignments:
         shares = gateways.shares(child) if gateways is not None else 0
         choose = partial(self._choose, child, swarm, now)
         chosen = choose(near, self._config.max_parents + self._help(child, swarm, now))
-        far = choose(elsewhere, FAR_PARENTS) if shares else ()
+        far = self._far_parents(child, swarm, shares, elsewhere, now) if shares else ()
         border = Border(tuple(sorted(far)), shares)
         is_same = {*chosen, *far} == set(child.parents) and border == child.border
         changed = child.version == 0 or not is_same
@@ -125,15 +128,39 @@ class Assignments:
         counts = [other.have.bit_count() for other in self._sample(list(swarm.givers.values()))]
         return EXTRA_PARENTS if child.have.bit_count() < behind_below(counts) else 0
 
-    def _choose(
-        self, child: Child, swarm: Swarm, now: float, able: dict[NodeId, float], most: int
+    def _far_parents(
+        self, child: Child, swarm: Swarm, shares: int, elsewhere: dict[NodeId, float], now: float
     ) -> tuple[NodeId, ...]:
+        """The parents in other zones of a child that fetches these shares there. Who has all and is
+        one already stays while it gives: what it offered the child it offers to nobody else, and
+        where its children come and go its link rests."""
+        kept = tuple(
+            parent
+            for parent in child.border.parents
+            if elsewhere.get(parent) == 1.0 and not child.goes_short_of(parent, now)
+        )
+        useful = _of_use(elsewhere, child, swarm, shares)
+        others = {node: use for node, use in useful.items() if node not in kept}
+        most = FAR_PARENTS - len(kept)
+        return kept + self._choose(child, swarm, now, others, most, is_fed=bool(kept))
+
+    def _choose(
+        self,
+        child: Child,
+        swarm: Swarm,
+        now: float,
+        able: dict[NodeId, float],
+        most: int,
+        *,
+        is_fed: bool = False,
+    ) -> tuple[NodeId, ...]:
+        """The best of those who are able. `is_fed`: it does not depend on them."""
         return choose_parents(
             [self._candidate(child, swarm, parent, useful, now) for parent, useful in able.items()],
             child=child.node_id,
             max_parents=most,
             max_children=MAX_CHILDREN,
-            may_share=now >= child.since + PATIENCE_S or not swarm.is_fed,
+            may_share=not is_fed and (now >= child.since + PATIENCE_S or not swarm.is_fed),
         )
 
     def _divided(
@@ -234,3 +261,18 @@ class Assignments:
             depth=swarm.depth(parent),
             is_parent=is_parent,
         )
+
+
+def _of_use(
+    elsewhere: dict[NodeId, float], child: Child, swarm: Swarm, shares: int
+) -> dict[NodeId, float]:
+    """Possible parents in other zones by what they have of the shares that a child fetches there,
+    for the rest comes to it from its own. Of those that opened no session nothing is known."""
+    lacking = child.missing & pieces_of_shares(shares, child.piece_count)
+    useful = dict(elsewhere)
+    for parent, use in elsewhere.items():
+        giver = swarm.givers.get(parent)
+        if use < 1.0 and giver is not None:
+            part = (giver.have & lacking).bit_count() / max(1, lacking.bit_count())
+            useful[parent] = FAR_PARTIAL_USE * part
+    return useful

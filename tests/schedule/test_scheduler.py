@@ -27,13 +27,14 @@ from gossipcache.schedule.announcement import (
 )
 from gossipcache.schedule.assignments import (
     EXTRA_PARENTS,
+    FAR_PARENTS,
     MAX_CHILDREN,
     PATIENCE_S,
 )
 from gossipcache.schedule.gateways import GATEWAY_PATIENCE_S
 from gossipcache.schedule.scheduler import REVIEW_INTERVAL_S, Push
 from gossipcache.schedule.swarms import MAX_PIECES_IN_ALL, MAX_PIECES_PER_PEER
-from gossipcache.schedule.task import bits_of_pieces, runs_of
+from gossipcache.schedule.task import STARVED_S, bits_of_pieces, runs_of
 from gossipcache.swarm import SHARES
 from tests.schedule.fixtures import (
     CLUSTER,
@@ -290,6 +291,31 @@ class TestZones:
         assert reply.far == (CHILDREN[0].node_id,)
         assert reply.shares
 
+    def test_who_fetches_a_share_gets_parents_elsewhere_that_have_some_of_it(
+        self, far: Keeper
+    ) -> None:
+        far.register(CHILDREN[0], TASK)
+        mine = far.register(CHILDREN[1], TASK).shares
+        others = [piece for piece in range(8) if not mine >> piece & 1]
+        for number in range(FAR_PARENTS):
+            far.register(identity(40 + number), TASK, *others)
+        useful = identity(50)
+        far.register(useful, TASK, (mine & -mine).bit_length() - 1)
+        assert set(far_of(run(far, 1.0), CHILDREN[1])) == {SEED.node_id, useful.node_id}
+
+    def test_who_has_all_stays_a_parent_elsewhere_when_others_would_be_better(
+        self, far: Keeper
+    ) -> None:
+        far.register(CHILDREN[0], TASK)
+        others = [identity(40 + number) for number in range(FAR_PARENTS)]
+        for other in others:
+            far.register(other, TASK, *range(7))
+        fast = tuple(ParentReport(other.node_id, 90_000, 1000, 0) for other in others)
+        slower = ParentReport(SEED.node_id, 40_000, 1000, 0)
+        report(far, CHILDREN[0], 7, reports=(slower, *fast))
+        assert SEED.node_id in far_of(run(far, 1.0), CHILDREN[0])
+        assert SEED.node_id not in far_of(run(far, STARVED_S), CHILDREN[0]), "it gives nothing"
+
     def test_a_partial_holder_in_the_zone_without_a_session_holds_nobody_up(
         self, far: Keeper
     ) -> None:
@@ -325,6 +351,11 @@ class TestZones:
 def shares(pushes: list[Push], child: Identity) -> int:
     """What a child was told last to fetch from other zones."""
     return [push.message.shares for push in pushes if push.to == child.node_id][-1]
+
+
+def far_of(pushes: list[Push], child: Identity) -> tuple[bytes, ...]:
+    """Its parents in other zones, as it was told last."""
+    return [push.message.far for push in pushes if push.to == child.node_id][-1]
 
 
 def assigned(pushes: list[Push], child: Identity) -> tuple[bytes, ...]:
