@@ -25,6 +25,8 @@ OPEN_TIMEOUT_S = 10.0
 MAX_CHANNELS = 1024
 """Served at once: it bounds the line of those who wait for a piece, and with it the memory. The
 children of further ones are told when to come back."""
+FAIR_CHANNELS = 2
+"""What each child may keep, however many others come."""
 RETRY_AFTER_S = (1.0, 60.0)
 """When they are, at the earliest and at the latest; else as long as the line is."""
 
@@ -54,8 +56,8 @@ class PieceServer:
         self._limits = limits
         self._offers: dict[bytes, Offers] = {}
         """By manifest, of complete tasks that somebody follows."""
-        self._channels = 0
-        """How many are served."""
+        self._served: dict[NodeId, dict[trio.CancelScope, None]] = {}
+        """The channels of each child, oldest first."""
 
     async def serve(self, channel: PieceChannel) -> None:
         """Serves one channel until it ends; a child outside the protocol is cut off."""
@@ -73,14 +75,34 @@ class PieceServer:
                 await channel.aclose()
 
     async def _admit(self, channel: PieceChannel) -> None:
-        if self._channels >= MAX_CHANNELS:
+        child = channel.peer.node_id
+        if sum(map(len, self._served.values())) >= MAX_CHANNELS and not self._make_room(child):
             await self._send_away(channel)
             return
-        self._channels += 1
-        try:
-            await self._serve(channel)
-        finally:
-            self._channels -= 1
+        with trio.CancelScope() as scope:
+            self._served.setdefault(child, {})[scope] = None
+            try:
+                await self._serve(channel)
+            finally:
+                self._forget(child, scope)
+
+    def _make_room(self, child: NodeId) -> bool:
+        """Ends the oldest channel of the child that has most, if that is many: else a few nodes
+        could keep everybody else away, by channels on which they ask for nothing."""
+        greedy = max(self._served, key=lambda node: len(self._served[node]))
+        if len(self._served[greedy]) <= max(FAIR_CHANNELS, len(self._served.get(child, ())) + 1):
+            return False
+        oldest = next(iter(self._served[greedy]))
+        self._forget(greedy, oldest)
+        oldest.cancel()
+        self._metrics.count("piece_channels_displaced")
+        return True
+
+    def _forget(self, child: NodeId, scope: trio.CancelScope) -> None:
+        channels = self._served.get(child, {})
+        channels.pop(scope, None)
+        if not channels:
+            self._served.pop(child, None)
 
     async def _send_away(self, channel: PieceChannel) -> None:
         await _open_request(channel)

@@ -5,6 +5,9 @@ is: each is then over soon, and its child can pass the piece on. One that takes 
 long as is usual has a child or a way that is slow, leaves the link to others, and so does not count
 among the few.
 
+A child that has none under way needs but find fewer than so many other children served: so a slow
+one with many channels keeps nobody away.
+
 The child with the fewest pieces under way is next; of equals the one that has waited the
 longest since it asked or last had a turn. So a child that opens many channels gets no more than
 one that opens two, and while a child waits each other one passes it once at most.
@@ -26,6 +29,8 @@ T = TypeVar("T", bound=Hashable)
 
 AT_ONCE = 4
 """Uploads that share the link: enough to fill it, too few to make each of them slow."""
+MAX_PER_CHILD = 8
+"""Pieces under way to one child: those that are slow are many, and would take all slots."""
 OVERTIME_FACTOR = 3.0
 FIRST_OVERTIME_S = 1.0
 """Before any upload was over."""
@@ -50,6 +55,8 @@ class UploadSlots(Generic[T]):
         """In the order in which children asked, or last had a turn."""
         self._running: dict[T, float] = {}
         """Since when each has its slot; the oldest first."""
+        self._child_of: dict[T, NodeId] = {}
+        """Of those that have a slot."""
         self._usual_s: float | None = None
         self._count: Counter[NodeId] = Counter()
         self._places: dict[T, int] = {}
@@ -68,18 +75,30 @@ class UploadSlots(Generic[T]):
     def grant(self, now: float) -> list[T]:
         """Those who have a slot from now on."""
         granted: list[T] = []
-        room = AT_ONCE - sum(now < since + self._overtime_s for since in self._running.values())
-        while self._waiting and len(self._running) < self.total and len(granted) < room:
+        sharing = self._sharing(now)
+        while self._waiting and len(self._running) < self.total:
             child = min(self._waiting, key=self._count.__getitem__)
+            # A child that is served already takes no place from one that is not.
+            places = len(sharing) if self._count[child] else len(set(sharing))
+            if places >= AT_ONCE or self._count[child] >= MAX_PER_CHILD:
+                break
+            sharing.append(child)
             queue = self._waiting.pop(child)
             upload = queue.popleft()
             self.waiting -= 1
             if queue:
                 self._waiting[child] = queue
             self._running[upload] = now
+            self._child_of[upload] = child
             self._count[child] += 1
             granted.append(upload)
         return granted
+
+    def _sharing(self, now: float) -> list[NodeId]:
+        """Whose uploads share the link, each as often as it has one that is not slow."""
+        overtime_s = self._overtime_s
+        running = self._running.items()
+        return [self._child_of[upload] for upload, since in running if now < since + overtime_s]
 
     def next_timeout(self, now: float) -> float | None:
         """When `grant` may find another that can begin, though none ends before; None: never."""
@@ -92,6 +111,7 @@ class UploadSlots(Generic[T]):
         """`upload` is over, or wants no slot any more."""
         since = self._running.pop(upload, None)
         if since is not None:
+            del self._child_of[upload]
             self._count[child] -= 1
             if not self._count[child]:
                 del self._count[child]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -448,6 +448,28 @@ async def test_more_children_than_a_parent_keeps_in_mind_are_told_when_to_come_b
         assert await first.receive() == PieceArrived(1, PIECE)
     async with serving(parent) as third:
         assert await opened(third) == TaskOpened(complete=True)
+
+
+async def test_children_with_many_channels_make_room_for_others(
+    parent: SwarmNode, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    monkeypatch.setattr(server, "MAX_CHANNELS", 4)
+    parent.shop.keep(CONTENT)
+    async with AsyncExitStack() as stack:
+        greedy = []
+        for _ in range(4):
+            greedy.append(await stack.enter_async_context(serving(parent)))
+            await opened(greedy[-1])
+        for number in range(2):
+            other = serving(parent, child=NodeId(bytes([number]) * 16))
+            channel = await stack.enter_async_context(other)
+            assert await opened(channel) == TaskOpened(complete=True)
+            assert await is_cut_off(greedy[number])
+        third = await stack.enter_async_context(serving(parent, child=NodeId(b"3" * 16)))
+        assert isinstance(await opened(third), TaskRefused), "nobody has many any more"
+        greedy[3].expect(1, memoryview(bytearray(PIECE)))
+        await greedy[3].send(request(1, 0))
+        assert await greedy[3].receive() == PieceArrived(1, PIECE)
 
 
 def test_a_bitmap_is_told_by_slices_without_the_empty_ends() -> None:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossipcache.ids import NodeId
-from gossipcache.transfer.slots import AT_ONCE, MIN_WAIT_S, OVERTIME_FACTOR, UploadSlots
+from gossipcache.transfer.slots import (
+    AT_ONCE,
+    MAX_PER_CHILD,
+    MIN_WAIT_S,
+    OVERTIME_FACTOR,
+    UploadSlots,
+)
 
 A, B, C, D, E = (NodeId(name * 16) for name in (b"a", b"b", b"c", b"d", b"e"))
 
@@ -45,6 +51,29 @@ def test_the_child_with_the_fewest_uploads_under_way_is_next() -> None:
     slots.ask(B, "b1")
     slots.end(A, "a1", 0.0)
     assert slots.grant(0.0) == ["b1"], "though a4 has waited longer"
+
+
+def test_a_slow_child_with_many_channels_leaves_slots_to_others() -> None:
+    slots = UploadSlots[str](2 * MAX_PER_CHILD)
+    for number in range(3 * MAX_PER_CHILD):
+        slots.ask(A, f"a{number}")
+    granted = [upload for now in range(0, 1000, 10) for upload in slots.grant(float(now))]
+    assert len(granted) == MAX_PER_CHILD
+    slots.ask(B, "b1")
+    assert slots.grant(1000.0) == ["b1"]
+
+
+def test_a_child_whose_slow_uploads_are_usual_keeps_nobody_away() -> None:
+    slots = UploadSlots[str](64)
+    for number in range(2 * AT_ONCE):
+        slots.ask(A, f"a{number}")
+    slots.grant(0.0)
+    for number in range(AT_ONCE):
+        slots.end(A, f"a{number}", 300.0)
+    assert len(slots.grant(300.0)) == AT_ONCE
+    for child, upload in ((B, "b1"), (B, "b2"), (C, "c1"), (D, "d1"), (E, "e1")):
+        slots.ask(child, upload)
+    assert slots.grant(301.0) == ["b1", "c1", "d1"], "pieces to four children are under way"
 
 
 def test_who_gives_up_waiting_is_forgotten() -> None:
@@ -174,6 +203,7 @@ def child_of(upload: str) -> NodeId:
     return NodeId(upload[0].encode() * 16)
 
 
+@settings(deadline=None)
 @given(total=st.integers(1, 5), moves=moves)
 def test_nobody_who_waits_for_a_first_piece_is_passed_by_another_twice(
     total: int, moves: list[tuple[str, int]]
@@ -191,6 +221,7 @@ def test_nobody_who_waits_for_a_first_piece_is_passed_by_another_twice(
     assert (hall.waiting, hall.slots.waiting) == ([], 0), "nobody starves"
 
 
+@settings(deadline=None)
 @given(names=st.text("abcdefgh", min_size=2, max_size=30), took_s=st.floats(0.5, 60.0))
 def test_where_all_take_as_long_what_is_told_comes_true(names: str, took_s: float) -> None:
     slots, now = UploadSlots[str](1), 0.0
