@@ -31,6 +31,9 @@ HANDSHAKE_TIMEOUT_S = 5.0
 GOODBYE_TIMEOUT_S = 0.5
 RESOURCE = "/gossipcache"
 _HOST = "gossipcache"
+_MASKS_AT_ONCE = 64
+"""To draw them one by one costs a system call for each message, in which another thread may take
+the interpreter."""
 _NORMAL, _GOING_AWAY = 1000, 1001
 _BROKEN = (ConnectionClosed, HandshakeError, trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -61,6 +64,8 @@ class Connection:
         """Whether the remote said goodbye; what it had not answered then, it has not done."""
         self._socket = socket
         self._entropy = entropy
+        self._random = b""
+        """What was drawn for masks, and not used yet."""
         self._closed = False
         self._pings = 0
 
@@ -85,7 +90,12 @@ class Connection:
         await self.send()
 
     def _masks(self, count: int) -> Sequence[bytes]:
-        return [self._entropy(MASK_BYTES) for _ in range(count)] if self.dialled else ()
+        if not self.dialled:
+            return ()
+        if len(self._random) < count * MASK_BYTES:
+            self._random = self._entropy(max(count, _MASKS_AT_ONCE) * MASK_BYTES)
+        used, self._random = self._random[: count * MASK_BYTES], self._random[count * MASK_BYTES :]
+        return [used[at : at + MASK_BYTES] for at in range(0, len(used), MASK_BYTES)]
 
     async def receive(self) -> bytes:
         """The next message; raises as `PieceChannel.receive` does."""
