@@ -36,12 +36,16 @@ from gossipcache.schedule.announcement import Check
 from gossipcache.schedule.assignments import Assignments
 from gossipcache.schedule.directory import Directory
 from gossipcache.schedule.swarms import Swarms
-from gossipcache.schedule.task import Ban, Child, View, all_bits, bits_of
+from gossipcache.schedule.task import Child, View, all_bits, bits_of
 
 REVIEW_INTERVAL_S = 1.0
 BAN_S = 5.0
 MAX_BAN_S = 300.0
-MAX_BANS = 64
+HOPELESS_S = 300.0
+"""As long as a piece may take at the slowest rate."""
+KEPT_PARENTS = 2
+TIRED_S = 3600.0
+"""How long a parent that gave nothing for so long is not given to the child again."""
 
 M = TypeVar("M", AssignParents, SessionReply)
 
@@ -310,11 +314,21 @@ class Scheduler:
 
     def _ban(self, child: Child, parent: NodeId, now: float) -> None:
         self._assignments.standings.complained(parent, child.node_id, now)
-        ban = child.banned.setdefault(parent, Ban(now, 0))
-        ban.until = now + min(MAX_BAN_S, BAN_S * 2**ban.times)
-        ban.times = min(ban.times + 1, 10)
-        if len(child.banned) > MAX_BANS:
-            del child.banned[next(iter(child.banned))]
+        ban = child.banned.get(parent)
+        times = 0 if ban is None else ban.times
+        child.ban(parent, now + min(MAX_BAN_S, BAN_S * 2**times), min(times + 1, 10))
+
+    def _tire(self, child: Child, now: float) -> None:
+        """A child that gains nothing for very long has other parents in place of most of those that
+        gave it nothing. It does not complain of who sends just enough to be no case for that."""
+        if now < child.gained_at + HOPELESS_S:
+            return
+        idle = [
+            parent for parent in child.parents if now >= child.fed_at.get(parent, now) + HOPELESS_S
+        ]
+        # Some stay, for a piece may take as long where all links are slow.
+        for parent in idle[KEPT_PARENTS:]:
+            child.ban(parent, now + TIRED_S)
 
     def _children_may_gain(self, task_id: TaskId, giver: NodeId, now: float) -> None:
         """`giver` can give pieces now: as many children without any parent as it has room for are
@@ -356,6 +370,7 @@ class Scheduler:
     def _assign(self, child: Child, now: float) -> bool:
         """Chooses the child's parents anew; whether that changed who they are."""
         child.reviewed_at = now
+        self._tire(child, now)
         self._review_at(child, now + REVIEW_INTERVAL_S)
         assigned = self._assignments.assign(child, self._swarms.of_task(child.task_id), now)
         for other in assigned.robbed:

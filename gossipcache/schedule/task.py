@@ -14,6 +14,7 @@ from gossipcache.messages.announcements import DeletedTask
 from gossipcache.messages.sessions import MAX_RUNS, PieceRun
 from gossipcache.swarm import NO_BORDER, Border
 
+MAX_BANS = 64
 STARVED_S = 30.0
 """A parent or a gateway that gave a child nothing for so long does not count as its supply."""
 
@@ -124,6 +125,12 @@ class Child:
     def goes_short_of(self, parent: NodeId, now: float) -> bool:
         """Whether this parent has given it nothing for long."""
         return now >= self.fed_at.get(parent, now) + STARVED_S
+
+    def ban(self, parent: NodeId, until: float, times: int = 1) -> None:
+        """It is not to have that parent until then; of many bans the oldest is forgotten."""
+        self.banned[parent] = Ban(until, times)
+        if len(self.banned) > MAX_BANS:
+            del self.banned[next(iter(self.banned))]
 
     def refuses(self, parent: NodeId, now: float) -> bool:
         """Whether it will not have that parent for a while."""

@@ -32,7 +32,7 @@ from gossipcache.schedule.assignments import (
     PATIENCE_S,
 )
 from gossipcache.schedule.gateways import GATEWAY_PATIENCE_S
-from gossipcache.schedule.scheduler import REVIEW_INTERVAL_S, Push
+from gossipcache.schedule.scheduler import HOPELESS_S, KEPT_PARENTS, REVIEW_INTERVAL_S, Push
 from gossipcache.schedule.swarms import MAX_PIECES_IN_ALL, MAX_PIECES_PER_PEER
 from gossipcache.schedule.task import STARVED_S, bits_of_pieces, runs_of
 from gossipcache.swarm import SHARES
@@ -225,6 +225,33 @@ class TestLeases:
         assert proof.task_id == TASK.task_id
         keeper.announce(SEED, withdrawn=(TASK.task_id,))
         assert heartbeat(keeper, SEED) == HeartbeatReply(sequence_seen=keeper.sequence)
+
+
+class TestHopelessParents:
+    def test_who_gives_a_child_nothing_for_ever_is_replaced(self, keeper: Keeper) -> None:
+        liars = [identity(200 + number) for number in range(20)]
+        child = CHILDREN[0]
+        had: set[bytes] = set()
+        for _ in range(12 * int(HOPELESS_S / 10)):
+            for holder in (*liars, SEED):
+                keeper.announce(holder, held_of(TASK))
+            if not had:
+                had.update(keeper.register(child, TASK).parents)
+            had.update(report(keeper, child).parents)
+            run(keeper, 10.0)
+        assert SEED.node_id in had
+
+    def test_some_stay_and_who_gives_something_does(self, keeper: Keeper) -> None:
+        for holder in (identity(200 + number) for number in range(3)):
+            keeper.announce(holder, held_of(TASK))
+        parents = keeper.register(CHILDREN[0], TASK).parents
+        for _ in range(2 * int(HOPELESS_S / 10)):
+            keeper.announce(SEED, held_of(TASK))
+            for number in range(3):
+                keeper.announce(identity(200 + number), held_of(TASK))
+            found = report(keeper, CHILDREN[0]).parents
+            run(keeper, 10.0)
+        assert found == parents[:KEPT_PARENTS]
 
 
 class TestZones:
