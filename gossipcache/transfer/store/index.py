@@ -199,13 +199,12 @@ class StoredTask:
         return self.entry.disk_bytes
 
 
-def entry_of(signed: SignedManifest, now: float) -> Entry:
+def entry_of(signed: Signed, manifest: Manifest, now: float) -> Entry:
     """The entry of a task that has come at `now`, nothing being said of its content yet."""
-    manifest = signed.manifest
     return Entry(
-        payload=signed.signed.payload,
-        key=signed.signed.key,
-        signature=signed.signed.signature,
+        payload=signed.payload,
+        key=signed.key,
+        signature=signed.signature,
         generation=manifest.generation,
         size=manifest.size,
         piece_count=manifest.piece_count,

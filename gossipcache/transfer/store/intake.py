@@ -81,7 +81,7 @@ class Intake:
         if stamp is None or stamp.size != manifest.size or tree.root != manifest.root:
             raise IntegrityError("the manifest does not fit the content that was staged")
         entry = replace(
-            entry_of(signed, self._wall_time()),
+            entry_of(signed.signed, signed.manifest, self._wall_time()),
             finished=True,
             digest_checked=True,
             pinned=pinned,
@@ -180,7 +180,9 @@ class Intake:
                 file.allocate(manifest.size)
             nothing = PieceSet.empty(manifest.piece_count).to_bytes()
             entry = replace(
-                entry_of(signed, self._wall_time()), have=nothing, disk_bytes=manifest.size
+                entry_of(signed.signed, signed.manifest, self._wall_time()),
+                have=nothing,
+                disk_bytes=manifest.size,
             )
             self._install(staging, signed, tree, entry, keep_complete=False)
         finally:

@@ -134,7 +134,7 @@ class Packing:
         self._reserve(len(data))
         record = packed_bytes(data, sealed_of(signed, tree))
         entry = replace(
-            entry_of(signed, self._wall_time()),
+            entry_of(signed.signed, signed.manifest, self._wall_time()),
             finished=True,
             digest_checked=True,
             pinned=pinned,

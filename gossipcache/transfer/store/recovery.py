@@ -8,11 +8,12 @@ from msgspec.structs import replace
 
 from gossipcache.env import Disk
 from gossipcache.errors import GossipcacheError, IntegrityError
+from gossipcache.identity import Signed
 from gossipcache.ids import TaskId
 from gossipcache.manifest import Manifest
 from gossipcache.transfer.pieces import PieceSet
 from gossipcache.transfer.store.catalogue import Catalogue
-from gossipcache.transfer.store.index import Entry, Place, SealedManifest, StoredTask
+from gossipcache.transfer.store.index import Entry, Place, SealedManifest, StoredTask, entry_of
 from gossipcache.transfer.store.layout import (
     PACKED,
     Layout,
@@ -99,19 +100,11 @@ def _rebuild_packed(disk: Disk, layout: Layout, catalogue: Catalogue, now: float
 
 def _rebuilt(sealed: SealedManifest, now: float, *, packed: bool) -> Entry:
     manifest = decode(sealed.payload, Manifest)
-    return Entry(
-        payload=sealed.payload,
-        key=sealed.key,
-        signature=sealed.signature,
-        generation=manifest.generation,
-        size=manifest.size,
-        piece_count=manifest.piece_count,
+    signed = Signed(sealed.payload, sealed.key, sealed.signature)
+    return replace(
+        entry_of(signed, manifest, now),
         have=PieceSet.empty(manifest.piece_count).to_bytes(),
         suspect=True,
-        expires_at=manifest.expires_at,
-        last_use=now,
         verified_at=0,
-        disk_bytes=0,
-        copies=manifest.copies,
         packed=packed,
     )
