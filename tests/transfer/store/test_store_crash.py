@@ -168,7 +168,7 @@ def prepared(work: Callable[[Shop], None]) -> Shop:
     disk.sync_folder(PurePath("/"))
     shop = Shop(disk, HOME)
     if work in BEGIN_PACKED:
-        shop.keep_packed(OLD, "a cid")
+        shop.keep_packed(OLD, "a cid", "neighbour")
     else:
         shop.keep(OLD)
     if work in (do_repair, do_repair_packed):
@@ -226,6 +226,11 @@ def check_every_claim(shop: Shop) -> None:
     assert len(folders) == sum(task.place is None for task in tasks)
     packs = {task.place.pack for task in tasks if task.place is not None}
     assert {int(name) for name in shop.disk.list_folder(HOME / "store" / "packs")} == packs
+    assert isinstance(shop.disk, SimDisk)
+    for number in packs:
+        named = [task for task in tasks if task.place is not None and task.place.pack == number]
+        room = shop.disk.room(HOME / "store" / "packs" / str(number))
+        assert room - sum(task.disk_bytes for task in named) < 4096, "no room is lost"
     assert not [name for name in shop.disk.list_folder(HOME) if name.endswith(".part")]
 
 
