@@ -14,9 +14,10 @@ import msgspec
 
 from gossipcache.env import Disk
 from gossipcache.errors import TaskNotFound
+from gossipcache.identity import Signed
 from gossipcache.ids import TaskId
 from gossipcache.journal import Change, Journal
-from gossipcache.manifest import SignedTombstone
+from gossipcache.manifest import SignedTombstone, open_tombstone
 from gossipcache.transfer.store.index import Entry, StoredTask
 
 _TASK = b"t"
@@ -48,6 +49,13 @@ class Grave(msgspec.Struct, frozen=True, array_like=True):
             tombstone.tombstone.deleted_at,
             ((stone.payload, stone.key, stone.signature), (dead.payload, dead.key, dead.signature)),
         )
+
+    def tombstone(self, cluster_id: bytes) -> SignedTombstone | None:
+        """The proof, unless it was compacted."""
+        if self.proof is None:
+            return None
+        stone, dead = self.proof
+        return open_tombstone(Signed(*stone), Signed(*dead), cluster_id)
 
 
 _decode_grave = msgspec.msgpack.Decoder(Grave).decode

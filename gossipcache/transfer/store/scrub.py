@@ -1,18 +1,33 @@
-"""Reading stored bytes back, to find what rotted or was edited."""
+"""Reading stored bytes back, to find what rotted or was edited: of which task, and which."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from blake3 import blake3
 
 from gossipcache.env import DiskFile
 from gossipcache.errors import IntegrityError
+from gossipcache.ids import TaskId
 from gossipcache.manifest import Manifest
 from gossipcache.transfer.digest_tree import DigestTree
 from gossipcache.transfer.files.chunks import CHUNK_BYTES, OnProgress, chunks, ignore_progress
 from gossipcache.transfer.files.tree import read_listing
+from gossipcache.transfer.store.index import StoredTask
+
+
+def longest_unread(
+    tasks: Iterable[StoredTask], before: float, skip: Collection[TaskId]
+) -> TaskId | None:
+    """See `Store.next_to_verify`."""
+    waiting = [
+        task
+        for task in tasks
+        if (task.suspect or task.entry.verified_at < before) and task.task_id not in skip
+    ]
+    oldest = min(waiting, key=lambda task: (not task.suspect, task.entry.verified_at), default=None)
+    return None if oldest is None else oldest.task_id
 
 
 def bad_pieces(

@@ -16,9 +16,8 @@ from msgspec.structs import replace
 from gossipcache.config import StoreConfig
 from gossipcache.env import Disk, DiskFile
 from gossipcache.errors import IntegrityError
-from gossipcache.identity import Signed
 from gossipcache.ids import TaskId
-from gossipcache.manifest import SignedManifest, SignedTombstone, open_tombstone
+from gossipcache.manifest import SignedManifest, SignedTombstone
 from gossipcache.transfer.digest_tree import DigestTree
 from gossipcache.transfer.files.chunks import OnProgress, ignore_progress
 from gossipcache.transfer.store.catalogue import Catalogue, Grave
@@ -33,6 +32,7 @@ from gossipcache.transfer.store.packed import Packing
 from gossipcache.transfer.store.packs import OpenPacks, Packs
 from gossipcache.transfer.store.recovery import open_catalogue
 from gossipcache.transfer.store.removal import Removal
+from gossipcache.transfer.store.scrub import longest_unread
 from gossipcache.transfer.store.staging import Budget, Staging
 
 
@@ -314,15 +314,7 @@ class Store:
     def next_to_verify(self, before: float, skip: Collection[TaskId] = ()) -> TaskId | None:
         """The task whose bytes were not read back for the longest time, if that was `before`
         (seconds since 1970); suspect tasks, however new, come first. None of `skip`."""
-        waiting = [
-            task
-            for task in self._catalogue.tasks()
-            if (task.suspect or task.entry.verified_at < before) and task.task_id not in skip
-        ]
-        oldest = min(
-            waiting, key=lambda task: (not task.suspect, task.entry.verified_at), default=None
-        )
-        return None if oldest is None else oldest.task_id
+        return longest_unread(self._catalogue.tasks(), before, skip)
 
     def share(self, task_id: TaskId, place: Callable[[PurePath], None]) -> None:
         """Lets `place` hard-link the content of a complete task to somewhere else; from then
@@ -394,10 +386,7 @@ class Store:
     def tombstone(self, task_id: TaskId, cluster_id: bytes) -> SignedTombstone | None:
         """The proof of a task's last deletion, unless it has been compacted away."""
         grave = self._catalogue.grave(task_id)
-        if grave is None or grave.proof is None:
-            return None
-        stone, dead = grave.proof
-        return open_tombstone(Signed(*stone), Signed(*dead), cluster_id)
+        return None if grave is None else grave.tombstone(cluster_id)
 
     def compact_tombstones(self, before: float) -> int:
         """Keeps of the deletions made `before` (seconds since 1970) just the generation; their
