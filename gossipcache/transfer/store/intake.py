@@ -112,23 +112,30 @@ class Intake:
             task = self._catalogue.require(task_id)
             if not task.packed:
                 return
-            staging, folder = self.stage(), self._layout.task(task_id)
-            with suppress(FileNotFoundError):
-                self._take_content(task, staging)
-            with suppress(IntegrityError):
-                # One that was damaged is written by whoever mends the task.
-                sealed = self._layout.sealed_of(task)
-                write_file(self._disk, staging.folder / "manifest", msgspec.msgpack.encode(sealed))
-            self._disk.sync_folder(staging.folder)
-            self._disk.remove(folder)
-            self._disk.rename(staging.folder, folder)
-            self._disk.sync_folder(folder.parent)
+            staging = self.stage()
+            try:
+                self._unpack(task, staging)
+            finally:
+                staging.discard()
             self._catalogue.update(
                 task_id, lambda task: replace(task.entry, packed=False, place=None)
             )
             self._removal.leave(task_id, task.place)
             self._disk.remove(self._layout.packed(task_id))
         self._removal.tidy()
+
+    def _unpack(self, task: StoredTask, staging: Staging) -> None:
+        folder = self._layout.task(task.task_id)
+        with suppress(FileNotFoundError):
+            self._take_content(task, staging)
+        with suppress(IntegrityError):
+            # One that was damaged is written by whoever mends the task.
+            sealed = self._layout.sealed_of(task)
+            write_file(self._disk, staging.folder / "manifest", msgspec.msgpack.encode(sealed))
+        self._disk.sync_folder(staging.folder)
+        self._disk.remove(folder)
+        self._disk.rename(staging.folder, folder)
+        self._disk.sync_folder(folder.parent)
 
     def _take_content(self, task: StoredTask, staging: Staging) -> None:
         start = 0 if task.place is None else task.place.start

@@ -33,6 +33,7 @@ PACKED = ".packed"
 _LENGTH_BYTES = 4
 _BLOCK_BYTES = 4096
 _LIST_MARK = b"gcpk"
+_LIST_END_BYTES = _LENGTH_BYTES + len(_LIST_MARK)
 _DEFAULT_QUOTA_SHARE = 0.8
 _MAX_FORMAT_BYTES = 4096
 
@@ -111,8 +112,10 @@ class Layout:
                 f"the store {self.root} has format {found.format}, "
                 f"this program knows up to {FORMAT_VERSION}"
             )
-        if found.format < FORMAT_VERSION:
+        if self._disk.stamp(self.packs) is None:
             self._disk.make_folder(self.packs)
+            self._disk.sync_folder(self.root)
+        if found.format < FORMAT_VERSION:
             found = msgspec.structs.replace(found, format=FORMAT_VERSION)
             write_file(self._disk, path, msgspec.json.encode(found))
         return found
@@ -185,16 +188,21 @@ def list_of(places: Iterable[tuple[int, int]]) -> bytes:
 
 def listed_places(disk: Disk, path: PurePath) -> tuple[tuple[int, int], ...]:
     """The places that the list of the pack at `path` names; none if it cannot be read."""
-    mark_bytes = _LENGTH_BYTES + len(_LIST_MARK)
     try:
         with closing(disk.open(path, "read")) as file:
-            end = max(0, file.size() - mark_bytes)
-            mark = file.read_at(end, mark_bytes)
-            start = max(0, end - int.from_bytes(mark[:_LENGTH_BYTES], "big"))
-            raw = file.read_at(start, end - start)
-        return msgspec.msgpack.decode(raw, type=tuple[tuple[int, int], ...])
+            listed_at = list_start(file)
+            raw = file.read_at(listed_at, file.size() - listed_at)[:-_LIST_END_BYTES]
+        listed = msgspec.msgpack.decode(raw, type=tuple[tuple[int, int], ...])
     except (OSError, msgspec.DecodeError):
         return ()
+    return tuple((at, length) for at, length in listed if 0 <= at <= at + length <= listed_at)
+
+
+def list_start(file: DiskFile) -> int:
+    """Where the list at the end of a pack begins; 0 if there is none."""
+    end = max(0, file.size() - _LIST_END_BYTES)
+    length, mark = file.read_at(end, _LENGTH_BYTES), file.read_at(end + _LENGTH_BYTES, 4)
+    return max(0, end - int.from_bytes(length, "big")) if mark == _LIST_MARK else 0
 
 
 def pack_number(name: str) -> int | None:

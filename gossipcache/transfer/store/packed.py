@@ -42,17 +42,18 @@ class _Pack:
     """What it is called in the store, once it is there."""
 
     def add(self, record: bytes) -> int:
-        """Puts `record` at its end; returns where that is."""
+        """Puts `record` at its end; returns where that is. Raises `NoSpace`, `OSError`, and
+        `record` is not in it."""
+        if self.parts_bytes >= AHEAD_BYTES:
+            self._write()
         start = self.written_bytes + self.parts_bytes
         self.places.append((start, len(record)))
         self._put(record)
         self._put(bytes(padded(len(record)) - len(record)))
-        if self.parts_bytes >= AHEAD_BYTES:
-            self._write()
         return start
 
     def finish(self) -> None:
-        """Ends it with the list of what is in it; not synced."""
+        """Ends it with the list of what is in it, and writes it; not synced."""
         self._put(list_of(self.places))
         self._write()
 
@@ -143,7 +144,11 @@ class Packing:
             packed=True,
         )
         pack = self._pack()
-        self._packed[signed.task_id] = _Packed(pack, pack.add(record), len(record), entry)
+        start = pack.add(record)
+        if not self._is_shared:
+            pack.finish()
+            pack.file.close()
+        self._packed[signed.task_id] = _Packed(pack, start, len(record), entry)
 
     def _reserve(self, size_bytes: int) -> None:
         if size_bytes > self._spare_bytes:
@@ -184,17 +189,19 @@ class Packing:
 
     def _install(self) -> None:
         """Puts the packs in the store, durably."""
-        for pack in self._packs:
-            pack.finish()
+        packs = {one.pack.path: one.pack for one in self._packed.values()}
+        for pack in packs.values():
+            if self._is_shared:
+                pack.finish()
             number = self._store.next()
             self._disk.rename(pack.path, self._layout.pack(number))
             pack.number = number
             self._store.note(number, len(pack.places))
-        if len(self._packs) == 1:
+        if self._is_shared:
             self._packs[0].file.sync()
             self._disk.sync_folder(self._layout.packs)
         else:
-            places = [self._layout.pack(pack.number) for pack in self._packs]
+            places = [self._layout.pack(pack.number) for pack in packs.values()]
             self._disk.sync_all([*places, self._layout.packs])
 
     def _entry(self, task_id: TaskId) -> Entry:

@@ -13,8 +13,12 @@ from collections.abc import Iterable
 from contextlib import closing, suppress
 
 from gossipcache.env import Buffer, Disk, DiskFile
+from gossipcache.errors import GossipcacheError
 from gossipcache.transfer.store.index import Place, StoredTask
-from gossipcache.transfer.store.layout import Layout, listed_places, pack_number, padded
+from gossipcache.transfer.store.layout import Layout, list_start, pack_number, padded
+
+MAX_OPEN = 32
+"""Packs that are kept open for one reader: where each task has its own, a round reads hundreds."""
 
 
 class Packs:
@@ -69,24 +73,25 @@ class Packs:
             path = self._layout.pack(place.pack)
             if is_last:
                 self._disk.remove(path)
-            else:
-                with suppress(FileNotFoundError), closing(self._disk.open(path, "write")) as file:
-                    file.punch(place.start, padded(place.length))
+                continue
+            # The next start makes a hole that fails.
+            with (
+                suppress(OSError, GossipcacheError),
+                closing(self._disk.open(path, "write")) as file,
+            ):
+                file.punch(place.start, padded(place.length))
 
     def _free_between(self, number: int, named: list[Place]) -> None:
-        """Makes a hole of each place that was listed and is no task's: a crash may have come
-        between a removal and its hole."""
-        starts = {place.start for place in named}
-        path = self._layout.pack(number)
-        gone = [
-            (start, length)
-            for start, length in listed_places(self._disk, path)
-            if start not in starts
-        ]
-        if gone:
-            with closing(self._disk.open(path, "write")) as file:
-                for start, length in gone:
-                    file.punch(start, padded(length))
+        """Makes holes where no task stands: a crash may have come between a removal and its hole.
+        No list is asked where that is, for it may have rotted."""
+        path, at = self._layout.pack(number), 0
+        with suppress(OSError, GossipcacheError), closing(self._disk.open(path, "write")) as file:
+            for place in sorted(named, key=lambda place: place.start):
+                if at < place.start:
+                    file.punch(at, place.start - at)
+                at = place.start + padded(place.length)
+            if at < (end := list_start(file)):
+                file.punch(at, end - at)
 
 
 class OpenPacks:
@@ -101,6 +106,8 @@ class OpenPacks:
         """The first `size` bytes of a place, fewer only where the pack ends. Raises `OSError`."""
         file = self._files.get(place.pack)
         if file is None:
+            if len(self._files) == MAX_OPEN:
+                self.close()
             file = self._files[place.pack] = self._disk.open(self._layout.pack(place.pack), "read")
         return file.read_at(place.start, size)
 
