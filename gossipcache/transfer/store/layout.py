@@ -43,6 +43,7 @@ class StoreFormat(msgspec.Struct, frozen=True):
 
     format: int
     default_quota_bytes: int = 0
+    """0 where a user has written the file anew: what is there, and a part of what is free."""
 
 
 class Layout:
@@ -125,11 +126,14 @@ class Layout:
             self._disk.make_folder(self.tasks / f"{number:02x}")
         self._disk.sync_folder(self.tasks)
         self._disk.make_folder(self.packs)
-        quota_bytes = int(self._disk.free_bytes(self.root) * _DEFAULT_QUOTA_SHARE)
-        made = StoreFormat(FORMAT_VERSION, quota_bytes)
+        made = StoreFormat(FORMAT_VERSION, self.spare_bytes())
         write_file(self._disk, path, msgspec.json.encode(made))
         self._disk.sync_folder(self.root.parent)
         return made
+
+    def spare_bytes(self) -> int:
+        """What a store may take of the room that is free."""
+        return int(self._disk.free_bytes(self.root) * _DEFAULT_QUOTA_SHARE)
 
     def folders(self) -> Iterator[tuple[PurePath, str]]:
         """What stands under `tasks`: each fan-out folder with a name in it."""

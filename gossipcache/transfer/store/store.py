@@ -88,9 +88,10 @@ class Store:
         layout = Layout(disk, root)
         made = layout.prepare()
         quota_bytes = config.quota_bytes
-        if quota_bytes is None:
-            quota_bytes = made.default_quota_bytes
         catalogue = open_catalogue(disk, layout, wall_time())
+        if quota_bytes is None:
+            spare_bytes = catalogue.used_bytes + layout.spare_bytes()
+            quota_bytes = made.default_quota_bytes or spare_bytes
         store = cls(disk, layout, catalogue, wall_time, config, quota_bytes, mark)
         store._filling.take_up()
         return store

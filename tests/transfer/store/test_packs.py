@@ -8,6 +8,7 @@ from pathlib import PurePath
 import msgspec
 import pytest
 
+from gossipcache.config import StoreConfig
 from gossipcache.errors import NoSpace
 from gossipcache.ids import task_id_of
 from gossipcache.transfer.store.layout import listed_places
@@ -138,7 +139,11 @@ def test_a_task_that_found_no_room_to_be_unpacked_leaves_nothing_behind(
 def test_a_format_written_by_hand_is_enough_for_a_store_without_packs(shop: Shop) -> None:
     shop.keep(CONTENT)
     shop.disk.remove(PACKS)
+    shop.disk.remove(HOME / "store" / "format.json")
+    shop.write_source("store/format.json", b'{"format": 3}')
+    shop.config = StoreConfig(quota_bytes=None)
     shop.reopen()
+    assert shop.store.quota_bytes > shop.store.used_bytes > 0
     assert shop.content() == CONTENT
     assert shop.keep_packed(CONTENT, "packed")
 
