@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import trio
 
 from gossipcache.dht.records.service import Published
-from gossipcache.errors import Conflict, GossipcacheError, NotReady, from_os_error
+from gossipcache.errors import Conflict, GossipcacheError, NoSpace, NotReady, from_os_error
 from gossipcache.identity import MAX_BATCH
 from gossipcache.ids import TaskId
 from gossipcache.manifest import SignedManifest, sign_manifest, sign_manifests
@@ -147,9 +147,18 @@ class _ImportRound:
         manifests = [one.content.manifest(cluster_id, 1) for one in read]
         for one, mine in zip(read, sign_manifests(manifests, self.services.identity), strict=True):
             with self._failing(one.number):
-                tree = one.content.ingested.tree
-                self.packing.add(mine, tree, one.data, pinned=one.request.pin)
-                self.staged[mine.task_id] = _Staged(one.number, one.request, one.content, mine)
+                self._add(one, mine)
+
+    def _add(self, one: _Read, mine: SignedManifest) -> None:
+        try:
+            tree = one.content.ingested.tree
+            self.packing.add(mine, tree, one.data, pinned=one.request.pin)
+        except NoSpace as full:
+            if not full.wanted_bytes:
+                raise
+            self.others.append((one.number, one.request))  # That way makes room.
+        else:
+            self.staged[mine.task_id] = _Staged(one.number, one.request, one.content, mine)
 
     def _signed(self, content: Content, generation: int) -> SignedManifest:
         cluster_id = self.services.cluster.cluster_id

@@ -7,7 +7,8 @@ import trio
 
 from gossipcache.config import StoreConfig
 from gossipcache.errors import NoSpace
-from tests.node.cluster import PIECE_BYTES, World, in_cluster, query
+from gossipcache.results import ImportResult, Outcome
+from tests.node.cluster import PIECE_BYTES, World, importing, in_cluster, query
 
 SIZE = 4 * PIECE_BYTES
 ROOM_FOR_FOUR = StoreConfig(quota_bytes=4 * SIZE + PIECE_BYTES)
@@ -42,6 +43,19 @@ def test_an_import_makes_room_too_from_a_path_and_from_a_stream() -> None:
         await world.import_content("n1", "e", SIZE)
         assert held(world, "n1") == ["b", "c", "d", "e"]
         await world.import_stream("n1", "f", SIZE, chunk_bytes=PIECE_BYTES, interval_s=0.01)
+        assert held(world, "n1") == ["c", "d", "e", "f"]
+
+    in_cluster(test, store=ROOM_FOR_FOUR)
+
+
+def test_so_does_an_import_of_many() -> None:
+    async def test(world: World) -> None:
+        await fill(world)
+        machine, found = world.machines["n1"], dict[int, Outcome]()
+        paths = [machine.put_file(cid, cid.encode() * SIZE) for cid in "ef"]
+        requests = [importing(path, path.name) for path in paths]
+        await world.on("n1", lambda node: node.import_files(requests, found.__setitem__))
+        assert [type(found[number]) for number in range(2)] == [ImportResult, ImportResult]
         assert held(world, "n1") == ["c", "d", "e", "f"]
 
     in_cluster(test, store=ROOM_FOR_FOUR)
