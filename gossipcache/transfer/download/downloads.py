@@ -255,7 +255,7 @@ class Downloads:
 
     async def _shared(self, signed: SignedManifest, check_digest: bool) -> _Shared:
         while (shared := self._running.get(signed.task_id)) is not None:
-            if not shared.scope.cancel_called:
+            if not (shared.scope.cancel_called or self._was_deleted(shared)):
                 if shared.signed.name != signed.name:
                     raise Conflict(
                         "another generation of this task is being downloaded", "try again later"
@@ -268,6 +268,11 @@ class Downloads:
         shared = self._running[signed.task_id] = _Shared(signed, check_digest=check_digest)
         self._nursery.start_soon(self._host, shared)
         return shared
+
+    def _was_deleted(self, shared: _Shared) -> bool:
+        """Whether what it wrote is gone before it was durable."""
+        is_written = shared.written is not None
+        return is_written and self._downloader.store.find(shared.signed.task_id) is None
 
     async def _host(self, shared: _Shared) -> None:
         outcome: DownloadOutcome | BaseException = Interrupted("the download was stopped")

@@ -289,6 +289,23 @@ async def test_a_deletion_in_the_midst_of_settling_stands(
     assert bench.child.store.find(TASK) is None
 
 
+async def test_who_comes_after_a_deletion_in_the_midst_of_settling_begins_anew(
+    bench: Bench, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settling, output = SlowSettling(bench, monkeypatch), Output(bench)
+    async with bench.downloads.join(SIGNED) as joined:
+        await joined.written()
+    await settling.begun.wait()
+    bench.child.store.remove(TASK)
+    bench.swarm.assign(bench.parent_id)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(output.export)
+        await trio.sleep(1)
+        settling.go_on()
+    assert output.is_whole
+    assert bench.sessions == 2
+
+
 async def test_who_has_left_is_given_nothing_more() -> None:
     entered, go_on, calls = threading.Event(), threading.Event(), list[str]()
 
