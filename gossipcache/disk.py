@@ -16,6 +16,7 @@ import stat
 import threading
 from collections.abc import Iterable
 from contextlib import closing
+from functools import cache
 from pathlib import PurePath
 from time import monotonic
 from typing import Literal
@@ -391,5 +392,6 @@ class _full_disk_as_no_space:  # noqa: N801 (used as a function; a generator cos
             raise NoSpace(f"no room to write {self._path} ({error.strerror})") from error
 
 
+@cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)

@@ -58,7 +58,7 @@ class Question:
         self._named: dict[TaskId, tuple[NodeId, ...]] = {}
         self._awaited: dict[TaskId, NodeId] = {}
         """Whose answer is waited for before somebody else is asked."""
-        self._open: dict[TaskId, NodeId | None] = dict.fromkeys(self._wanted)
+        self._open: dict[TaskId, None] = dict.fromkeys(self._wanted)
         """Those for which somebody may be asked by now."""
         self._running = 0
         self._news = trio.Event()
@@ -78,7 +78,7 @@ class Question:
                 with trio.move_on_after(LATE_S) as waiting:
                     await self._news.wait()
                 if waiting.cancelled_caught:
-                    self._open.update(self._awaited)
+                    self._open.update(dict.fromkeys(self._awaited))
                     self._awaited.clear()
             nursery.cancel_scope.cancel()
         self.over.set()

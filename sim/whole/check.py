@@ -60,7 +60,6 @@ def _pieces_are_true(world: World, name: str) -> None:
         manifest = stored.signed.manifest
         expected = world.witness.model.stored.get(manifest.task_id.hex())
         path = store.data_path(stored.task_id)
-        first = 0 if stored.place is None else stored.place.start
         stamp = disk.stamp(path)
         if stamp is None or (stored.linked is not None and LinkStamp.of(stamp) != stored.linked):
             continue  # gone, or edited: it is not served either
@@ -68,7 +67,7 @@ def _pieces_are_true(world: World, name: str) -> None:
         for index in stored.have if expected is not None else ():
             start, size = index * manifest.piece_size, manifest.piece_length(index)
             true = expected[start : start + size] if expected is not None else b""
-            at = first + start
+            at = stored.start + start
             if file.read_at(at, size) != true and not file.is_rotten(at, size):
                 world.report(f"{name} says that it has piece {index} of {manifest.cid!r}: wrong")
         file.close()

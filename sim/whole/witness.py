@@ -123,16 +123,15 @@ class Witness:
 
     def serving(self, name: str, file: DiskFile, offset: int, data: bytes) -> bytes:
         """Bytes leave `name` straight from a file: they are what was imported."""
-        part = file if isinstance(file, Part) else None
+        start, task = 0, None
         if isinstance(file, Part):
-            file = file.file
+            start, task, file = file.start, file.task_id.hex(), file.file
         assert isinstance(file, SimFile)
-        names = [part.task_id.hex()] if part else list(file.path.parts)
-        task = next((name for name in names if len(name) == 64), "")
+        if task is None:
+            task = next((name for name in file.path.parts if len(name) == 64), "")
         stored = self.model.stored.get(task)
         sound = stored is None or data == stored[offset : offset + len(data)]
-        at = offset if part is None else part.start + offset
-        if not sound and not file.is_rotten(at, len(data)):
+        if not sound and not file.is_rotten(start + offset, len(data)):
             self._report(f"{name} serves wrong bytes at {offset} of {file.path}")
         lie = self.lies.get(name)
         return data if lie is None else lie(data)

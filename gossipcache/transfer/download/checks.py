@@ -14,7 +14,7 @@ from gossipcache.transfer.download.events import CheckPiece
 from gossipcache.transfer.download.sink import OnPiece
 from gossipcache.transfer.download.store_end import StoreEnd
 
-AT_ONCE = 3
+CHECKS_AT_ONCE = 3
 """One hashes while others wait for the disk: a fast one takes twice as much from several direct
 writes at a time as from one. Each more keeps a piece longer in memory."""
 

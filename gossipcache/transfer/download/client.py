@@ -17,9 +17,8 @@ from gossipcache.manifest import SignedManifest
 from gossipcache.messages.pieces import MAX_PIECES
 from gossipcache.metrics import Metrics
 from gossipcache.swarm import Swarm
-from gossipcache.transfer.download import checks
 from gossipcache.transfer.download.buffers import Buffers
-from gossipcache.transfer.download.checks import Checked, Checks
+from gossipcache.transfer.download.checks import CHECKS_AT_ONCE, Checked, Checks
 from gossipcache.transfer.download.connection import ParentConnection, TreePages
 from gossipcache.transfer.download.core import DownloadCore
 from gossipcache.transfer.download.events import (
@@ -171,7 +170,7 @@ class _Run:
             self._start(self._follow_limits)
             self._start(self._prepare)
             self._start(self._report_progress)
-            for _ in range(checks.AT_ONCE):
+            for _ in range(CHECKS_AT_ONCE):
                 self._start(self._checks.run)
             self._start(self._keep_time)
         if self._error is None:

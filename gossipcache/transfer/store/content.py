@@ -66,7 +66,7 @@ class Content:
         stamp = self._disk.stamp(self._layout.data(task))
         if stamp is None or not task.packed:
             return stamp
-        there = max(0, stamp.size - _start_of(task))
+        there = max(0, stamp.size - task.start)
         return dataclasses.replace(stamp, size=min(there, task.size))
 
     def _opened(self, task: StoredTask, mode: OpenMode) -> DiskFile:
@@ -191,11 +191,6 @@ class Content:
 
     def _relink(self, task_id: TaskId, linked: LinkStamp) -> None:
         self._catalogue.update(task_id, lambda task: replace(task.entry, linked=linked))
-
-
-def _start_of(task: StoredTask) -> int:
-    """Where its content begins in its file."""
-    return 0 if task.place is None else task.place.start
 
 
 def _same_bytes(one: FileStamp, other: FileStamp) -> bool:

@@ -194,6 +194,11 @@ class StoredTask:
         return self.entry.place
 
     @property
+    def start(self) -> int:
+        """Where its content begins in the file that holds it."""
+        return 0 if self.entry.place is None else self.entry.place.start
+
+    @property
     def disk_bytes(self) -> int:
         """What it takes of the quota."""
         return self.entry.disk_bytes

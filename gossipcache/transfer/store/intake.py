@@ -138,9 +138,8 @@ class Intake:
         self._disk.sync_folder(folder.parent)
 
     def _take_content(self, task: StoredTask, staging: Staging) -> None:
-        start = 0 if task.place is None else task.place.start
         with closing(self._disk.open(self._layout.data(task), "read")) as file:
-            data = file.read_at(start, task.size)
+            data = file.read_at(task.start, task.size)
         with closing(self._disk.open(staging.data, "create")) as file:
             file.write_at(0, data)
             file.sync()

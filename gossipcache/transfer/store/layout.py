@@ -205,8 +205,10 @@ def listed_places(disk: Disk, path: PurePath) -> tuple[tuple[int, int], ...]:
 def list_start(file: DiskFile) -> int:
     """Where the list at the end of a pack begins; 0 if there is none."""
     end = max(0, file.size() - _LIST_END_BYTES)
-    length, mark = file.read_at(end, _LENGTH_BYTES), file.read_at(end + _LENGTH_BYTES, 4)
-    return max(0, end - int.from_bytes(length, "big")) if mark == _LIST_MARK else 0
+    tail = file.read_at(end, _LIST_END_BYTES)
+    if tail[_LENGTH_BYTES:] != _LIST_MARK:
+        return 0
+    return max(0, end - int.from_bytes(tail[:_LENGTH_BYTES], "big"))
 
 
 def pack_number(name: str) -> int | None:

@@ -95,11 +95,8 @@ class Outputs:
 def sweep_outputs(disk: Disk, catalogue: Catalogue) -> None:
     """Removes what earlier runs left in the folders of their exports."""
     for mark, name in catalogue.folders():
-        try:
+        with suppress(OSError):  # It may be read-only by now; it is not ours to insist.
             _sweep(disk, PurePath(path_text(name)), mark)
-        except OSError:
-            # It may be read-only by now; it is not ours to insist.
-            continue
     for name in catalogue.outputs():
         path = PurePath(path_text(name))
         if is_temporary(path):

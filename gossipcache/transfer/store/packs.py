@@ -124,7 +124,7 @@ class Part:
     def __init__(self, file: DiskFile, task: StoredTask) -> None:
         self.file = file
         """Where it stands among others."""
-        self.start = 0 if task.place is None else task.place.start
+        self.start = task.start
         self.task_id = task.task_id
         self._size = task.size
 

@@ -13,7 +13,7 @@ import trio.testing
 from gossipcache.env import Workers
 from gossipcache.ids import NodeId
 from gossipcache.machine import ThreadWorkers
-from gossipcache.transfer.download.checks import AT_ONCE, Checked, Checks
+from gossipcache.transfer.download.checks import CHECKS_AT_ONCE, Checked, Checks
 from gossipcache.transfer.download.events import CheckPiece
 from gossipcache.transfer.download.store_end import StoreEnd
 from tests.fakes.workers import InlineWorkers
@@ -43,7 +43,7 @@ def add(checks: Checks, index: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [InlineWorkers, ThreadWorkers])
-@pytest.mark.parametrize("at_once", [1, AT_ONCE, 5])
+@pytest.mark.parametrize("at_once", [1, CHECKS_AT_ONCE, 5])
 async def test_each_piece_is_checked_once_whenever_it_comes(
     workers: Callable[[], Workers], at_once: int
 ) -> None:
@@ -58,7 +58,7 @@ async def test_each_piece_is_checked_once_whenever_it_comes(
 
     checks = checks_of(workers(), end, done)
     async with trio.open_nursery() as nursery:
-        for _ in range(AT_ONCE):
+        for _ in range(CHECKS_AT_ONCE):
             nursery.start_soon(checks.run)
         for first in range(0, count, at_once):
             for index in range(first, first + at_once):
