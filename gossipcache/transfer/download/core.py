@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
 from gossipcache.config import TransferConfig
 from gossipcache.ids import NodeId
@@ -326,7 +326,7 @@ class DownloadCore:
         effects: list[Effect] = []
         ready = [parent for parent in self._parents.values() if self._can_ask(parent)]
         while ready and self._picker.unrequested and self._may_ask(now):
-            parent = min(ready, key=lambda parent: parent.in_flight / parent.window)
+            parent = min(ready, key=attrgetter("turn"))
             index = self._picker.claim(parent.node, parent.pieces)
             if index is not None:
                 effects.append(self._fetch(parent, index, now))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 from gossipcache.ids import NodeId
 from gossipcache.transfer.download.requests import Request
@@ -62,6 +63,8 @@ class Parent:
     stalled: bool = False
     is_late: bool = False
     """A piece was so late that another was asked as well, and none has come since."""
+    asked_at: float = -inf
+    """When it was last asked for a piece."""
     draining: bool = False
     """It is to be closed when nothing is in flight; another parent waits for its place."""
     meter: RateMeter = field(default_factory=RateMeter)
@@ -102,12 +105,19 @@ class Parent:
             limit = min(limit, len(self.slots))
         return ready and self.in_flight < limit
 
+    @property
+    def turn(self) -> tuple[float, float]:
+        """The parent with the least is next: the least of its window is in use, then it was asked
+        longest ago. Where little is asked for at a time, all have their share of the work."""
+        return self.in_flight / self.window, self.asked_at
+
     def least_busy_slot(self) -> int:
         """The connection for the next request."""
         return min(self.slots, key=lambda slot: (self.slots[slot], slot))
 
     def asked(self, request: Request, now: float) -> None:
         """`request` goes out."""
+        self.asked_at = now
         if not self.requests:
             self.progress_at = now
             self.meter.restart(now)

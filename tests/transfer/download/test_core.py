@@ -10,6 +10,7 @@ from gossipcache.config import TransferConfig
 from gossipcache.ids import NodeId
 from gossipcache.transfer.download.core import DownloadCore
 from gossipcache.transfer.download.events import (
+    BudgetChanged,
     CancelPiece,
     CheckPiece,
     DropParent,
@@ -20,6 +21,7 @@ from gossipcache.transfer.download.events import (
     ParentOffers,
     ParentRefused,
     ParentsAssigned,
+    PieceChecked,
     PieceDelayed,
     PieceReceived,
     PieceRefusedBy,
@@ -79,6 +81,19 @@ def test_several_parents_share_the_work_by_their_speed() -> None:
     assert swarm.finished_at is not None
     assert swarm.finished_at < 12.0
     assert len(fast.served) > 2 * len(slow.served)
+
+
+def test_equal_parents_take_turns_where_little_is_asked_for_at_a_time() -> None:
+    core = opened(A, B, C)
+    core.handle(BudgetChanged(1), 0.0)
+    asked = core.handle(ParentHas(A, 0b1111), 0.0)
+    for node in (B, C):
+        asked += core.handle(ParentHas(node, 0b1111), 0.0)
+    for request_id in (1, 2, 3):
+        asked += core.handle(PieceReceived(request_id), float(request_id))
+        asked += core.handle(PieceChecked(request_id, valid=True), float(request_id))
+    asked_of = [effect.parent for effect in asked if isinstance(effect, FetchPiece)]
+    assert asked_of == [A, B, C, A]
 
 
 def test_a_lying_parent_is_dropped_for_good_and_its_pieces_fetched_elsewhere() -> None:
