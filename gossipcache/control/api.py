@@ -70,6 +70,8 @@ class ControlApi:
         self._stop = stop
         self.requests_running = 0
         self.last_request = trio.current_time()
+        self.called = trio.Event()
+        """Set when the first request comes."""
         self._fixed: dict[tuple[str, ...], dict[str, Route]] = {
             ("health",): {"GET": self._health},
             ("metrics",): {"GET": self._metrics},
@@ -98,6 +100,7 @@ class ControlApi:
     async def handle(self, exchange: Exchange) -> None:
         """Answers one request. Raises `GossipcacheError` for `fail` to answer."""
         self.requests_running += 1
+        self.called.set()
         try:
             await self._route(exchange.request)(exchange)
         finally:

@@ -19,6 +19,8 @@ from gossipcache.home import Home, socket_name
 from gossipcache.ids import Address
 
 BACKLOG = 128
+FIRST_REQUEST_S = 30.0
+"""So long a node that idles waits at least for whoever started it to ask for something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class ControlServer:
 
     async def wait_idle(self, idle_s: float) -> None:
         """Returns when no request has run for `idle_s` seconds."""
+        with trio.move_on_after(FIRST_REQUEST_S):
+            await self._api.called.wait()
         while True:
             if self._api.requests_running:
                 self._api.last_request = trio.current_time()

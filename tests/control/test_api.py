@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from gossipcache.client import ControlClient, task_path
-from gossipcache.control.serving import ControlServer
+from gossipcache.control.serving import FIRST_REQUEST_S, ControlServer
 from gossipcache.errors import (
     GossipcacheError,
     IntegrityError,
@@ -287,3 +287,12 @@ async def test_idleness_is_counted_from_the_last_request(
     start = trio.current_time()
     await server.wait_idle(1800)
     assert trio.current_time() - start == pytest.approx(1800)
+
+
+async def test_the_first_request_is_waited_for_longer(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    server = ControlServer(Home(tmp_path), FakeNode(), lambda: None)
+    start = trio.current_time()
+    await server.wait_idle(0.2)
+    assert trio.current_time() - start == pytest.approx(FIRST_REQUEST_S)

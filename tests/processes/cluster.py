@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ MANY_SMALL_PIECES = {
     "GOSSIPCACHE_TRANSFER_PIPELINE_DEPTH": "1",
     "GOSSIPCACHE_TRANSFER_CONNECTIONS_PER_PARENT": "1",
     "GOSSIPCACHE_TRANSFER_BITMAP_INTERVAL_S": "0.05",
-    "GOSSIPCACHE_TRANSFER_DOWNLOAD_RATE": "16MiB/s",
 }
-"""Makes a transfer last for seconds, so that a fault surely falls in the middle of it."""
+LONG_BYTES = 256 * PIECE_BYTES
+"""What takes two minutes at `SLOW`, however quick the machine is."""
+SLOW = "32KiB/s"
 
 
 class Node:
@@ -93,6 +94,9 @@ class Node:
         status = self.client.call("GET", "/v1/status", timeout_s=LIMIT_S)
         return int(status["metrics"].get(name, 0))
 
+    def limit(self, **rates: str) -> None:
+        self.client.call("PUT", "/v1/limits", body=rates, timeout_s=LIMIT_S)
+
     def expect_members(self, count: int) -> None:
         query = {"expect": count, "timeout_s": LIMIT_S}
         self.client.call("GET", "/v1/members", query=query, timeout_s=LIMIT_S)
@@ -108,7 +112,8 @@ class Node:
         return self.client.run("/v1/tasks", body={"path": str(path), "cid": cid, **more})
 
     def stat(self, cid: str, **more: object) -> dict[str, Any]:
-        return self.client.call("GET", task_path(cid), query=more, timeout_s=LIMIT_S)
+        query = {"timeout_s": LIMIT_S, **more}
+        return self.client.call("GET", task_path(cid), query=query, timeout_s=LIMIT_S)
 
     def export(self, cid: str, path: Path, **more: object) -> dict[str, Any]:
         body = {"path": str(path), "umask": "077", **more}
@@ -213,12 +218,47 @@ class Background:
             self._error = error
 
 
+@contextmanager
+def held_back(*givers: Node) -> Iterator[None]:
+    """What `givers` send of a task comes so slowly that a fault surely falls in the middle of it,
+    while the child waits for a piece; the rest comes at once when this is over."""
+    for giver in givers:
+        giver.limit(upload_rate=SLOW)
+    try:
+        yield
+    finally:
+        for giver in givers:
+            if giver.is_running:
+                giver.limit(upload_rate="none")
+
+
+def under_way(child: Node, cid: str, target: Path) -> Background:
+    """An export on `child`, from nodes that are held back, that has begun to receive."""
+    before = child.metric("pieces_received")
+    export = Background(lambda: child.export(cid, target))
+    wait_until(
+        lambda: export.is_over or child.metric("pieces_received") > before,
+        "the export receives pieces",
+    )
+    assert not export.is_over, export.result()
+    return export
+
+
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Polls until `condition` holds."""
     deadline = time.monotonic() + LIMIT_S
     while not condition():
         assert time.monotonic() < deadline, f"it never came true that {what}"
         time.sleep(POLL_S)
+
+
+def open_links(pid: int) -> list[str]:
+    """What a process has open, as /proc names it; what it closes meanwhile may be left out."""
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return found
 
 
 def random_file(path: Path, size: int) -> Path:

@@ -20,17 +20,18 @@ import pytest
 from gossipcache.client import task_path
 from gossipcache.errors import GossipcacheError
 from tests.processes.cluster import (
+    LONG_BYTES,
     MANY_SMALL_PIECES,
     PIECE_BYTES,
     Background,
     Cluster,
     Node,
     cluster_in,
+    held_back,
     random_file,
+    under_way,
     wait_until,
 )
-
-LONG_BYTES = 1536 * PIECE_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -281,35 +282,26 @@ def test_rot_on_the_disk_is_found_and_mended_by_peers(
     assert same(source, path)
 
 
-def slow_export(child: Node, cid: str, target: Path, **more: object) -> Background:
-    """An export that has received something and is far from its end."""
-    before = child.metric("pieces_received")
-    export = Background(lambda: child.export(cid, target, **more))
-    wait_until(
-        lambda: export.is_over or child.metric("pieces_received") > before + 16,
-        "the export receives pieces",
-    )
-    assert not export.is_over
-    return export
-
-
 def test_exports_at_once_share_one_download(a: Node, b: Node, tmp_path: Path, cid: str) -> None:
     source = random_file(tmp_path / "f", LONG_BYTES)
     a.import_file(source, cid)
     before = b.metric("piece_bytes_received")
-    first = slow_export(b, cid, tmp_path / "out1")
     command = [sys.executable, "-P", "-m", "gossipcache", "--home", str(b.home.path)]
-    with subprocess.Popen(
-        [*command, "export", "-i", cid, "-O", str(tmp_path / "out2")], stderr=subprocess.PIPE
-    ) as second:
-        wait_until(lambda: len(temporary(tmp_path)) == 2, "the second one has begun")
-        second.send_signal(signal.SIGINT)
-        assert second.wait() == 130
-    third = b.export(cid, tmp_path / "out3")
+    command += ["export", "-i", cid, "-O", str(tmp_path / "out2")]
+    with held_back(a):
+        first = under_way(b, cid, tmp_path / "out1")
+        with subprocess.Popen(command, stderr=subprocess.PIPE) as second:
+            wait_until(lambda: len(temporary(tmp_path)) == 2, "the second one has begun")
+            second.send_signal(signal.SIGINT)
+            assert second.wait() == 130
+        wait_until(lambda: len(temporary(tmp_path)) == 1, "nothing of it is left")
+        third = Background(lambda: b.export(cid, tmp_path / "out3"))
+        wait_until(lambda: len(temporary(tmp_path)) == 2, "the third one has begun")
+        assert not first.is_over
     first.result()
+    assert third.result()["size"] == LONG_BYTES
     assert same(source, tmp_path / "out1")
     assert same(source, tmp_path / "out3")
-    assert third["size"] == LONG_BYTES
     assert not (tmp_path / "out2").exists()
     wait_until(lambda: not temporary(tmp_path), "nothing half written is left")
     assert b.metric("piece_bytes_received") == before + LONG_BYTES
@@ -321,10 +313,11 @@ def temporary(folder: Path) -> list[Path]:
 
 def test_a_delete_ends_a_running_export(a: Node, b: Node, tmp_path: Path, cid: str) -> None:
     a.import_file(random_file(tmp_path / "f", LONG_BYTES), cid)
-    export = slow_export(b, cid, tmp_path / "out")
-    assert a.delete(cid)["pending"] == []
-    with exits(3):
-        export.result()
+    with held_back(a):
+        export = under_way(b, cid, tmp_path / "out")
+        assert a.delete(cid)["pending"] == []
+        with exits(3):
+            export.result()
     assert not (tmp_path / "out").exists()
     assert not temporary(tmp_path)
     assert all(task["cid"] != cid for task in b.list())
@@ -334,7 +327,7 @@ def test_a_timeout_ends_the_export_in_the_node_too(
     a: Node, b: Node, tmp_path: Path, cid: str
 ) -> None:
     a.import_file(random_file(tmp_path / "f", LONG_BYTES), cid)
-    with exits(5):
+    with held_back(a), exits(5):
         b.export(cid, tmp_path / "out", timeout_s=0.3)
     assert not (tmp_path / "out").exists()
     assert not temporary(tmp_path)

@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ import pytest
 
 from gossipcache.client import ControlClient
 from gossipcache.home import Home
-
-LIMIT_S = 30
+from tests.processes.cluster import LIMIT_S, open_links
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -137,9 +135,8 @@ def test_a_lone_node_starts_by_itself_and_gives_way(run: Run, home: Home, tmp_pa
 
 def inherited(pid: int, outside: Path) -> list[str]:
     """What the process has open that is neither its own nor in its home."""
-    links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
     known = ("anon_inode:", "socket:", "pipe:", "/dev/null", "/dev/urandom", str(outside / "home"))
-    return [link for link in links if not link.startswith(known)]
+    return [link for link in open_links(pid) if not link.startswith(known)]
 
 
 def test_commands_at_the_same_time_start_one_node(home: Home) -> None:
@@ -204,9 +201,8 @@ def test_stop_is_quick_in_the_middle_of_an_import(run: Run, home: Home, tmp_path
         assert importing.stdin is not None
         importing.stdin.write(bytes(1_000_000))
         importing.stdin.flush()
-        started = time.monotonic()
         assert run("node", "stop").returncode == 0
-        assert time.monotonic() - started < 10
+        assert not home.control_path.exists(), "it ended in order: nobody waited for the content"
         importing.stdin.close()
         assert importing.wait(LIMIT_S) in (4, 130)
     assert run("node", "start").returncode == 0

@@ -12,19 +12,18 @@ import pytest
 
 from gossipcache.errors import NodeUnreachable, TaskNotFound
 from tests.processes.cluster import (
+    LONG_BYTES,
     MANY_SMALL_PIECES,
     PIECE_BYTES,
-    Background,
     Cluster,
-    Node,
     cluster_in,
+    held_back,
     random_file,
+    under_way,
     wait_until,
 )
 
 SMALL_BYTES = 100_000
-LONG_BYTES = 2048 * PIECE_BYTES
-UNDER_WAY_PIECES = 64
 
 
 @pytest.fixture
@@ -41,18 +40,6 @@ def small(tmp_path: Path) -> Path:
 @pytest.fixture
 def long(tmp_path: Path) -> Path:
     return random_file(tmp_path / "long", LONG_BYTES)
-
-
-def under_way(node: Node, cid: str, target: Path) -> Background:
-    """An export on `node` that has begun to receive and is far from its end."""
-    before = node.metric("pieces_received")
-    export = Background(lambda: node.export(cid, target))
-    wait_until(
-        lambda: export.is_over or node.metric("pieces_received") >= before + UNDER_WAY_PIECES,
-        "the export receives pieces",
-    )
-    assert not export.is_over, "the export was too quick to be disturbed"
-    return export
 
 
 def same(one: Path, other: Path) -> bool:
@@ -89,8 +76,9 @@ def test_owner_killed_during_an_export(cluster: Cluster, long: Path, tmp_path: P
     holder, child, owner = cluster.start(3)
     cid = cluster.cid_kept_by(owner)
     holder.import_file(long, cid)
-    export = under_way(child, cid, tmp_path / "out")
-    owner.kill()
+    with held_back(holder):
+        export = under_way(child, cid, tmp_path / "out")
+        owner.kill()
     result = export.result()
     assert same(long, tmp_path / "out")
     assert result["bytes_by_source"] == {holder.id: LONG_BYTES}, "nothing was fetched twice"
@@ -102,9 +90,10 @@ def test_parent_killed_during_an_export(cluster: Cluster, long: Path, tmp_path: 
     cid = cluster.cid_kept_by(other)
     for holder in (parent, other):
         holder.import_file(long, cid)
-    export = under_way(child, cid, tmp_path / "out")
-    wait_until(lambda: parent.metric("pieces_sent") > 0, "the parent gives pieces")
-    parent.kill()
+    with held_back(parent, other):
+        export = under_way(child, cid, tmp_path / "out")
+        wait_until(lambda: parent.metric("pieces_sent") > 0, "the parent gives pieces")
+        parent.kill()
     result = export.result()
     assert same(long, tmp_path / "out")
     assert set(result["bytes_by_source"]) == {parent.id, other.id}
@@ -118,9 +107,10 @@ def test_exporting_node_killed_resumes_when_it_is_back(
     cid = holder.import_file(long)["cid"]
     target = tmp_path / "out" / "file"
     target.parent.mkdir()
-    export = under_way(child, cid, target)
-    wait_until(lambda: any(task["pieces_present"] for task in child.list()), "progress is durable")
-    child.kill()
+    with held_back(holder):
+        export = under_way(child, cid, target)
+        wait_until(lambda: any(task["pieces_present"] for task in child.list()), "progress is made")
+        child.kill()
     with pytest.raises(NodeUnreachable):
         export.result()
     assert not target.exists()
@@ -153,12 +143,14 @@ def test_a_scheduler_that_joins_during_an_export_disturbs_nothing(
 ) -> None:
     holder, child = cluster.start(2)
     cid = holder.import_file(long)["cid"]
-    export = under_way(child, cid, tmp_path / "out")
-    newcomer = cluster.add()
+    with held_back(holder):
+        export = under_way(child, cid, tmp_path / "out")
+        newcomer = cluster.add()
+        newcomer.expect_members(3)
+        assert not export.is_over
     result = export.result()
     assert same(long, tmp_path / "out")
     assert result["bytes_by_source"] == {holder.id: LONG_BYTES}
-    newcomer.expect_members(3)
     assert newcomer.stat(cid)["size"] == LONG_BYTES
 
 
