@@ -22,6 +22,7 @@ SMALLER = {
     "broadcast": 10,
     "broadcast-crashes": 10,
     "broadcast-one-slot": 30,
+    "broadcast-owner-dies": 20,
     "broadcast-slow": 10,
     "broadcast-zones": 15,
     "broadcast-zones-crashes": 20,
