@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable
 from functools import partial
@@ -17,6 +18,8 @@ from gossipcache.node.services import Services, not_found
 from gossipcache.requests import TaskQuery
 from gossipcache.results import LocalTask, RottenTask, VerifyResult
 from gossipcache.transfer.store.index import StoredTask
+
+_log = logging.getLogger(__name__)
 
 REPAIR_TIMEOUT_S = 60.0
 COMPACTION_INTERVAL_S = 24 * 3600.0
@@ -102,7 +105,9 @@ async def repair(services: Services, stored: StoredTask) -> bool:
     with trio.move_on_after(REPAIR_TIMEOUT_S):
         try:
             await fetch(services, stored.signed)
-        except GossipcacheError:
+        except (GossipcacheError, OSError) as error:
+            fields = {"task": stored.task_id, "cause": str(error)}
+            _log.warning("a task cannot be mended", extra={"fields": fields})
             return False
         return True
     return False

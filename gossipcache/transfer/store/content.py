@@ -25,7 +25,7 @@ from gossipcache.transfer.store.catalogue import Catalogue
 from gossipcache.transfer.store.index import Entry, LinkStamp, StoredTask
 from gossipcache.transfer.store.layout import Layout
 from gossipcache.transfer.store.packs import OpenPacks, Part
-from gossipcache.transfer.store.scrub import bad_pieces
+from gossipcache.transfer.store.scrub import bad_pieces, check_is_damage
 
 _VERIFY = "run `gossipcache verify`"
 
@@ -136,15 +136,16 @@ class Content:
         stamp: FileStamp | None,
         progress: OnProgress,
     ) -> tuple[int, ...]:
-        try:
-            tree = self.tree(task.task_id)
-        except IntegrityError:
-            # Without its digests no piece can be told good; `begin` brings new ones.
-            return tuple(pieces)
         if stamp is None or stamp.kind != "file":
             return tuple(pieces)
-        with closing(self._opened(task, "read")) as file:
-            return bad_pieces(file, task.signed.manifest, tree, pieces, progress)
+        try:
+            # Without its digests no piece can be told good; `begin` brings new ones.
+            tree = self.tree(task.task_id)
+            with closing(self._opened(task, "read")) as file:
+                return bad_pieces(file, task.signed.manifest, tree, pieces, progress)
+        except (IntegrityError, OSError) as error:
+            check_is_damage(error)
+            return tuple(pieces)
 
     def _verified(
         self, now: StoredTask, seen: StoredTask, bad: Collection[int], stamp: FileStamp | None

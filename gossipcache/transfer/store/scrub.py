@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Collection, Iterable
 
@@ -37,7 +38,7 @@ def bad_pieces(
     pieces: Iterable[int],
     progress: OnProgress = ignore_progress,
 ) -> tuple[int, ...]:
-    """Those of `pieces` whose bytes in `file` are not the ones in `tree`."""
+    """Those of `pieces` whose bytes in `file` are not the ones in `tree`, or cannot be read."""
     buffer = memoryview(bytearray(CHUNK_BYTES))
     bad, done = [], 0
     for index in pieces:
@@ -46,13 +47,20 @@ def bad_pieces(
             for chunk in chunks(file, index * manifest.piece_size, length, buffer):
                 state.update(chunk)
             sound = state.digest() == tree.piece(index)
-        except IntegrityError:
+        except (IntegrityError, OSError) as error:
+            check_is_damage(error)
             sound = False
         if not sound:
             bad.append(index)
         done += length
         progress(done)
     return tuple(bad)
+
+
+def check_is_damage(error: IntegrityError | OSError) -> None:
+    """Raises `error`, unless it says that the disk does not give back what was written to it."""
+    if isinstance(error, OSError) and error.errno != errno.EIO:
+        raise error
 
 
 def rotten(what: str) -> IntegrityError:
