@@ -2,7 +2,8 @@
 
 A parent that offers its pieces gives each to one child, and the children swap. What it did not
 offer is left to others as long as they bring something; else those who have everything give all
-of it to everybody, and fastest where they are the least busy.
+of it to everybody, and fastest where they are the least busy. The last few pieces are waited for
+no moment: at the end all parents may be complete, and offer by and by what the download has.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Collection, Iterable
 
 from gossipcache.transfer.download.parent import Parent
 from gossipcache.transfer.download.picker import Picker
+from gossipcache.transfer.offering import FIRST_OFFERS
 
 PATIENCE_S = 0.5
 """How long a download waits for nothing first: several times as long as partial parents keep news
@@ -38,7 +40,7 @@ class Hunger:
             self._waits_since = now
         if not all(map(self._offers, owing)):
             self._is_starved = False
-        elif self._waits_since is not None and now >= self._waits_since + PATIENCE_S:
+        elif self._waits_since is not None and now >= self._waits_since + self._patience_s:
             self._is_starved = True
 
     def may_ask(self, offering: Parent, parents: Iterable[Parent]) -> bool:
@@ -58,4 +60,9 @@ class Hunger:
         does already."""
         if self._waits_since is None or self._is_starved:
             return None
-        return self._waits_since + PATIENCE_S
+        return self._waits_since + self._patience_s
+
+    @property
+    def _patience_s(self) -> float:
+        """None where as few pieces are lacking as a task has that is not offered by and by."""
+        return PATIENCE_S if self._picker.missing.bit_count() > FIRST_OFFERS else 0.0

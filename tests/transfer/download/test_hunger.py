@@ -9,17 +9,17 @@ from gossipcache.transfer.download.hunger import PATIENCE_S, Hunger
 from gossipcache.transfer.download.parent import Parent
 from gossipcache.transfer.download.picker import Picker
 from gossipcache.transfer.download.requests import Request
+from gossipcache.transfer.offering import FIRST_OFFERS
 
 SEED = NodeId(b"s" * 16)
 
 
-def hungry(*, offers: bool = True, lacks: bool = True) -> Hunger:
-    """That of a download of one piece, which is there unless it `lacks` it."""
-    picker = Picker(1, random.Random(1))
+def hungry(*, offers: bool = True, lacks: int = 2 * FIRST_OFFERS) -> Hunger:
+    """That of a download that lacks so many pieces."""
+    picker = Picker(2 * FIRST_OFFERS, random.Random(1))
     if offers:
         picker.offers(SEED)
-    if not lacks:
-        picker.found(1)
+    picker.found(picker.everything >> lacks)
     return Hunger(picker)
 
 
@@ -49,8 +49,18 @@ def test_who_waits_for_nothing_for_long_may_ask_until_somebody_else_gives() -> N
     assert not hunger.may_ask(seed, both)
 
 
+def test_the_last_few_pieces_are_asked_for_as_soon_as_nothing_else_is_under_way() -> None:
+    hunger, seed, other = hungry(lacks=FIRST_OFFERS), parent(b"s"), parent(b"o", owes=1)
+    both = [seed, other]
+    hunger.look(both, 0.0)
+    assert not hunger.may_ask(seed, both)
+    other.requests.clear()
+    hunger.look(both, 0.1)
+    assert hunger.may_ask(seed, both)
+
+
 def test_nobody_waits_where_nobody_offers_or_nothing_is_lacking() -> None:
-    for hunger in (hungry(offers=False), hungry(lacks=False)):
+    for hunger in (hungry(offers=False), hungry(lacks=0)):
         hunger.look([parent(b"s"), parent(b"o")], 0.0)
         assert hunger.starves_at is None
 
