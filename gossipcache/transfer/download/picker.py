@@ -1,4 +1,5 @@
-"""Which piece to ask of which parent next: rarest first (BEP 3; Legout et al., IMC 2006).
+"""Which piece to ask of which parent next: rarest first (BEP 3; Legout et al., IMC 2006), and of
+those the latest (Bonald et al., SIGMETRICS 2008).
 
 Bitmaps are integers, bit `i` for piece `i`: a step costs a few microseconds for a thousand
 pieces and stays below a millisecond for millions.
@@ -7,11 +8,14 @@ pieces and stays below a millisecond for millions.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Collection
 
 from gossipcache.ids import NodeId
 from gossipcache.swarm import Border
 
+MAX_NEWS = 32
+"""So many times that a download heard of new pieces are told apart."""
 PLENTY = 3
 """With so many pieces a parent to be asked for, none of them runs out of them soon."""
 
@@ -21,7 +25,9 @@ class Picker:
 
     Rarity counts *partial* parents only, for a complete parent adds one to every piece alike, also
     one that offers its pieces by and by: what is known of that one is what it offered.
-    Among equally rare pieces the choice is random, so that children of one parent get
+    A child has few parents, so that of what is rare to it much is common in the swarm; least of all
+    what it heard of last, which therefore comes first: a new piece does not stand behind old ones.
+    Among pieces heard of together the choice is random, so that children of one parent get
     different pieces to swap. When every parent is complete there is nothing to swap with
     them, and pieces are taken in order: that is kind to read-ahead and whole-content digests.
     """
@@ -39,6 +45,10 @@ class Picker:
         self._holdings: dict[NodeId, int] = {}
         self._offering: dict[NodeId, None] = {}
         self._rarity: list[int] | None = None
+        self._known = 0
+        """What any parent ever had."""
+        self._news: deque[int] = deque(maxlen=MAX_NEWS)
+        """What became known at once, the latest first."""
         self._far: set[NodeId] = set()
         """Also those that are not assigned any more, but may be open."""
         self._shared = 0
@@ -54,8 +64,11 @@ class Picker:
 
     def add(self, parent: NodeId, pieces: int) -> None:
         """`parent` has `pieces` (bitmap) besides those it was known to have."""
-        known = self._holdings.get(parent, 0)
-        self._holdings[parent] = known | pieces & self.everything
+        pieces &= self.everything
+        self._holdings[parent] = self._holdings.get(parent, 0) | pieces
+        if news := pieces & ~self._known:
+            self._known |= news
+            self._news.appendleft(news)
         self._rarity = None
 
     def offers(self, parent: NodeId) -> None:
@@ -158,6 +171,7 @@ class Picker:
             if rare := candidates & ~common:
                 candidates = rare
                 break
+        candidates = next(filter(None, (candidates & news for news in self._news)), candidates)
         start = self._rng.randrange(self._total)
         above = candidates >> start
         return start + _lowest(above) if above else _lowest(candidates)

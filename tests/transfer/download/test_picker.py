@@ -34,6 +34,15 @@ def test_takes_the_rarest_piece_first() -> None:
     assert [picker.claim(A) for _ in range(3)] == [2, 1, 0]
 
 
+def test_of_equally_rare_pieces_takes_what_it_heard_of_last() -> None:
+    picker = picker_of(8)
+    picker.add(A, bitmap(3, 6))
+    picker.add(B, bitmap(0, 6))
+    picker.add(A, bitmap(5))
+    picker.add(A, bitmap(1))
+    assert [picker.claim(A) for _ in range(4)] == [1, 5, 3, 6]
+
+
 def test_what_no_partial_parent_has_is_rarest() -> None:
     picker = picker_of(8)
     picker.add(A, picker.everything)
