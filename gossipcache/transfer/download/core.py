@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from math import inf
 from operator import attrgetter, itemgetter
 
 from gossipcache.config import TransferConfig
@@ -98,7 +99,7 @@ class DownloadCore:
                 self._picker.found(present)
                 self._ready = True
             case ParentsAssigned(parents, border):
-                self._roster.assigned = parents
+                self._roster.assign(parents)
                 self._picker.divide(border)
             case SlotOpened(parent, slot, rtt_s):
                 self._slot_opened(parent, slot, rtt_s, now)
@@ -136,15 +137,17 @@ class DownloadCore:
         """When `handle_timeout` is due, or None."""
         if self._finished:
             return None
-        waits = [at for parent in self._parents.values() for at in self._patience.deadlines(parent)]
-        waits += self._roster.retry_times()
+        waits = [self._patience.look_at(parent) for parent in self._parents.values()]
+        if not self._roster.is_settled:
+            waits += self._roster.retry_times()
         if self._paid_at is not None:
             waits.append(self._paid_at)
         elif self._has_room():
             waits += [at for parent in self._idle_parents() for at, _ in self._late(parent)]
             if (starves_at := self._hunger.starves_at) is not None:
                 waits.append(starves_at)
-        return min(waits, default=None)
+        due = min(waits, default=inf)
+        return None if due == inf else due
 
     def handle_timeout(self, now: float) -> list[Effect]:
         """Looks for parents that stalled, pieces that are overdue, and pauses that are over."""
@@ -290,9 +293,10 @@ class DownloadCore:
             self._finished = True
             return [Finished()]
         effects: list[Effect] = []
-        for parent in self._roster.replaceable(now):
-            effects += self._drop(parent, None, now)
-        effects += self._roster.open(self.missing, now)
+        if not self._roster.is_settled:
+            for parent in self._roster.replaceable(now):
+                effects += self._drop(parent, None, now)
+            effects += self._roster.open(self.missing, now)
         self._paid_at = None
         if self._ready:
             effects += self._ask(now)
@@ -315,15 +319,18 @@ class DownloadCore:
         return False
 
     def _can_ask(self, parent: Parent) -> bool:
-        fair = max(1, self._budget // len(self._parents))
-        if self._picker.is_partial(parent.node):
-            fair = min(fair, _FIRST_PIECES)
-        if parent.requests and self._picker.is_scarce(parent.node):
+        picker = self._picker
+        if parent.requests and picker.is_scarce(parent.node):
             return False
+        fair = max(1, self._budget // len(self._parents))
+        if picker.is_partial(parent.node):
+            fair = min(fair, _FIRST_PIECES)
         return parent.can_ask(fair, is_slow=self._patience.is_slow(parent))
 
     def _ask(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
+        if not (self._picker.unrequested and self._has_room()):
+            return effects
         ready = [parent for parent in self._parents.values() if self._can_ask(parent)]
         while ready and self._picker.unrequested and self._may_ask(now):
             parent = min(ready, key=attrgetter("turn"))

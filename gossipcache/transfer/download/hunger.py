@@ -34,7 +34,7 @@ class Hunger:
     def look(self, parents: Collection[Parent], now: float) -> None:
         """How it stands. Who makes it wait in line brings nothing soon."""
         owing = [parent for parent in parents if parent.requests and not parent.is_waiting]
-        if owing or not self._picker.unrequested or not any(map(self._offers, parents)):
+        if owing or not (self._picker.unrequested and self._picker.is_offered):
             self._waits_since = None
         elif self._waits_since is None:
             self._waits_since = now

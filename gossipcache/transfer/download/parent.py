@@ -94,16 +94,20 @@ class Parent:
     @property
     def pieces(self) -> int:
         """Bitmap of the pieces in flight."""
-        return sum({1 << request.index for request in self.requests.values()})
+        pieces = 0
+        for request in self.requests.values():
+            pieces |= 1 << request.index
+        return pieces
 
     def can_ask(self, fair: int, *, is_slow: bool = False) -> bool:
         """Whether another request may go to it now; at most `fair` while its speed is unknown, and
         no more than holds its places in line where others come first, or it is slow."""
-        ready = self.is_open and not (self.stalled or self.draining or self.paused_until)
+        if not self.slots or self.stalled or self.draining or self.paused_until:
+            return False
         limit = self.window if self.meter.rate else min(self.window, fair)
-        if self.is_waiting or is_slow:
+        if is_slow or self.is_waiting:
             limit = min(limit, len(self.slots))
-        return ready and self.in_flight < limit
+        return len(self.requests) < limit
 
     @property
     def turn(self) -> tuple[float, float]:

@@ -7,7 +7,8 @@ deviation from the others (`gossipcache.deviation`), and late by that as well as
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+from math import inf
 
 from gossipcache.config import TransferConfig
 from gossipcache.deviation import slow_below
@@ -40,19 +41,19 @@ class Patience:
         rate = parent.meter.rate
         return parent.is_late or (rate is not None and rate < self._slow_below)
 
-    def deadlines(self, parent: Parent) -> Iterator[float]:
-        """When it is to be looked at."""
-        if not parent.is_open:
-            yield self.unopened_at(parent)
+    def look_at(self, parent: Parent) -> float:
+        """When it is to be looked at next; infinity: never, as things are."""
+        at = inf if parent.is_open else self.unopened_at(parent)
         if parent.paused_until is not None:
-            yield parent.paused_until
-        if parent.requests or parent.stalled:
-            yield self.silent_at(parent)
-            if parent.wait is not None and not parent.wait.is_over:
-                yield parent.wait.given_up_at
+            at = min(at, parent.paused_until)
+        if not (parent.requests or parent.stalled):
+            return at
+        at = min(at, self.silent_at(parent))
+        if parent.wait is not None and not parent.wait.is_over:
+            at = min(at, parent.wait.given_up_at)
         if (oldest := parent.oldest_kept) is not None:
-            yield self.late_at(parent, oldest)
-            yield self.overdue_at(parent, oldest)
+            at = min(at, self.late_at(parent, oldest), self.overdue_at(parent, oldest))
+        return at
 
     def unopened_at(self, parent: Parent) -> float:
         """When it has taken too long to open the task."""
@@ -72,7 +73,7 @@ class Patience:
         """When the oldest request is so late, by its own past and by the others, that one of them
         is to have a try as well; once, until it has given a piece: what is sent twice is little."""
         if parent.is_late or not self._slow_below:
-            return float("inf")
+            return inf
         others_s = parent.window * oldest.size / self._slow_below
         late_s = max(LATE_S, others_s, self._usual_s(parent, oldest))
         return parent.begun_at(oldest) + late_s

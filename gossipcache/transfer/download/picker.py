@@ -91,6 +91,11 @@ class Picker:
         """Whether `parent` is known to have piece `index`."""
         return bool(self._holdings.get(parent, 0) >> index & 1)
 
+    @property
+    def is_offered(self) -> bool:
+        """Whether any parent has everything, and offers it by and by."""
+        return bool(self._offering)
+
     def is_offering(self, parent: NodeId) -> bool:
         """Whether `parent` has everything, and offers it by and by."""
         return parent in self._offering
@@ -110,8 +115,9 @@ class Picker:
         """
         if parent in self._offering or not self.is_partial(parent):
             return False
-        known = next(iter(self._levels()), 0)
-        return (known & self.unrequested).bit_count() < PLENTY * len(self._holdings)
+        levels = self._levels()
+        known = levels[0] & self.unrequested if levels else 0
+        return known.bit_count() < PLENTY * len(self._holdings)
 
     def claim(self, parent: NodeId, exclude: int = 0) -> int | None:
         """The best piece to ask of `parent`, now counted as requested; None if there is none.
