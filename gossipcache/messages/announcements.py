@@ -79,7 +79,7 @@ class AnnounceReply(Message, frozen=True, kw_only=True, tag="announce_reply"):
     unknown: TaskIds = ()
     """Taken, but their record is missing here: the holder restores it."""
     mismatched: TaskIds = ()
-    """Not taken: the record here names another manifest."""
+    """Not taken: the record here names another manifest, or it has another number of pieces."""
     deleted: DeletedTasks = ()
 
 

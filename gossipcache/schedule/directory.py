@@ -221,7 +221,9 @@ class Directory:
                 refused.append(task_id)
             elif name is None and self._view.deletion(task_id) is not None:
                 doomed[task_id] = None
-            elif name is not None and held.manifest_name != name:
+            elif (name is not None and held.manifest_name != name) or not self._view.counts_right(
+                task_id, held.manifest_name, held.piece_count
+            ):
                 mismatched.append(task_id)
             else:
                 if name is None:

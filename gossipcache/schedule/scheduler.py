@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gossipcache.config import ScheduleConfig
+from gossipcache.errors import ProtocolError
 from gossipcache.identity import Signed, verify
 from gossipcache.ids import NodeId, TaskId
 from gossipcache.messages.announcements import (
@@ -153,14 +154,16 @@ class Scheduler:
     def register(self, message: RegisterPeer, sender: NodeId, now: float) -> SessionReply:
         """A child opens a session, or comes over from another keeper.
 
-        Raises `Busy` when it, or all together, have as many sessions here as they may have, and
-        `NotReady`.
+        Raises `Busy` when it, or all together, have as many sessions here as they may have,
+        `ProtocolError` if the task has another number of pieces, and `NotReady`.
         """
         self._view.check_member(sender)
         task_id = TaskId(message.task_id)
         refusal = self._refusal(task_id)
         if refusal is not None:
             return refusal
+        if not self._view.counts_right(task_id, message.manifest_name, message.piece_count):
+            raise ProtocolError("the task has another number of pieces")
         earlier = self._swarms.child(sender, task_id)
         if earlier is not None:
             self._end(earlier)

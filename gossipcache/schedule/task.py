@@ -65,6 +65,13 @@ class View:
         record = self.record_of(task_id)
         return record.manifest.name if record is not None and record.manifest else None
 
+    def counts_right(self, task_id: TaskId, manifest_name: bytes, piece_count: int) -> bool:
+        """Whether a manifest has so many pieces, unless it is another one than the record's."""
+        record = self.record_of(task_id)
+        if record is None or record.manifest is None or record.manifest.name != manifest_name:
+            return True
+        return record.manifest.manifest.piece_count == piece_count
+
     def deletion(self, task_id: TaskId) -> DeletedTask | None:
         """The proof that the task is deleted, if it is."""
         record = self.record_of(task_id)

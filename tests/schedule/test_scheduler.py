@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gossipcache.errors import Busy, NotReady
+from gossipcache.errors import Busy, NotReady, ProtocolError
 from gossipcache.identity import Identity
 from gossipcache.ids import NodeId
 from gossipcache.manifest import SignedManifest
@@ -158,6 +158,15 @@ class TestAnnouncements:
         other = manifest_of("a", pieces=5)
         reply = keeper.announce(identity(3), held_of(other))
         assert reply.mismatched == (TASK.task_id,)
+        assert holders(keeper) == [(SEED.node_id, 8)]
+
+    def test_pieces_that_the_manifest_has_not_are_neither_announced_nor_fetched(
+        self, keeper: Keeper
+    ) -> None:
+        reply = keeper.announce(identity(3), Held(TASK.task_id, TASK.name, 5, 5))
+        assert reply.mismatched == (TASK.task_id,)
+        with pytest.raises(ProtocolError):
+            keeper.register(identity(3), TASK, piece_count=5)
         assert holders(keeper) == [(SEED.node_id, 8)]
 
     def test_a_holder_of_an_unknown_task_is_taken_and_told(self, keeper: Keeper) -> None:
