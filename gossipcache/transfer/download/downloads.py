@@ -11,7 +11,7 @@ from functools import partial
 
 import trio
 
-from gossipcache.errors import Conflict, Interrupted
+from gossipcache.errors import Conflict, Interrupted, TaskNotFound
 from gossipcache.ids import TaskId
 from gossipcache.manifest import SignedManifest
 from gossipcache.swarm import Swarm
@@ -156,6 +156,8 @@ class _Shared:
         self.check_digest = check_digest
         self.written: DownloadOutcome | None = None
         """Set when only its durability is left to wait for."""
+        self.is_begun = False
+        """Whether its task is in the store, unless it was removed since."""
         self.joined: tuple[Joined, ...] = ()
         """Replaced, never changed: workers read it."""
         self.present = 0
@@ -175,7 +177,7 @@ class _Shared:
         while self._handed:
             index, one = self._handed.popleft()
             one.handed(index)
-        self.present, self.done_bytes = present, progress.done_bytes
+        self.present, self.done_bytes, self.is_begun = present, progress.done_bytes, True
         for one in self.joined:
             one.found(present, progress)
 
@@ -262,6 +264,8 @@ class Downloads:
                     )
                 shared.check_digest |= check_digest
                 return shared
+            if shared.written is None:
+                shared.scope.cancel()
             await shared.over.wait()
         if self._nursery is None:
             raise Interrupted("the node is not running")
@@ -271,8 +275,7 @@ class Downloads:
 
     def _was_deleted(self, shared: _Shared) -> bool:
         """Whether what it wrote is gone before it was durable."""
-        is_written = shared.written is not None
-        return is_written and self._downloader.store.find(shared.signed.task_id) is None
+        return shared.is_begun and self._downloader.store.find(shared.signed.task_id) is None
 
     async def _host(self, shared: _Shared) -> None:
         outcome: DownloadOutcome | BaseException = Interrupted("the download was stopped")
@@ -289,6 +292,8 @@ class Downloads:
                 fields = {"task": shared.signed.task_id, "cause": str(outcome)}
                 _log.warning("a download is not durable", extra={"fields": fields})
         finally:
+            if shared.scope.cancelled_caught and self._was_deleted(shared):
+                outcome = TaskNotFound("the task was deleted while it was downloaded")
             del self._running[shared.signed.task_id]
             shared.over.set()
             for one in shared.joined:

@@ -289,6 +289,26 @@ async def test_a_deletion_in_the_midst_of_settling_stands(
     assert bench.child.store.find(TASK) is None
 
 
+async def test_who_comes_after_a_deletion_in_the_midst_of_fetching_begins_anew(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    before, after = Output(bench), Output(bench)
+    async with trio.open_nursery() as nursery:
+
+        async def disturbed() -> None:
+            with pytest.raises(TaskNotFound):
+                await before.export()
+            bench.swarm.assign(bench.parent_id)
+
+        nursery.start_soon(disturbed)
+        await trio.sleep(4.5)
+        bench.child.store.remove(TASK)
+        with trio.fail_after(60):
+            await after.export()
+    assert after.is_whole
+    assert bench.sessions == 2
+
+
 async def test_who_comes_after_a_deletion_in_the_midst_of_settling_begins_anew(
     bench: Bench, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,10 +318,11 @@ async def test_who_comes_after_a_deletion_in_the_midst_of_settling_begins_anew(
     await settling.begun.wait()
     bench.child.store.remove(TASK)
     bench.swarm.assign(bench.parent_id)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(output.export)
-        await trio.sleep(1)
-        settling.go_on()
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(output.export)
+            await trio.sleep(1)
+            settling.go_on()
     assert output.is_whole
     assert bench.sessions == 2
 
