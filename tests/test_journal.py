@@ -64,7 +64,7 @@ Changes = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(changes=Changes, seed=st.integers(0, 10**6))
 def test_a_crash_loses_only_a_tail_of_what_was_not_synced(
     changes: list[tuple[bytes, bytes | None, bool]], seed: int

@@ -23,7 +23,7 @@ def tasks(count: int) -> list[TaskId]:
 
 TASKS = tasks(300)
 numbers = st.sets(st.integers(0, 200), min_size=1, max_size=12)
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=40)
 
 
 def test_an_empty_ring_keeps_nothing() -> None:

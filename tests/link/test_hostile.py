@@ -101,7 +101,7 @@ async def send_ignoring_errors(stream: ByteStream, data: bytes) -> None:
         pass
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.binary(max_size=400), max_size=5), st.booleans(), st.booleans())
 def test_no_bytes_bring_a_node_down(chunks: list[bytes], upgraded: bool, framed: bool) -> None:
     async def main() -> None:

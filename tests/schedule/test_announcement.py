@@ -130,7 +130,7 @@ entries = st.builds(
 
 
 @given(st.lists(entries), st.randoms(use_true_random=False))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_set_hash_depends_on_the_set_alone(history: list[Held], rng: Any) -> None:
     grown = HeldSet()
     for held in history:
@@ -147,7 +147,7 @@ def test_the_set_hash_depends_on_the_set_alone(history: list[Held], rng: Any) ->
 
 
 @given(st.sets(entries, max_size=4), st.sets(entries, max_size=4))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_different_sets_have_different_hashes(one: set[Held], other: set[Held]) -> None:
     first, second = HeldSet(), HeldSet()
     for held in one:

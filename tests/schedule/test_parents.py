@@ -79,7 +79,7 @@ candidates = st.lists(
 
 
 @given(candidates, st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_choice_is_bounded_useful_and_free_of_order(found: list[Candidate], rng: Any) -> None:
     chosen = choose(*found)
     assert len(set(chosen)) == len(chosen) <= 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gossipcache.ids import NodeId
@@ -203,7 +203,6 @@ def child_of(upload: str) -> NodeId:
     return NodeId(upload[0].encode() * 16)
 
 
-@settings(deadline=None)
 @given(total=st.integers(1, 5), moves=moves)
 def test_nobody_who_waits_for_a_first_piece_is_passed_by_another_twice(
     total: int, moves: list[tuple[str, int]]
@@ -221,7 +220,6 @@ def test_nobody_who_waits_for_a_first_piece_is_passed_by_another_twice(
     assert (hall.waiting, hall.slots.waiting) == ([], 0), "nobody starves"
 
 
-@settings(deadline=None)
 @given(names=st.text("abcdefgh", min_size=2, max_size=30), took_s=st.floats(0.5, 60.0))
 def test_where_all_take_as_long_what_is_told_comes_true(names: str, took_s: float) -> None:
     slots, now = UploadSlots[str](1), 0.0

@@ -82,7 +82,7 @@ def test_the_number_of_transmissions_grows_with_the_logarithm() -> None:
     assert [retransmit_limit(count) for count in (1, 2, 9, 99, 999)] == [2, 2, 4, 8, 12]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=30),
     st.integers(100, 700),

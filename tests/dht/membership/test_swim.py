@@ -460,7 +460,7 @@ def test_two_processes_with_one_key_do_not_flood_the_cluster() -> None:
 # Laws.
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(0, 10_000))
 def test_views_agree_with_the_truth_after_any_faults_end(seed: int) -> None:
     rng = random.Random(seed)

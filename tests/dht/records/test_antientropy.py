@@ -28,7 +28,7 @@ def view_of(entries: dict[TaskId, bytes]) -> SharedView:
     return view
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(Writes)
 def test_digests_depend_on_what_is_held_not_on_how_it_came(
     writes: list[tuple[TaskId, bytes | None]],

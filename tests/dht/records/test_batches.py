@@ -98,7 +98,7 @@ async def test_a_lone_keeper_writes_each_entry_once(autojump_clock: MockClock) -
 BEFORE = st.sampled_from(["nothing", "the same", "other content", "deleted", "expired"])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(BEFORE, min_size=1, max_size=8), st.integers(1, 4), st.integers(0, 2**16))
 def test_a_batch_is_its_records_one_by_one(before: list[str], size: int, seed: int) -> None:
     """Whatever stood before, also with a keeper that is gone."""

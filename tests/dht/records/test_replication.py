@@ -290,7 +290,7 @@ def test_the_journal_brings_everything_back() -> None:
     assert isinstance(prepare(again, manifest("other", 1, "else")), NotYet)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 10**9))
 def test_two_coordinators_never_both_commit_one_generation(seed: int) -> None:
     rng = random.Random(seed)

@@ -38,7 +38,7 @@ ATOMS: list[Standing] = [standing_manifest(one) for one in MANIFESTS.values()] +
 standings = st.lists(st.sampled_from(ATOMS), min_size=1, max_size=5).map(
     lambda atoms: reduce(merge, atoms)
 )
-laws = settings(max_examples=150, deadline=None)
+laws = settings(max_examples=150)
 
 
 @laws

@@ -302,7 +302,7 @@ def resigned(digest: str, cid: str | None = None) -> SignedManifest:
     return sign_manifest(manifest, PUBLISHER)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(order=st.permutations(range(8)), present=st.sets(st.integers(0, 7)), kept=st.integers(0, 3))
 def test_the_whole_digest_takes_pieces_in_any_order(
     order: list[int], present: set[int], kept: int

@@ -255,7 +255,7 @@ def test_parents_that_trickle_for_ever_keep_no_piece_to_themselves() -> None:
     assert Swarm(3, parents).start().run().finished_at is not None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     others=st.lists(fake_parents, max_size=4),
     piece_count=st.integers(1, 24),

@@ -253,7 +253,7 @@ def test_a_crash_at_any_step_loses_nothing_and_claims_nothing_false(
             check_every_claim(shop)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.sampled_from(WORK), st.integers(0, 10**6), st.randoms(use_true_random=False))
 def test_so_does_a_power_loss_that_keeps_some_unsynced_writes(
     work: Callable[[Shop], None], step: int, rng: random.Random
