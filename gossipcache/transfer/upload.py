@@ -157,9 +157,10 @@ class Upload:
 
     async def _read(self) -> None:
         while True:
-            with trio.move_on_after(IDLE_TIMEOUT_S):
-                self._take(await self._channel.receive())
-                continue
+            with trio.move_on_after(IDLE_TIMEOUT_S) as scope:
+                while True:
+                    self._take(await self._channel.receive())
+                    scope.deadline = trio.current_time() + IDLE_TIMEOUT_S
             if not (self._pages or self._limits.slots.serves(self._child)):
                 raise trio.EndOfChannel  # It waits for nothing, on this channel or another.
 
@@ -288,8 +289,9 @@ class Upload:
             for message in have_messages(news, total):
                 await self._channel.send(message)
             self._told |= news
-            with trio.move_on_after(HAVE_INTERVAL_S):
-                await self._idle.wait()
+            if not self._idle.is_set():  # else the loop's next turn would be waited for
+                with trio.move_on_after(HAVE_INTERVAL_S):
+                    await self._idle.wait()
 
     async def _offer_pieces(self) -> None:
         """Tells the child of what this node has by and by."""
