@@ -157,10 +157,9 @@ class Upload:
 
     async def _read(self) -> None:
         while True:
-            with trio.move_on_after(IDLE_TIMEOUT_S) as scope:
-                while True:
-                    self._take(await self._channel.receive())
-                    scope.deadline = trio.current_time() + IDLE_TIMEOUT_S
+            with trio.move_on_after(IDLE_TIMEOUT_S):
+                self._take(await self._channel.receive())
+                continue
             if not (self._pages or self._limits.slots.serves(self._child)):
                 raise trio.EndOfChannel  # It waits for nothing, on this channel or another.
 

@@ -273,6 +273,22 @@ async def test_an_idle_channel_is_closed(
         assert trio.current_time() - before == pytest.approx(limit_s)
 
 
+async def test_each_request_begins_the_idle_time_anew(
+    parent: SwarmNode, autojump_clock: MockClock
+) -> None:
+    parent.shop.keep(CONTENT)
+    async with serving(parent) as channel:
+        await opened(channel)
+        for request_id in (1, 2, 3):
+            await trio.sleep(0.9 * IDLE_TIMEOUT_S)
+            channel.expect(request_id, memoryview(bytearray(PIECE)))
+            await channel.send(request(request_id, 0))
+            assert await channel.receive() == PieceArrived(request_id, PIECE)
+        before = trio.current_time()
+        assert await is_cut_off(channel)
+        assert trio.current_time() - before == pytest.approx(IDLE_TIMEOUT_S)
+
+
 async def test_a_child_that_waits_on_another_channel_is_not_idle(
     parent: SwarmNode, autojump_clock: MockClock
 ) -> None:
