@@ -53,10 +53,8 @@ class UploadSlots(Generic[T]):
         """How many wait for one."""
         self._waiting: dict[NodeId, deque[T]] = {}
         """In the order in which children asked, or last had a turn."""
-        self._running: dict[T, float] = {}
-        """Since when each has its slot; the oldest first."""
-        self._child_of: dict[T, NodeId] = {}
-        """Of those that have a slot."""
+        self._running: dict[tuple[NodeId, T], float] = {}
+        """Since when each child's upload has its slot; the oldest first."""
         self._usual_s: float | None = None
         self._count: Counter[NodeId] = Counter()
         self._places: dict[T, int] = {}
@@ -88,8 +86,7 @@ class UploadSlots(Generic[T]):
             self.waiting -= 1
             if queue:
                 self._waiting[child] = queue
-            self._running[upload] = now
-            self._child_of[upload] = child
+            self._running[child, upload] = now
             self._count[child] += 1
             granted.append(upload)
         return granted
@@ -98,7 +95,7 @@ class UploadSlots(Generic[T]):
         """Whose uploads share the link, each as often as it has one that is not slow."""
         overtime_s = self._overtime_s
         running = self._running.items()
-        return [self._child_of[upload] for upload, since in running if now < since + overtime_s]
+        return [child for (child, _), since in running if now < since + overtime_s]
 
     def next_timeout(self, now: float) -> float | None:
         """When `grant` may find another that can begin, though none ends before; None: never."""
@@ -109,9 +106,8 @@ class UploadSlots(Generic[T]):
 
     def end(self, child: NodeId, upload: T, now: float) -> None:
         """`upload` is over, or wants no slot any more."""
-        since = self._running.pop(upload, None)
+        since = self._running.pop((child, upload), None)
         if since is not None:
-            del self._child_of[upload]
             self._count[child] -= 1
             if not self._count[child]:
                 del self._count[child]
