@@ -121,11 +121,12 @@ class Directory:
 
     def holders(self, task_id: TaskId) -> Iterator[tuple[NodeId, Held]]:
         """The alive nodes that announced the task's present manifest."""
-        name = self._view.manifest_name(task_id)
-        if name is None and self._view.deletion(task_id) is not None:
+        present = self._view.present(task_id)
+        if present is None and self._view.deletion(task_id) is not None:
             return
+        name = present and present[0]
         for node_id, held in self._holders.get(task_id, {}).items():
-            if (name is None or held.manifest_name == name) and self._view.is_alive(node_id):
+            if name in (None, held.manifest_name) and self._view.is_alive(node_id):
                 yield node_id, held
 
     def release(self, task_id: TaskId, sender: NodeId, now: float, *, others: int = 1) -> bool:
@@ -160,9 +161,9 @@ class Directory:
     def task_replaced(self, task_id: TaskId) -> None:
         """Forgets the entries of other manifests than the present one. Their holders find out by
         their next heartbeat, announce themselves anew, and are told."""
-        name = self._view.manifest_name(task_id)
+        present = self._view.present(task_id)
         for node_id, held in list(self._holders.get(task_id, {}).items()):
-            if held.manifest_name != name:
+            if present is None or held.manifest_name != present[0]:
                 self._withdraw(node_id, self._announcers[node_id], task_id)
 
     def next_timeout(self) -> float | None:
@@ -216,17 +217,15 @@ class Directory:
         taken: list[TaskId] = []
         for held in batch.held:
             task_id = TaskId(held.task_id)
-            name = self._view.manifest_name(task_id)
+            present = self._view.present(task_id)
             if not self._has_room(announcer, task_id):
                 refused.append(task_id)
-            elif name is None and self._view.deletion(task_id) is not None:
+            elif present is None and self._view.deletion(task_id) is not None:
                 doomed[task_id] = None
-            elif (name is not None and held.manifest_name != name) or not self._view.counts_right(
-                task_id, held.manifest_name, held.piece_count
-            ):
+            elif present not in (None, (held.manifest_name, held.piece_count)):
                 mismatched.append(task_id)
             else:
-                if name is None:
+                if present is None:
                     unknown.append(task_id)
                 announcer.held.put(held)
                 self._holders.setdefault(task_id, {})[sender] = held

@@ -121,7 +121,8 @@ class Scheduler:
             node_id: HolderEntry(node_id, held.pieces, held.complete)
             for node_id, held in self._directory.holders(task_id)
         }
-        name = self._view.manifest_name(task_id)
+        present = self._view.present(task_id)
+        name = present and present[0]
         for child in self._swarms.of_task(task_id).givers.values():
             if name not in (None, child.manifest_name) or not self._view.is_alive(child.node_id):
                 continue
@@ -162,8 +163,9 @@ class Scheduler:
         refusal = self._refusal(task_id)
         if refusal is not None:
             return refusal
-        if not self._view.counts_right(task_id, message.manifest_name, message.piece_count):
-            raise ProtocolError("the task has another number of pieces")
+        match self._view.present(task_id):
+            case (message.manifest_name, pieces) if pieces != message.piece_count:
+                raise ProtocolError("the task has another number of pieces")
         earlier = self._swarms.child(sender, task_id)
         if earlier is not None:
             self._end(earlier)

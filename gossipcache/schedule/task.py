@@ -60,17 +60,13 @@ class View:
         if not self.is_alive(node_id):
             raise NotReady("this scheduler does not know the node as an alive member yet")
 
-    def manifest_name(self, task_id: TaskId) -> bytes | None:
-        """The name of the task's present manifest, if its record is here."""
+    def present(self, task_id: TaskId) -> tuple[bytes, int] | None:
+        """The name of the task's present manifest and its number of pieces, if its record is
+        here."""
         record = self.record_of(task_id)
-        return record.manifest.name if record is not None and record.manifest else None
-
-    def counts_right(self, task_id: TaskId, manifest_name: bytes, piece_count: int) -> bool:
-        """Whether a manifest has so many pieces, unless it is another one than the record's."""
-        record = self.record_of(task_id)
-        if record is None or record.manifest is None or record.manifest.name != manifest_name:
-            return True
-        return record.manifest.manifest.piece_count == piece_count
+        if record is None or record.manifest is None:
+            return None
+        return record.manifest.name, record.manifest.manifest.piece_count
 
     def deletion(self, task_id: TaskId) -> DeletedTask | None:
         """The proof that the task is deleted, if it is."""

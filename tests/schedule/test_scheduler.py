@@ -169,6 +169,12 @@ class TestAnnouncements:
             keeper.register(identity(3), TASK, piece_count=5)
         assert holders(keeper) == [(SEED.node_id, 8)]
 
+    def test_a_manifest_that_the_keeper_has_not_yet_may_have_other_pieces(
+        self, keeper: Keeper
+    ) -> None:
+        later = manifest_of("a", pieces=5)
+        assert keeper.register(identity(3), later).status == "assigned"
+
     def test_a_holder_of_an_unknown_task_is_taken_and_told(self, keeper: Keeper) -> None:
         lost = manifest_of("lost")
         assert keeper.announce(SEED, held_of(lost)).unknown == (lost.task_id,)
