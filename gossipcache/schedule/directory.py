@@ -124,9 +124,10 @@ class Directory:
         present = self._view.present(task_id)
         if present is None and self._view.deletion(task_id) is not None:
             return
-        name = present and present[0]
         for node_id, held in self._holders.get(task_id, {}).items():
-            if name in (None, held.manifest_name) and self._view.is_alive(node_id):
+            # What came before the record is compared with it here.
+            fits = present in (None, (held.manifest_name, held.piece_count))
+            if fits and self._view.is_alive(node_id):
                 yield node_id, held
 
     def release(self, task_id: TaskId, sender: NodeId, now: float, *, others: int = 1) -> bool:
@@ -163,7 +164,7 @@ class Directory:
         their next heartbeat, announce themselves anew, and are told."""
         present = self._view.present(task_id)
         for node_id, held in list(self._holders.get(task_id, {}).items()):
-            if present is None or held.manifest_name != present[0]:
+            if present != (held.manifest_name, held.piece_count):
                 self._withdraw(node_id, self._announcers[node_id], task_id)
 
     def next_timeout(self) -> float | None:

@@ -122,9 +122,9 @@ class Scheduler:
             for node_id, held in self._directory.holders(task_id)
         }
         present = self._view.present(task_id)
-        name = present and present[0]
         for child in self._swarms.of_task(task_id).givers.values():
-            if name not in (None, child.manifest_name) or not self._view.is_alive(child.node_id):
+            fits = present in (None, (child.manifest_name, child.piece_count))
+            if not fits or not self._view.is_alive(child.node_id):
                 continue
             known = found.get(child.node_id)
             lacking &= child.missing

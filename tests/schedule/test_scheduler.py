@@ -169,6 +169,19 @@ class TestAnnouncements:
             keeper.register(identity(3), TASK, piece_count=5)
         assert holders(keeper) == [(SEED.node_id, 8)]
 
+    def test_pieces_told_before_the_record_came_count_only_if_the_manifest_has_so_many(
+        self,
+    ) -> None:
+        keeper = Keeper()
+        keeper.announce(identity(3), Held(TASK.task_id, TASK.name, 5, 5))
+        keeper.announce(SEED, held_of(TASK))
+        keeper.register(identity(4), TASK, *range(5), piece_count=5)
+        keeper.knows(TASK)
+        assert holders(keeper) == [(SEED.node_id, 8)]
+        asked = AskRelease(task_id=TASK.task_id)
+        assert not keeper.core.release(asked, SEED.node_id, keeper.now)
+        assert identity(3).node_id not in keeper.register(identity(5), TASK).parents
+
     def test_a_manifest_that_the_keeper_has_not_yet_may_have_other_pieces(
         self, keeper: Keeper
     ) -> None:
