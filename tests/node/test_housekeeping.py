@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 import trio
 
 from gossipcache.config import StoreConfig
 from gossipcache.errors import TaskNotFound, TimedOut
+from gossipcache.node.housekeeping import repair
 from tests.node.cluster import PIECE_BYTES, World, in_cluster, query
 
 SIZE = 4 * PIECE_BYTES
@@ -88,6 +91,24 @@ def test_verify_tells_two_tags_of_one_cid_apart() -> None:
         assert (found.bad, found.repaired) == ({"report": (0, 1)}, {})
 
     in_cluster(test, nodes=1)
+
+
+def test_a_task_that_the_disk_takes_no_piece_of_is_not_mended_until_it_does() -> None:
+    async def test(world: World) -> None:
+        await world.import_content("n0", "report", SIZE)
+        await world.export("n1", "report")
+        await trio.sleep(1.0)  # The download has ended.
+        node, disk = world.node("n1"), world.machines["n1"].disk
+        (stored,) = node.services.store.tasks()
+        disk.rot(node.services.store.data_path(stored.task_id), PIECE_BYTES + 5)
+        assert node.services.store.verify(stored.task_id) == (1,)
+        disk.fail("write", errno.EIO)
+        assert not await world.on("n1", lambda node: repair(node.services, stored))
+        assert not node.list_tasks()[0].complete
+        assert await world.on("n1", lambda node: repair(node.services, stored))
+        assert node.list_tasks()[0].complete
+
+    in_cluster(test)
 
 
 def test_waiting_for_members_says_how_many_there_are() -> None:
