@@ -153,6 +153,7 @@ class VerifyResult:
     repaired: dict[str, tuple[int, ...]]
     rotten: tuple[RottenTask, ...] = ()
     """The same by task."""
+    unchecked: tuple[UncheckedTask, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,18 @@ class RottenTask:
     task_id: str
     bad: tuple[int, ...]
     repaired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UncheckedTask:
+    """A task of which it could not be found out, or noted, what is bad; with the error's code and
+    message."""
+
+    cid: str
+    tag: str
+    task_id: str
+    code: str
+    cause: str
 
 
 @dataclass(frozen=True, slots=True)

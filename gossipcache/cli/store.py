@@ -19,7 +19,7 @@ from gossipcache.cli.context import (
     task_options,
 )
 from gossipcache.client import task_path
-from gossipcache.errors import IntegrityError
+from gossipcache.errors import IntegrityError, from_code
 from gossipcache.units import format_size
 
 
@@ -114,6 +114,13 @@ def verify_command(
             f" ({repaired} repaired from peers)",
             "check the disk; export the task again to fetch what is missing",
         )
+    if result["unchecked"]:
+        first = result["unchecked"][0]
+        raise from_code(
+            first["code"],
+            f"{len(result['unchecked'])} task(s) could not be checked: {first['cause']}",
+            "mend that, then run `gossipcache verify` again",
+        )
 
 
 def _set_pin(shared: Shared, method: str, cid: str, query: dict[str, object]) -> None:
@@ -144,7 +151,11 @@ def _time(seconds: float | None) -> str:
 def _verify_lines(result: dict[str, Any]) -> list[str]:
     lines = [f"checked {result['checked']} task(s), {len(result['rotten'])} with bad pieces"]
     for task in result["rotten"]:
-        name = task["cid"] + (f" tag {task['tag']}" if task["tag"] else "")
         bad = len(task["bad"])
-        lines.append(f"{name}: {bad} bad, {bad if task['repaired'] else 0} repaired")
+        lines.append(f"{_name(task)}: {bad} bad, {bad if task['repaired'] else 0} repaired")
+    lines += [f"{_name(task)}: not checked: {task['cause']}" for task in result["unchecked"]]
     return lines
+
+
+def _name(task: dict[str, Any]) -> str:
+    return str(task["cid"]) + (f" tag {task['tag']}" if task["tag"] else "")

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterable
 from functools import partial
+from operator import attrgetter
 
 import trio
 
@@ -14,9 +15,10 @@ from gossipcache.ids import TaskId, task_id_of
 from gossipcache.node.evicting import gc
 from gossipcache.node.fetching import fetch
 from gossipcache.node.looking import find_local
+from gossipcache.node.rounds import settled
 from gossipcache.node.services import Services, not_found
 from gossipcache.requests import TaskQuery
-from gossipcache.results import LocalTask, RottenTask, VerifyResult
+from gossipcache.results import LocalTask, RottenTask, UncheckedTask, VerifyResult
 from gossipcache.transfer.store.index import StoredTask
 
 _log = logging.getLogger(__name__)
@@ -64,19 +66,31 @@ async def pin(services: Services, query: TaskQuery, *, pinned: bool) -> None:
 
 
 async def verify(services: Services, query: TaskQuery | None) -> VerifyResult:
-    """`verify`: re-hashes one task or all, and fetches bad pieces anew from other holders."""
+    """`verify`: re-hashes one task or all, and fetches bad pieces anew from other holders. A task
+    with which that fails holds up no other."""
     rotten: list[RottenTask] = []
+    unchecked: list[UncheckedTask] = []
     chosen = services.store.tasks() if query is None else [_required(services, query)]
     for stored in chosen:
-        bad = await _verify_one(services, stored.task_id)
-        if bad:
-            whole = await repair(services, stored)
-            manifest = stored.signed.manifest
-            task_id = stored.task_id.hex()
-            rotten.append(RottenTask(manifest.cid, manifest.tag, task_id, bad, whole))
-    rotten.sort(key=lambda task: (task.cid, task.tag))
-    repaired = [task for task in rotten if task.repaired]
-    return VerifyResult(len(chosen), _by_cid(rotten), _by_cid(repaired), tuple(rotten))
+        bad = await settled(partial(_verify_one, services, stored.task_id))
+        if not bad:
+            continue
+        manifest = stored.signed.manifest
+        names = manifest.cid, manifest.tag, stored.task_id.hex()
+        if isinstance(bad, GossipcacheError):
+            unchecked.append(UncheckedTask(*names, bad.code, bad.message))
+        else:
+            rotten.append(RottenTask(*names, bad, await repair(services, stored)))
+    in_order = attrgetter("cid", "tag")
+    rotten.sort(key=in_order)
+    unchecked.sort(key=in_order)
+    return VerifyResult(
+        len(chosen) - len(unchecked),
+        _by_cid(rotten),
+        _by_cid(task for task in rotten if task.repaired),
+        tuple(rotten),
+        tuple(unchecked),
+    )
 
 
 def _by_cid(tasks: Iterable[RottenTask]) -> dict[str, tuple[int, ...]]:

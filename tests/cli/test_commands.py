@@ -14,6 +14,7 @@ from gossipcache import __version__
 from gossipcache.cli.reference import reference
 from gossipcache.home import Home
 from gossipcache.requests import LimitsChange, TaskLimitsChange, TaskQuery
+from gossipcache.results import UncheckedTask
 from tests.cli.conftest import Run
 from tests.fakes.node import NODE_ID
 from tests.fakes.served import Served
@@ -74,6 +75,19 @@ def test_verify_that_finds_rot_exits_6_and_still_shows_the_result(run: Run, fake
     assert done.json["bad"] == {"00": [1, 2]}
     assert done.err.startswith("error: 2 piece(s)")
     assert run("--format", "human", "verify").out.endswith("00 tag v1: 2 bad, 0 repaired\n")
+
+
+def test_verify_that_could_not_check_a_task_exits_with_the_cause_unless_others_have_rotted(
+    run: Run, fake: Served
+) -> None:
+    cause = "the system refused (No space left on device)"
+    fake.node.unchecked = (UncheckedTask("big", "v1", "00", "no_space", cause),)
+    done = run("--format", "json", "verify")
+    assert (done.code, done.json["unchecked"][0]["cause"]) == (9, cause)
+    assert done.err.startswith(f"error: 1 task(s) could not be checked: {cause}. TRY: ")
+    fake.node.bad = {"00": (1, 2)}
+    done = run("--format", "human", "verify")
+    assert (done.code, done.out.splitlines()[-1]) == (6, f"big tag v1: not checked: {cause}")
 
 
 def test_limits_are_shown_and_changed(run: Run, fake: Served) -> None:

@@ -49,6 +49,7 @@ from gossipcache.results import (
     RottenTask,
     StatResult,
     TaskLimits,
+    UncheckedTask,
     VerifyResult,
 )
 
@@ -113,6 +114,7 @@ class FakeNode:
         self.pending: tuple[str, ...] = ()
         self.skews_s: tuple[float, ...] = ()
         self.bad: dict[str, tuple[int, ...]] = {}
+        self.unchecked: tuple[UncheckedTask, ...] = ()
 
     async def import_file(
         self,
@@ -232,7 +234,7 @@ class FakeNode:
 
     async def verify(self, task: TaskQuery | None) -> VerifyResult:
         rotten = (RottenTask(cid, "v1", "00", bad, False) for cid, bad in self.bad.items())
-        return VerifyResult(len(self.tasks), self.bad, {}, tuple(rotten))
+        return VerifyResult(len(self.tasks), self.bad, {}, tuple(rotten), self.unchecked)
 
     def members(self) -> tuple[MemberView, ...]:
         return (MemberView(NODE_ID, "fake", "127.0.0.1:1", "alive", ("peer",), 7),)

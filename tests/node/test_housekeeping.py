@@ -93,6 +93,25 @@ def test_verify_tells_two_tags_of_one_cid_apart() -> None:
     in_cluster(test, nodes=1)
 
 
+def test_a_task_whose_damage_cannot_be_noted_is_told_and_the_others_are_verified_too() -> None:
+    async def test(world: World) -> None:
+        disk, store = world.machines["n1"].disk, world.node("n1").services.store
+        for cid in ("a", "b"):
+            await world.import_content("n0", cid, SIZE)
+            await world.export("n1", cid)
+        await trio.sleep(1.0)  # The downloads have ended.
+        for stored in store.tasks():
+            disk.rot(store.data_path(stored.task_id), PIECE_BYTES + 5)
+        disk.fail("write", errno.ENOSPC)
+        found = await world.on("n1", lambda node: node.verify(None))
+        assert [(one.cid, one.code) for one in found.unchecked] == [("a", "no_space")]
+        assert (found.checked, found.repaired) == (1, {"b": (1,)})
+        again = await world.on("n1", lambda node: node.verify(None))
+        assert (again.checked, again.repaired, again.unchecked) == (2, {"a": (1,)}, ())
+
+    in_cluster(test)
+
+
 def test_a_task_that_the_disk_takes_no_piece_of_is_not_mended_until_it_does() -> None:
     async def test(world: World) -> None:
         await world.import_content("n0", "report", SIZE)
