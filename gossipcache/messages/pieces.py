@@ -12,6 +12,7 @@ The child dials, and the channel serves one task for one child:
                               <-       the piece itself (`PieceChannel.send_piece`) | PieceRefused
     Cancel                    ->
                               <-       Have, as the parent gets or offers more pieces
+    Have, of what others give ->
 
 A parent that meets anything else, or more requests at once than the limits below, closes the
 channel. Nothing here needs a signature: the channel is authenticated, the manifest is signed,
@@ -75,11 +76,12 @@ class TaskRefused(Message, frozen=True, kw_only=True, tag="task_refused"):
 
 
 class Have(Message, frozen=True, kw_only=True, tag="have"):
-    """Parent: pieces it has, as a slice of its bitmap. Only ever adds to what was said before.
+    """Pieces that one has, as a slice of its bitmap. Only ever adds to what was said before.
 
-    In the bit order of BEP 3: the highest bit of the first byte is piece `first`. Sent after
-    `TaskOpened`, and again, with what is new, while the parent is downloading itself, or offers
-    its pieces by and by.
+    In the bit order of BEP 3: the highest bit of the first byte is piece `first`. The parent sends
+    it after `TaskOpened`, and again, with what is new, while it is downloading itself, or offers
+    its pieces by and by. The child sends it to a parent that offers, on the channel on which it
+    follows, when it has or awaits from others what it was offered: of these it need not be told.
     """
 
     first: Annotated[int, Meta(ge=0, le=MAX_PIECES - 8, multiple_of=8)]

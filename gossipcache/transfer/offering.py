@@ -31,7 +31,7 @@ MAX_SILENT = 5
 
 @dataclass(slots=True)
 class _Offer:
-    """What one child has been told, and what it asked for (bitmaps)."""
+    """What one child knows of, and what of that it asked for, or has from others (bitmaps)."""
 
     told: int = 0
     asked: int = 0
@@ -108,6 +108,16 @@ class Offering:
         offer.asked |= 1 << index
         offer.latest.append((index, self._settled))
         offer.owed += 1
+        return offer.is_used_up
+
+    def spared(self, child: NodeId, pieces: int) -> bool:
+        """A child has or awaits these pieces (bitmap) from others, and need not be told of them;
+        whether it should hear of more at once."""
+        offer = self._offers.get(child)
+        if offer is None:
+            return False
+        offer.told |= pieces & self._everything
+        offer.asked |= pieces & self._everything
         return offer.is_used_up
 
     def settled(self, child: NodeId, lost: int | None = None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +16,6 @@ from gossipcache.ids import NodeId, TaskId
 from gossipcache.link.interface import PieceChannel
 from gossipcache.manifest import Manifest
 from gossipcache.messages.pieces import (
-    MAX_HAVE_BYTES,
     MAX_PAGES_AT_ONCE,
     MAX_REQUESTS_AT_ONCE,
     MAX_WAIT_MS,
@@ -32,10 +30,11 @@ from gossipcache.messages.pieces import (
     TaskRefused,
 )
 from gossipcache.metrics import Metrics
+from gossipcache.transfer.bitmap import have_messages, pieces_of, to_bitmap
 from gossipcache.transfer.digest_tree import DigestTree, page_count
 from gossipcache.transfer.limits import TransferLimits
 from gossipcache.transfer.offering import Offering
-from gossipcache.transfer.store.arrivals import Arrivals, to_bitmap, to_bits
+from gossipcache.transfer.store.arrivals import Arrivals
 from gossipcache.transfer.store.index import StoredTask
 from gossipcache.transfer.store.store import Store
 from gossipcache.wire import Message
@@ -59,8 +58,13 @@ class Offers:
 
     def asked(self, child: NodeId, index: int) -> None:
         """A child asks for a piece."""
-        if self.core.asked(child, index) and child in self._due:
-            self._due[child].set()
+        if self.core.asked(child, index):
+            self._wake(child)
+
+    def spared(self, child: NodeId, pieces: int) -> None:
+        """A child need not be told of these pieces (bitmap)."""
+        if self.core.spared(child, pieces):
+            self._wake(child)
 
     async def wait(self, child: NodeId) -> None:
         """Returns when the child should hear of more."""
@@ -69,6 +73,10 @@ class Offers:
             await due.wait()
         if self._due.get(child) is due:
             del self._due[child]
+
+    def _wake(self, child: NodeId) -> None:
+        if child in self._due:
+            self._due[child].set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +178,10 @@ class Upload:
             case Cancel(request_id=request_id):
                 if self._wanted.pop(request_id, None) is not None:
                     self._settled()
+            case Have() as have:
+                pieces = pieces_of(have, self._task.manifest.piece_count)
+                if self._offers is not None:
+                    self._offers.spared(self._child, pieces)
             case GetPages(level=level, first=first, count=count):
                 self._take_pages(level, range(first, first + count))
             case _:
@@ -305,13 +317,3 @@ class Upload:
 def queued(request_id: int, wait_s: float) -> PieceQueued:
     """That a piece begins in about `wait_s`."""
     return PieceQueued(request_id=request_id, wait_ms=min(MAX_WAIT_MS, math.ceil(1000 * wait_s)))
-
-
-def have_messages(pieces: int, total: int) -> Iterator[Have]:
-    """`pieces` (bitmap) as slices; stretches without any are left out."""
-    bits = to_bits(pieces, total)
-    for start in range(0, len(bits), MAX_HAVE_BYTES):
-        part = bits[start : start + MAX_HAVE_BYTES].rstrip(b"\0")
-        skipped = len(part) - len(part.lstrip(b"\0"))
-        if part:
-            yield Have(first=8 * (start + skipped), bits=part[skipped:])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gossipcache.ids import NodeId
 from gossipcache.messages.pieces import Cancel, GetPages, OpenTask, RequestPiece
+from gossipcache.transfer.bitmap import have_messages
 from gossipcache.transfer.download.events import (
     ParentHas,
     ParentLost,
@@ -122,6 +123,14 @@ class Slot:
         """Takes that back."""
         if self._upload is not None:
             self._say(Cancel(request_id=request_id), self._upload.cancel, request_id)
+
+    def spare(self, pieces: int) -> None:
+        """Says that these pieces need not be offered."""
+        if self._upload is not None:
+            first, *rest = have_messages(pieces, self._download.signed.manifest.piece_count)
+            self._say(first, self._upload.spare, pieces)
+            for message in rest:
+                self._say(message, self._upload.spare, 0)
 
     def close(self) -> None:
         """Ends the channel."""

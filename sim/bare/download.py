@@ -36,6 +36,7 @@ from gossipcache.transfer.download.events import (
     ParentsAssigned,
     PieceChecked,
     PieceReceived,
+    SpareParent,
     StoreReady,
 )
 from gossipcache.transfer.download.ledger import Ledger
@@ -218,6 +219,8 @@ class BareDownload:
                 case CancelPiece(parent, slot, request_id):
                     del self._asked[request_id]
                     self._parents[parent].slots[slot].cancel(request_id)
+                case SpareParent(parent, pieces):
+                    self._parents[parent].slots[0].spare(pieces)
                 case DropParent(parent, fault):
                     self._drop(parent, fault)
                 case Finished():

@@ -23,8 +23,9 @@ from gossipcache.messages.pieces import (
     TaskOpened,
     TaskRefused,
 )
+from gossipcache.transfer.bitmap import have_messages
 from gossipcache.transfer.offering import Offering
-from gossipcache.transfer.upload import HAVE_INTERVAL_S, have_messages, queued
+from gossipcache.transfer.upload import HAVE_INTERVAL_S, queued
 from sim.bare.bulk import BulkChannel, BulkHost, BulkNetwork
 from sim.bare.process import Process
 from sim.bare.timeline import Timeline
@@ -201,6 +202,11 @@ class Upload:
         if self._offering is not None and self._offering.asked(self.child, index):
             for upload in list(self.server.uploads_to(self.child)):
                 upload.tell_now()
+
+    def spare(self, pieces: int) -> None:
+        """The child need not be told of these pieces."""
+        if self._offering is not None and self._offering.spared(self.child, pieces):
+            self.tell_now()
 
     def cancel(self, request_id: int) -> None:
         """A request is taken back."""

@@ -75,6 +75,22 @@ def test_who_asks_for_nothing_of_what_it_knows_is_left_to_that_for_a_while() -> 
     assert told == [0] * (MAX_SILENT - 1) + [first << FIRST_OFFERS]
 
 
+def test_who_has_from_others_what_it_knows_hears_of_what_it_has_not() -> None:
+    made = offering(ANNE, BERT)
+    assert made.more(ANNE) == 0b1111
+    assert not made.spared(ANNE, 0b11)
+    assert made.spared(ANNE, 0b110100)
+    assert made.more(ANNE) == 0b1111000000
+    assert made.more(BERT) == 0b110000 | 0b11 << 10
+
+
+def test_who_has_all_from_others_is_told_of_nothing() -> None:
+    made = offering(ANNE)
+    made.spared(ANNE, EVERYTHING)
+    assert made.knows_all(ANNE)
+    assert not made.spared(BERT, EVERYTHING), "it does not follow"
+
+
 def test_who_waits_for_what_it_asked_for_hears_of_nothing_new() -> None:
     made = offering(ANNE, BERT)
     made.more(ANNE)

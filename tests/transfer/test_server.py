@@ -27,11 +27,11 @@ from gossipcache.messages.pieces import (
 )
 from gossipcache.requests import LimitsChange
 from gossipcache.transfer import server
+from gossipcache.transfer.bitmap import have_messages, to_bitmap
 from gossipcache.transfer.offering import FIRST_OFFERS
 from gossipcache.transfer.server import OPEN_TIMEOUT_S
 from gossipcache.transfer.slots import AT_ONCE
-from gossipcache.transfer.store.arrivals import to_bitmap
-from gossipcache.transfer.upload import IDLE_TIMEOUT_S, have_messages
+from gossipcache.transfer.upload import IDLE_TIMEOUT_S
 from gossipcache.wire import Message
 from tests.fakes.channels import ChannelBoard, FakeChannel, PieceArrived, Wire, channel_pair
 from tests.transfer.samples import PIECE, PUBLISHER, TASK, content_of, manifest_for, tree_of
@@ -226,7 +226,7 @@ async def opened_as(channel: FakeChannel, signed: SignedManifest) -> Any:
         GetPages(level=1, first=0, count=1),
         GetPages(level=0, first=0, count=2),
         TaskOpened(complete=True),
-        Have(first=0, bits=b"\xff"),
+        Have(first=8, bits=b"\xff"),
     ],
     ids=lambda message: type(message).__name__,
 )
@@ -519,6 +519,21 @@ async def test_two_children_are_told_of_different_pieces_first(parent: SwarmNode
         messages = [await second.receive() for _ in range(FIRST_OFFERS + 1)]
         (news,) = [message for message in messages if isinstance(message, Have)]
         assert not _pieces(news) & heard
+
+
+async def test_a_child_with_other_givers_hears_of_what_these_have_not_given(
+    parent: SwarmNode,
+) -> None:
+    parent.shop.keep(CONTENT)
+    async with serving(parent) as channel:
+        await opened(channel, follow=True)
+        told = _pieces(await channel.receive())
+        given = told | 1 << next(index for index in range(11) if not told >> index & 1)
+        for message in have_messages(given, 11):
+            await channel.send(message)
+        news = _pieces(await channel.receive())
+        assert news
+        assert not news & given
 
 
 async def test_a_publisher_offers_the_first_pieces_first(nursery: trio.Nursery) -> None:

@@ -17,6 +17,7 @@ from gossipcache.manifest import SignedManifest
 from gossipcache.messages.pieces import MAX_PIECES
 from gossipcache.metrics import Metrics
 from gossipcache.swarm import Swarm
+from gossipcache.transfer.bitmap import to_bitmap
 from gossipcache.transfer.download.buffers import Buffers
 from gossipcache.transfer.download.checks import CHECKS_AT_ONCE, Checked, Checks
 from gossipcache.transfer.download.connection import ParentConnection, TreePages
@@ -37,6 +38,7 @@ from gossipcache.transfer.download.events import (
     ParentRefused,
     ParentsAssigned,
     PieceChecked,
+    SpareParent,
     StoreReady,
 )
 from gossipcache.transfer.download.ledger import Ledger
@@ -44,7 +46,7 @@ from gossipcache.transfer.download.outcome import DownloadOutcome, OnProgress, O
 from gossipcache.transfer.download.sink import OnPiece
 from gossipcache.transfer.download.store_end import StoreEnd
 from gossipcache.transfer.limits import TransferLimits
-from gossipcache.transfer.store.arrivals import Arrivals, to_bitmap
+from gossipcache.transfer.store.arrivals import Arrivals
 from gossipcache.transfer.store.store import Store
 
 REPORT_INTERVAL_S = 0.25
@@ -281,6 +283,8 @@ class _Run:
                 # The piece may be under way into the buffer, which is therefore not used again.
                 del self._receiving[request_id]
                 self._connections[parent].cancel(slot, request_id)
+            case SpareParent(parent, pieces):
+                self._connections[parent].spare(pieces)
             case DropParent(parent, fault):
                 self._close_parent(parent, fault)
 

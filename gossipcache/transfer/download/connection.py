@@ -23,6 +23,7 @@ from gossipcache.messages.pieces import (
     TaskOpened,
     TaskRefused,
 )
+from gossipcache.transfer.bitmap import have_messages, pieces_of
 from gossipcache.transfer.digest_tree import DigestTree, TreeAssembly
 from gossipcache.transfer.download.events import (
     Event,
@@ -35,7 +36,6 @@ from gossipcache.transfer.download.events import (
     PieceRefusedBy,
     SlotOpened,
 )
-from gossipcache.transfer.store.arrivals import to_bitmap
 from gossipcache.wire import Message
 
 Emit = Callable[[Event], None]
@@ -96,8 +96,8 @@ class _Slot:
         self._unsent = trio.Event()
 
     def post(self, message: Message) -> None:
-        """Sends a message now or soon. One a request and one a cancellation: the download's budget
-        bounds what waits."""
+        """Sends a message now or soon. One a request, one a cancellation, and at most one set of
+        offers each: the download's budget and the parent bound what waits."""
         if not self.channel.post(message):
             self._unsent.set()
 
@@ -169,6 +169,11 @@ class ParentConnection:
         opened = self._slots[slot]
         opened.channel.forget(request_id)
         opened.post(Cancel(request_id=request_id))
+
+    def spare(self, pieces: int) -> None:
+        """Says that these (bitmap) need not be offered."""
+        for message in have_messages(pieces, self._piece_count):
+            self._slots[0].post(message)
 
     async def _run(self, connections: int, turn: int) -> None:
         async with trio.open_nursery() as nursery:
@@ -247,8 +252,8 @@ class ParentConnection:
                 self._emit(PieceRefusedBy(self._node, request_id, code))
             case PieceQueued(request_id=request_id, wait_ms=wait_ms):
                 self._emit(PieceDelayed(self._node, request_id, wait_ms / 1000))
-            case Have(first=first, bits=bits):
-                self._emit(ParentHas(self._node, self._slice(first, bits)))
+            case Have() as have:
+                self._emit(ParentHas(self._node, pieces_of(have, self._piece_count)))
             case TaskRefused() as refusal:
                 raise _RefusedError(refusal)
             case _:
@@ -256,13 +261,11 @@ class ParentConnection:
 
     @property
     def _everything(self) -> int:
-        return (1 << self._signed.manifest.piece_count) - 1
+        return (1 << self._piece_count) - 1
 
-    def _slice(self, first: int, bits: bytes) -> int:
-        pieces = to_bitmap(bits) << first
-        if pieces > self._everything:
-            raise ProtocolError("a bitmap with pieces beyond the last")
-        return pieces
+    @property
+    def _piece_count(self) -> int:
+        return self._signed.manifest.piece_count
 
 
 def _refusal(group: BaseExceptionGroup[_RefusedError]) -> TaskRefused:

@@ -38,6 +38,7 @@ from gossipcache.transfer.download.events import (
     PieceReceived,
     PieceRefusedBy,
     SlotOpened,
+    SpareParent,
     StoreReady,
 )
 from gossipcache.transfer.download.hunger import Hunger
@@ -299,9 +300,8 @@ class DownloadCore:
             effects += self._roster.open(self.missing, now)
         self._paid_at = None
         if self._ready:
-            effects += self._ask(now)
-            effects += self._ask_beyond(now)
-            effects += self._ask_again(now)
+            effects += [*self._ask(now), *self._ask_beyond(now), *self._ask_again(now)]
+            effects += self._spare()
         return effects
 
     def _has_room(self) -> bool:
@@ -364,6 +364,14 @@ class DownloadCore:
                     break
                 effects.append(self._fetch(parent, index, now))
         return effects
+
+    def _spare(self) -> Iterator[SpareParent]:
+        """Tells those who offer what others gave of it, so that they offer more: where all do, for
+        what others bring need not come from them."""
+        if all(map(self._picker.is_offering, self._parents)):
+            for node in self._parents:
+                if pieces := self._picker.spare(node):
+                    yield SpareParent(node, pieces)
 
     # The endgame: idle parents take over what slower ones still owe; two requests a piece.
 

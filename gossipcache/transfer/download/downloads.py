@@ -15,11 +15,11 @@ from gossipcache.errors import Conflict, Interrupted, TaskNotFound
 from gossipcache.ids import TaskId
 from gossipcache.manifest import SignedManifest
 from gossipcache.swarm import Swarm
+from gossipcache.transfer.bitmap import to_bits
 from gossipcache.transfer.download.client import Downloader
 from gossipcache.transfer.download.outcome import DownloadOutcome, DownloadProgress, OnProgress
 from gossipcache.transfer.download.sink import OnPiece
 from gossipcache.transfer.pieces import PieceSet
-from gossipcache.transfer.store.arrivals import to_bits
 
 OpenSession = Callable[[SignedManifest, Collection[int]], AbstractAsyncContextManager[Swarm]]
 CheckReach = Callable[[SignedManifest], Awaitable[None]]

@@ -187,8 +187,16 @@ class DropParent:
 
 
 @dataclass(frozen=True, slots=True)
+class SpareParent:
+    """Tell a parent that offers its pieces which of them (bitmap) it need not offer."""
+
+    parent: NodeId
+    pieces: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """Every piece is present."""
 
 
-Effect = OpenParent | FetchPiece | CheckPiece | CancelPiece | DropParent | Finished
+Effect = OpenParent | FetchPiece | CheckPiece | CancelPiece | DropParent | SpareParent | Finished

@@ -43,7 +43,8 @@ class Picker:
         self._asked = 0
         """Those of them that somebody was asked for all the same."""
         self._holdings: dict[NodeId, int] = {}
-        self._offering: dict[NodeId, None] = {}
+        self._offering: dict[NodeId, int] = {}
+        """What each was asked for, or need not offer any more."""
         self._rarity: list[int] | None = None
         self._known = 0
         """What any parent ever had."""
@@ -73,7 +74,7 @@ class Picker:
 
     def offers(self, parent: NodeId) -> None:
         """`parent` has everything, and offers it by and by."""
-        self._offering[parent] = None
+        self._offering.setdefault(parent, 0)
         self.add(parent, 0)
 
     def withdraw(self, parent: NodeId, index: int) -> None:
@@ -129,12 +130,25 @@ class Picker:
             candidates &= ~self._held_by_others(self._offering)
         elif parent in self._far:
             candidates &= self._shared & ~self._held_by_others(self._far)
-        return self._claim(candidates)
+        return self._claim(parent, candidates)
 
     def claim_beyond(self, parent: NodeId, exclude: int = 0) -> int | None:
         """The same of a parent that has everything, whether it offered the piece or not."""
         pieces = self._shared if parent in self._far else self.everything
-        return self._claim(self.unrequested & pieces & ~exclude)
+        return self._claim(parent, self.unrequested & pieces & ~exclude)
+
+    def spare(self, parent: NodeId) -> int:
+        """What one that offers should hear that it need not offer (bitmap), now counted as known;
+        0 as long as it has offered more than one piece that is to be asked for, or gave all of
+        what it offered."""
+        offered, known = self._holdings[parent], self._offering[parent]
+        useful = offered & self.unrequested
+        if useful & useful - 1 or not offered & ~self.unrequested & ~known:
+            return 0
+        spared = self.everything & ~self.unrequested & ~known
+        self._offering[parent] |= spared
+        self._holdings[parent] |= spared
+        return spared
 
     def reclaim(self, index: int) -> bool:
         """Counts piece `index` as requested again; False if it no longer waits for that."""
@@ -153,12 +167,14 @@ class Picker:
         self.missing &= ~pieces
         self.unrequested &= ~pieces
 
-    def _claim(self, candidates: int) -> int | None:
+    def _claim(self, parent: NodeId, candidates: int) -> int | None:
         candidates = candidates & ~self._asked or candidates
         if not candidates:
             return None
         index = self._choose(candidates)
         self.unrequested &= ~(1 << index)
+        if parent in self._offering:
+            self._offering[parent] |= 1 << index
         return index
 
     def _held_by_others(self, parents: Collection[NodeId]) -> int:

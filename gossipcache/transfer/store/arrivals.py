@@ -13,19 +13,8 @@ from contextlib import contextmanager
 import trio
 
 from gossipcache.ids import TaskId
+from gossipcache.transfer.bitmap import to_bitmap
 from gossipcache.transfer.pieces import PieceSet
-
-_MIRROR = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-
-
-def to_bitmap(bits: bytes) -> int:
-    """Bytes in the bit order of BEP 3 as a number whose bit `i` is piece `i`."""
-    return int.from_bytes(bits.translate(_MIRROR), "little")
-
-
-def to_bits(bitmap: int, total: int) -> bytes:
-    """The opposite of `to_bitmap`, `total` pieces long."""
-    return bitmap.to_bytes(-(-total // 8), "little").translate(_MIRROR)
 
 
 class Arrivals:

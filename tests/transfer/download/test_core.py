@@ -26,6 +26,7 @@ from gossipcache.transfer.download.events import (
     PieceReceived,
     PieceRefusedBy,
     SlotOpened,
+    SpareParent,
     StoreReady,
 )
 from gossipcache.transfer.download.hunger import PATIENCE_S
@@ -344,6 +345,21 @@ def test_what_a_partial_parent_has_is_not_asked_of_one_that_offers() -> None:
     assert [(fetch.parent, fetch.index) for fetch in asked if isinstance(fetch, FetchPiece)] == [
         (A, 2)
     ]
+
+
+def test_a_parent_that_offers_hears_what_others_gave_of_it() -> None:
+    core = offered_by_a(B)
+    core.handle(ParentOffers(B), 0.0)
+    asked = core.handle(ParentHas(B, 0b11), 0.0)
+    assert asked == [FetchPiece(B, 0, 0, request_id=1), FetchPiece(B, 0, 1, request_id=2)]
+    assert core.handle(ParentHas(A, 0b11), 0.0) == [SpareParent(A, 0b11)]
+    assert core.handle(ParentHas(A, 0b100), 0.0) == [FetchPiece(A, 0, 2, request_id=3)]
+
+
+def test_a_parent_that_offers_hears_nothing_where_one_that_does_not_may_bring_the_rest() -> None:
+    core = offered_by_a(B)
+    core.handle(ParentHas(B, 0b11), 0.0)
+    assert core.handle(ParentHas(A, 0b11), 0.0) == []
 
 
 def test_a_parent_that_offers_is_asked_for_anything_once_nothing_else_comes() -> None:

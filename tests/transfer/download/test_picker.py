@@ -99,6 +99,21 @@ def test_a_parent_in_another_zone_gives_what_it_offers() -> None:
     assert picker.claim_beyond(A) in (0, 8, 16)
 
 
+def test_one_that_offers_hears_what_others_gave_of_it_once_little_is_left_to_ask_it_for() -> None:
+    picker = picker_of(18)
+    for parent in (A, B):
+        picker.offers(parent)
+    picker.add(A, bitmap(0, 1, 2, 3))
+    picker.add(B, bitmap(3, 4))
+    assert [picker.claim(B), picker.claim(B)] == [3, 4]
+    assert [picker.claim(A), picker.spare(A)] == [0, 0], "two more are to be asked for"
+    assert [picker.claim(A), picker.spare(A)] == [1, bitmap(3, 4)]
+    assert [picker.claim(A), picker.spare(A)] == [2, 0], "it knows"
+    assert picker.spare(B) == 0, "nobody gave what it offered"
+    picker.release(4)
+    assert picker.claim(A) == 4, "it was not to offer it, and gives it"
+
+
 def test_a_parent_stays_in_another_zone_when_it_is_not_assigned_any_more() -> None:
     picker = picker_of(18)
     picker.divide(Border(parents=(A,), shares=0b1))
