@@ -12,6 +12,8 @@ from gossipcache.transfer.download.requests import Request
 
 LATE_S = 1.0
 """A request is not called late before this age."""
+_UNPROVEN_LATE_S = 0.25
+"""The same of a parent that has given nothing yet, where another gives quickly."""
 _GAIN = 2.0
 """A piece in flight is asked for again where it comes this many times sooner."""
 _OFFERING_GAIN = 4.0
@@ -37,8 +39,9 @@ def late_requests(
 def _late_at(request: Request, owing: Parent, idle: Parent, *, offers: bool) -> float:
     drain_s = owing.drain_s()
     here_s = idle.piece_s(request.size) or owing.piece_s(request.size)
-    if offers:
-        return request.asked_at + max(LATE_S, _OFFERING_GAIN * here_s)
-    if drain_s > _GAIN * here_s > 0:
+    gain = _OFFERING_GAIN if offers else _GAIN
+    if drain_s > gain * here_s > 0:
         return 0.0
-    return request.asked_at + max(LATE_S, _GAIN * max(drain_s, here_s))
+    is_unproven = idle.meter.rate is not None and owing.meter.rate is None
+    least_s = _UNPROVEN_LATE_S if is_unproven else LATE_S
+    return request.asked_at + max(least_s, gain * max(drain_s, here_s))

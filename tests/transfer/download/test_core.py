@@ -314,6 +314,14 @@ def test_what_few_pieces_there_are_is_not_asked_of_one_alone_who_tells_by_and_by
     assert {fetch.index for fetch in asked} == {0, 1}
 
 
+def test_what_a_parent_owes_that_has_given_nothing_yet_is_soon_asked_of_an_idle_quick_one() -> None:
+    slow, quick = FakeParent(piece_s=10.0, trickles=True), FakeParent(piece_s=0.01)
+    swarm = Swarm(60, {A: slow, B: quick}).start().run()
+    assert swarm.finished_at is not None
+    assert swarm.finished_at < 0.7
+    assert not slow.served
+
+
 def test_slow_parents_that_are_replaced_do_not_hold_their_places_for_what_they_owe() -> None:
     slow = {NodeId(bytes([n]) * 16): FakeParent(piece_s=4.0, trickles=True) for n in range(5)}
     quick = {NodeId(bytes([n]) * 16): FakeParent(piece_s=0.1) for n in range(5, 10)}
