@@ -31,10 +31,12 @@ MAX_SILENT = 5
 
 @dataclass(slots=True)
 class _Offer:
-    """What one child knows of, and what of that it asked for, or has from others (bitmaps)."""
+    """What one child has been told, and what it asked for (bitmaps)."""
 
     told: int = 0
     asked: int = 0
+    spared: int = 0
+    """What it has from others, or will have, as it says."""
     owed: int = 0
     """Requests that wait for an answer."""
     latest: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=LATEST))
@@ -43,8 +45,12 @@ class _Offer:
     """How often in a row it waited for nothing, though it knows of pieces."""
 
     @property
+    def known(self) -> int:
+        return self.told | self.spared
+
+    @property
     def is_used_up(self) -> bool:
-        return (self.told & ~self.asked).bit_count() <= 1
+        return (self.told & ~self.asked & ~self.spared).bit_count() <= 1
 
 
 class Offering:
@@ -96,7 +102,7 @@ class Offering:
 
     def knows_all(self, child: NodeId) -> bool:
         """Whether there is nothing more to tell a child."""
-        return child not in self._offers or self._offers[child].told == self._everything
+        return child not in self._offers or self._offers[child].known == self._everything
 
     def asked(self, child: NodeId, index: int) -> bool:
         """A child asks for a piece; whether it should hear of more at once."""
@@ -111,13 +117,12 @@ class Offering:
         return offer.is_used_up
 
     def spared(self, child: NodeId, pieces: int) -> bool:
-        """A child has or awaits these pieces (bitmap) from others, and need not be told of them;
-        whether it should hear of more at once."""
+        """A child has these pieces (bitmap) from others, or will have, and need not be told of
+        them; whether it should hear of more at once."""
         offer = self._offers.get(child)
         if offer is None:
             return False
-        offer.told |= pieces & self._everything
-        offer.asked |= pieces & self._everything
+        offer.spared |= pieces & self._everything
         return offer.is_used_up
 
     def settled(self, child: NodeId, lost: int | None = None) -> None:
@@ -160,13 +165,13 @@ class Offering:
     def _fresh(self, offer: _Offer) -> int:
         """What it may hear of: pieces that nobody was told of; when there are none, those that
         nobody asked for; then those that slow children wait for, and a child that is alone, all."""
-        if not self._unoffered & ~offer.told:
-            self._unoffered |= self._unsent
-        fresh = self._unoffered & ~offer.told
+        if not self._unoffered & ~offer.known:
+            self._unoffered |= self._unsent & ~offer.known
+        fresh = self._unoffered & ~offer.known
         if fresh or self.is_alone:
-            return fresh or self._everything & ~offer.told
+            return fresh or self._everything & ~offer.known
         self._unoffered |= self._late()
-        return self._unoffered & ~offer.told
+        return self._unoffered & ~offer.known
 
     def _late(self) -> int:
         """What is owed to children that take it in far more slowly than the others (bitmap), each

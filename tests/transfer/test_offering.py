@@ -84,6 +84,15 @@ def test_who_has_from_others_what_it_knows_hears_of_what_it_has_not() -> None:
     assert made.more(BERT) == 0b110000 | 0b11 << 10
 
 
+def test_what_a_child_has_from_others_it_does_not_give_back_when_it_is_gone() -> None:
+    made = offering(ANNE, BERT, CARL)
+    told = made.more(BERT)
+    made.spared(ANNE, EVERYTHING)
+    assert made.more(ANNE) == 0
+    made.leave(ANNE)
+    assert not made.more(CARL) & told
+
+
 def test_who_has_all_from_others_is_told_of_nothing() -> None:
     made = offering(ANNE)
     made.spared(ANNE, EVERYTHING)

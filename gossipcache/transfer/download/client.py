@@ -257,7 +257,8 @@ class _Run:
         if share == self._budget:
             return self._core.handle(event, now)
         self._budget = share
-        return self._core.handle(BudgetChanged(share), now) + self._core.handle(event, now)
+        # The event first: it may say that a parent is gone, whom nothing more is asked for then.
+        return self._core.handle(event, now) + self._core.handle(BudgetChanged(share), now)
 
     def _handle_timeout(self, now: float) -> list[Effect]:
         """Whoever has sent so much as a byte since the last timeout has not stalled."""

@@ -94,18 +94,28 @@ class _Slot:
     def __init__(self, channel: PieceChannel) -> None:
         self.channel = channel
         self._unsent = trio.Event()
+        self._spared = 0
+        """Pieces (bitmap) of which the parent is yet to hear that it need not offer them."""
 
     def post(self, message: Message) -> None:
-        """Sends a message now or soon. One a request, one a cancellation, and at most one set of
-        offers each: the download's budget and the parent bound what waits."""
+        """Sends a message now or soon. One a request and one a cancellation: the download's budget
+        bounds what waits."""
         if not self.channel.post(message):
             self._unsent.set()
 
-    async def keep_flushing(self) -> None:
-        """Sends what could not be sent at once."""
+    def spare(self, pieces: int) -> None:
+        """Says soon, together with what waits to be said, that these need not be offered."""
+        self._spared |= pieces
+        self._unsent.set()
+
+    async def keep_flushing(self, total: int) -> None:
+        """Sends what could not be sent at once, of a task of `total` pieces."""
         while True:
             await self._unsent.wait()
             self._unsent = trio.Event()
+            spared, self._spared = self._spared, 0
+            for message in have_messages(spared, total):
+                await self.channel.send(message)
             await self.channel.flush()
 
 
@@ -172,8 +182,7 @@ class ParentConnection:
 
     def spare(self, pieces: int) -> None:
         """Says that these (bitmap) need not be offered."""
-        for message in have_messages(pieces, self._piece_count):
-            self._slots[0].post(message)
+        self._slots[0].spare(pieces)
 
     async def _run(self, connections: int, turn: int) -> None:
         async with trio.open_nursery() as nursery:
@@ -208,7 +217,7 @@ class ParentConnection:
                 self._emit(ParentHas(self._node, self._everything))
             task_status.started()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._slots[slot].keep_flushing)
+                nursery.start_soon(self._slots[slot].keep_flushing, self._piece_count)
                 while True:
                     self._take(await channel.receive())
         finally:

@@ -117,7 +117,7 @@ class DownloadCore:
             case PieceChecked(request_id, valid) if request_id in requests.checking:
                 effects += self._checked(requests.checking.pop(request_id), valid)
             case PieceRefusedBy(parent, request_id, code) if requests.owes(parent, request_id):
-                self._piece_refused(requests.in_flight.pop(request_id), code, now)
+                effects += self._piece_refused(requests.in_flight.pop(request_id), code, now)
             case ParentRefused(parent, code, retry_after_s) if parent in self._parents:
                 self._forget(parent)
                 if code == "busy":
@@ -269,15 +269,18 @@ class DownloadCore:
         self._forget(request.parent)
         return [DropParent(request.parent, f"piece {request.index} was not what it must be")]
 
-    def _piece_refused(self, request: Request, code: str, now: float) -> None:
+    def _piece_refused(self, request: Request, code: str, now: float) -> list[Effect]:
         parent = self._parents[request.parent]
         parent.settled(request)
         self._progressed(parent, now)
         self._requests.release(request)
         if code == "busy":
             parent.paused_until = self._retries.busy(parent.node, now)
+        elif self._picker.is_offering(parent.node):
+            return self._drop(parent, "it has not got what it says it has", now)
         else:
             self._picker.withdraw(parent.node, request.index)
+        return []
 
     def _cancel(self, request: Request) -> CancelPiece:
         del self._requests.in_flight[request.request_id]
@@ -300,7 +303,9 @@ class DownloadCore:
             effects += self._roster.open(self.missing, now)
         self._paid_at = None
         if self._ready:
-            effects += [*self._ask(now), *self._ask_beyond(now), *self._ask_again(now)]
+            effects += self._ask(now)
+            effects += self._ask_beyond(now)
+            effects += self._ask_again(now)
             effects += self._spare()
         return effects
 
@@ -368,8 +373,9 @@ class DownloadCore:
     def _spare(self) -> Iterator[SpareParent]:
         """Tells those who offer what others gave of it, so that they offer more: where all do, for
         what others bring need not come from them."""
-        if all(map(self._picker.is_offering, self._parents)):
-            for node in self._parents:
+        opened = [parent.node for parent in self._parents.values() if parent.is_open]
+        if all(map(self._picker.is_offering, opened)):
+            for node in opened:
                 if pieces := self._picker.spare(node):
                     yield SpareParent(node, pieces)
 

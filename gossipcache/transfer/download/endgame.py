@@ -12,8 +12,8 @@ from gossipcache.transfer.download.requests import Request
 
 LATE_S = 1.0
 """A request is not called late before this age."""
-_UNPROVEN_LATE_S = 0.25
-"""The same of a parent that has given nothing yet, where another gives quickly."""
+_UNPROVEN_LATE_S = 0.5
+"""The same where its parent has given nothing yet, and another one has."""
 _GAIN = 2.0
 """A piece in flight is asked for again where it comes this many times sooner."""
 _OFFERING_GAIN = 4.0

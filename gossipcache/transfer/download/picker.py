@@ -44,7 +44,7 @@ class Picker:
         """Those of them that somebody was asked for all the same."""
         self._holdings: dict[NodeId, int] = {}
         self._offering: dict[NodeId, int] = {}
-        """What each was asked for, or need not offer any more."""
+        """What each has been asked for, or told that it need not offer (bitmap)."""
         self._rarity: list[int] | None = None
         self._known = 0
         """What any parent ever had."""

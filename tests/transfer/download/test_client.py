@@ -169,6 +169,22 @@ async def test_when_a_parent_dies_the_rest_comes_from_another(
     assert swarm.failures[0] == (first.node_id, "the connection broke")
 
 
+async def test_a_parent_that_dies_as_another_download_ends_is_asked_for_nothing_more(
+    board: ChannelBoard, child: SwarmNode, autojump_clock: MockClock
+) -> None:
+    first, second = holder(board, "a"), holder(board, "b")
+    swarm = FakeSwarm(first.node_id)
+    child.downloader.buffers = Buffers(child.shop.disk.buffer, limit_bytes=4 * PIECE)
+    async with trio.open_nursery() as nursery:
+        with child.downloader.buffers.download():
+            nursery.start_soon(child.downloader.download, SIGNED, swarm)
+            await trio.sleep(0.05)
+        await board.kill(first.node_id)
+        await trio.sleep(1)
+        swarm.assign(second.node_id)
+    assert is_whole(child)
+
+
 async def test_a_frozen_parent_loses_its_pieces_to_others(
     board: ChannelBoard, child: SwarmNode, autojump_clock: MockClock
 ) -> None:

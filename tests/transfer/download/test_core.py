@@ -364,6 +364,22 @@ def test_a_parent_that_offers_hears_what_others_gave_of_it() -> None:
     assert core.handle(ParentHas(A, 0b100), 0.0) == [FetchPiece(A, 0, 2, request_id=3)]
 
 
+def test_a_parent_that_offers_and_refuses_is_left() -> None:
+    core = offered_by_a(B)
+    core.handle(ParentHas(A, 0b1), 0.0)
+    dropped, *_ = core.handle(PieceRefusedBy(A, 1, "not_found"), 0.0)
+    assert isinstance(dropped, DropParent)
+    assert dropped.fault is not None
+
+
+def test_a_parent_that_does_not_open_keeps_nobody_from_hearing_what_others_gave() -> None:
+    core = offered_by_a(B)
+    core.handle(ParentsAssigned((A, B, C)), 0.0)
+    core.handle(ParentOffers(B), 0.0)
+    core.handle(ParentHas(B, 0b11), 0.0)
+    assert core.handle(ParentHas(A, 0b11), 0.0) == [SpareParent(A, 0b11)]
+
+
 def test_a_parent_that_offers_hears_nothing_where_one_that_does_not_may_bring_the_rest() -> None:
     core = offered_by_a(B)
     core.handle(ParentHas(B, 0b11), 0.0)
