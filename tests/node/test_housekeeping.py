@@ -67,6 +67,7 @@ def test_verify_finds_rot_and_gets_the_piece_again() -> None:
         world.machines["n1"].disk.rot(store.data_path(task_id), PIECE_BYTES + 5)
         found = await world.on("n1", lambda node: node.verify(query("report")))
         assert (found.bad, found.repaired) == ({"report": (1,)}, {"report": (1,)})
+        assert store.tasks()[0].complete
         assert (await world.on("n1", lambda node: node.verify(None))).bad == {}
 
     in_cluster(test)

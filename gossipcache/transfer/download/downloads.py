@@ -257,7 +257,7 @@ class Downloads:
 
     async def _shared(self, signed: SignedManifest, check_digest: bool) -> _Shared:
         while (shared := self._running.get(signed.task_id)) is not None:
-            if not (shared.scope.cancel_called or self._was_deleted(shared)):
+            if not (shared.scope.cancel_called or self._is_void(shared)):
                 if shared.signed.name != signed.name:
                     raise Conflict(
                         "another generation of this task is being downloaded", "try again later"
@@ -276,6 +276,12 @@ class Downloads:
     def _was_deleted(self, shared: _Shared) -> bool:
         """Whether what it wrote is gone before it was durable."""
         return shared.is_begun and self._downloader.store.find(shared.signed.task_id) is None
+
+    def _is_void(self, shared: _Shared) -> bool:
+        """Whether what it wrote is there no more: it was deleted, or pieces were found bad."""
+        stored = self._downloader.store.find(shared.signed.task_id)
+        was_spoilt = shared.written is not None and stored is not None and not stored.complete
+        return was_spoilt or self._was_deleted(shared)
 
     async def _host(self, shared: _Shared) -> None:
         outcome: DownloadOutcome | BaseException = Interrupted("the download was stopped")
