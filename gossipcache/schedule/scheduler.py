@@ -205,7 +205,7 @@ class Scheduler:
         for report in message.reports:
             parent = NodeId(report.parent)
             self._assignments.standings.measured(
-                parent, report.size_bytes, report.elapsed_ms / 1000
+                parent, sender, report.size_bytes, report.elapsed_ms / 1000
             )
             if report.size_bytes and parent in child.fed_at:
                 child.fed_at[parent] = now

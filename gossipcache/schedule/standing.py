@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from math import inf
 
+from gossipcache.deviation import SLOW_SHARE
 from gossipcache.ids import NodeId
 
 RATE_GAIN = 0.3
 """Weight of the newest measurement in the moving average."""
+LITTLE = 0.5
+"""Of what a child usually gets of a parent: one that gives it less is to blame itself."""
 COMPLAINT_MEMORY_S = 60.0
 MAX_COMPLAINERS = 16
 MAX_NODES = 20_000
@@ -17,6 +21,8 @@ MAX_NODES = 20_000
 @dataclass(slots=True)
 class _Record:
     rate_bytes_s: float | None = None
+    taken_bytes_s: float | None = None
+    """What it gets of one of its own parents, as a child."""
     complaints: dict[NodeId, float] = field(default_factory=dict)
     """Complainer → when it last complained (monotonic s)."""
 
@@ -31,13 +37,18 @@ class Standings:
     def __init__(self) -> None:
         self._records: OrderedDict[NodeId, _Record] = OrderedDict()
 
-    def measured(self, parent: NodeId, size_bytes: int, elapsed_s: float) -> None:
-        """A child got `size_bytes` from `parent` in `elapsed_s`."""
+    def measured(self, parent: NodeId, child: NodeId, size_bytes: int, elapsed_s: float) -> None:
+        """`child` got `size_bytes` from `parent` in `elapsed_s`. That does not count where it gets
+        by far less of everybody than `parent` gives to others: its own link is slow."""
         if size_bytes <= 0 or elapsed_s <= 0:
             return
-        record = self._record(parent)
-        rate, old = size_bytes / elapsed_s, record.rate_bytes_s
-        record.rate_bytes_s = rate if old is None else old + RATE_GAIN * (rate - old)
+        rate = size_bytes / elapsed_s
+        giver, taker = self._record(parent), self._record(child)
+        usual = taker.taken_bytes_s or inf
+        taker.taken_bytes_s = _average(taker.taken_bytes_s, rate)
+        is_slow = usual < SLOW_SHARE * (giver.rate_bytes_s or 0.0)
+        if not (is_slow and rate >= LITTLE * usual):
+            giver.rate_bytes_s = _average(giver.rate_bytes_s, rate)
 
     def complained(self, parent: NodeId, child: NodeId, now: float) -> None:
         """A child met failures of `parent`."""
@@ -69,3 +80,7 @@ class Standings:
         if len(self._records) > MAX_NODES:
             self._records.popitem(last=False)
         return record
+
+
+def _average(old: float | None, rate: float) -> float:
+    return rate if old is None else old + RATE_GAIN * (rate - old)
