@@ -203,7 +203,9 @@ class Assignments:
         for parent in child.claimed:
             if self._view.is_alive(parent):
                 useful[parent] = 0.5
-        for parent, held in self._sample(self._holders(child)):
+        holders = self._holders(child)
+        own = [found for found in holders if found[0] in child.parents]
+        for parent, held in (*own, *self._sample(holders)):
             if held.manifest_name == child.manifest_name:
                 useful[parent] = held.pieces / max(1, held.piece_count)
         for other in self._givers(child, swarm):
@@ -217,7 +219,7 @@ class Assignments:
             if share > 0 and not child.refuses(parent, now)
         ]
         if len(able) > MAX_CANDIDATES:
-            kept = [parent for parent in child.parents if parent in useful]
+            kept = [parent for parent in child.parents if parent in able]
             able = list(dict.fromkeys(kept + self._rng.sample(able, MAX_CANDIDATES)))
         return {parent: useful[parent] for parent in able}
 

@@ -28,6 +28,7 @@ from gossipcache.schedule.announcement import (
 from gossipcache.schedule.assignments import (
     EXTRA_PARENTS,
     FAR_PARENTS,
+    MAX_CANDIDATES,
     MAX_CHILDREN,
     PATIENCE_S,
 )
@@ -500,6 +501,28 @@ class TestSessions:
         )
         report(keeper, CHILDREN[0], 0, reports=measured)
         assert keeper.register(CHILDREN[1], TASK).parents[0] == fast.node_id
+
+    def test_a_child_keeps_its_parents_though_there_are_more_than_a_review_looks_at(
+        self, keeper: Keeper
+    ) -> None:
+        for number in range(3 * MAX_CANDIDATES):
+            keeper.announce(identity(400 + number), held_of(TASK))
+        parents = keeper.register(CHILDREN[0], TASK).parents
+        assert len(parents) == CONFIG.max_parents
+        assert run(keeper, 10 * REVIEW_INTERVAL_S) == []
+        assert report(keeper, CHILDREN[0]).parents == parents
+
+    def test_a_child_with_a_slow_link_keeps_its_parents(self, keeper: Keeper) -> None:
+        for number in range(2 * CONFIG.max_parents):
+            keeper.announce(identity(400 + number), held_of(TASK))
+        quick, slow = CHILDREN[:2]
+        for child, rate in ((quick, 90_000), (slow, 1000)):
+            parents = keeper.register(child, TASK).parents
+            measured = tuple(ParentReport(parent, rate, 1000, 0) for parent in parents)
+            for piece in range(4):
+                report(keeper, child, piece, reports=measured)
+                run(keeper, REVIEW_INTERVAL_S)
+        assert report(keeper, slow).parents == parents
 
     def test_a_loaded_seed_is_spared_once_others_can_feed(self, keeper: Keeper) -> None:
         first = [identity(200 + number) for number in range(MAX_CHILDREN)]
