@@ -143,7 +143,7 @@ class Picker:
         what it offered."""
         offered, known = self._holdings[parent], self._offering[parent]
         useful = offered & self.unrequested
-        if useful & useful - 1 or not offered & ~self.unrequested & ~known:
+        if useful.bit_count() > 1 or not offered & ~self.unrequested & ~known:
             return 0
         spared = self.everything & ~self.unrequested & ~known
         self._offering[parent] |= spared
