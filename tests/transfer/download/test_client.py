@@ -172,17 +172,21 @@ async def test_when_a_parent_dies_the_rest_comes_from_another(
 async def test_a_parent_that_dies_as_another_download_ends_is_asked_for_nothing_more(
     board: ChannelBoard, child: SwarmNode, autojump_clock: MockClock
 ) -> None:
-    first, second = holder(board, "a"), holder(board, "b")
+    content = content_of(4 * PIECE)
+    first, second = SwarmNode(board, "a"), SwarmNode(board, "b")
+    for node in (first, second):
+        node.shop.keep(content)
+        node.serve(Wire(piece_s=0.1))
     swarm = FakeSwarm(first.node_id)
     child.downloader.buffers = Buffers(child.shop.disk.buffer, limit_bytes=4 * PIECE)
     async with trio.open_nursery() as nursery:
-        with child.downloader.buffers.download():
-            nursery.start_soon(child.downloader.download, SIGNED, swarm)
+        with child.downloader.buffers.download():  # Half of the buffers are for the other one.
+            nursery.start_soon(child.downloader.download, manifest_for(content), swarm)
             await trio.sleep(0.05)
         await board.kill(first.node_id)
         await trio.sleep(1)
         swarm.assign(second.node_id)
-    assert is_whole(child)
+    assert child.shop.content() == content
 
 
 async def test_a_frozen_parent_loses_its_pieces_to_others(
