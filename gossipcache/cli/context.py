@@ -180,6 +180,11 @@ def _kept(name: str) -> dict[str, Any]:
     return {"expose_value": False, "callback": keep}
 
 
+def task_name(task: dict[str, Any]) -> str:
+    """How a task of a result stands in text: its cid, or else its id, and its tag if it has one."""
+    return f"{task['cid'] or task['task_id']}" + (f" tag {task['tag']}" if task["tag"] else "")
+
+
 def task_options(command: F) -> F:
     """Adds `-t/--tag`, `--digest` and `--publisher`, which with the cid name a task."""
     for decorate in reversed((

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gossipcache.cli.context import RATE, Shared, pass_shared, shared_options
+from gossipcache.cli.context import RATE, Shared, pass_shared, shared_options, task_name
 from gossipcache.client import task_path
 from gossipcache.units import format_size
 
@@ -64,9 +64,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     running, waiting = found["uploads_running"], found["uploads_waiting"]
     yield f"uploads   {running} running, {waiting} waiting, {found['max_uploads']} at most at once"
     for task in found["tasks"]:
-        name = f"{task['cid'] or task['task_id']}" + (f" tag {task['tag']}" if task["tag"] else "")
         up, down = _rate(task["upload_rate"]), _rate(task["download_rate"])
-        yield f"{name}: upload {up}, download {down}"
+        yield f"{task_name(task)}: upload {up}, download {down}"
 
 
 def _rate(rate: int | None) -> str:

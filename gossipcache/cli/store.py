@@ -16,6 +16,7 @@ from gossipcache.cli.context import (
     shared_options,
     table,
     task_fields,
+    task_name,
     task_options,
 )
 from gossipcache.client import task_path
@@ -152,10 +153,6 @@ def _verify_lines(result: dict[str, Any]) -> list[str]:
     lines = [f"checked {result['checked']} task(s), {len(result['rotten'])} with bad pieces"]
     for task in result["rotten"]:
         bad = len(task["bad"])
-        lines.append(f"{_name(task)}: {bad} bad, {bad if task['repaired'] else 0} repaired")
-    lines += [f"{_name(task)}: not checked: {task['cause']}" for task in result["unchecked"]]
+        lines.append(f"{task_name(task)}: {bad} bad, {bad if task['repaired'] else 0} repaired")
+    lines += [f"{task_name(task)}: not checked: {task['cause']}" for task in result["unchecked"]]
     return lines
-
-
-def _name(task: dict[str, Any]) -> str:
-    return str(task["cid"]) + (f" tag {task['tag']}" if task["tag"] else "")

@@ -23,6 +23,7 @@ from gossipcache.cli.context import (
     required,
     shared_options,
     task_fields,
+    task_name,
     task_options,
     tell,
 )
@@ -234,14 +235,14 @@ def _umask() -> int:
 def _import_lines(result: dict[str, Any]) -> list[str]:
     state = "was already there" if result["already_present"] else "imported"
     return [
-        f"{state}: {result['cid']}" + (f" tag {result['tag']}" if result["tag"] else ""),
+        f"{state}: {task_name(result)}",
         f"size {format_size(result['size'])}, {result['pieces']} pieces, {result['digest']}",
         f"record on {result['record_copies']} keepers, {result['seconds']:.2f} s",
     ]
 
 
 def _stat_lines(found: dict[str, Any]) -> Iterator[str]:
-    yield f"{found['cid']}" + (f" tag {found['tag']}" if found["tag"] else "")
+    yield task_name(found)
     yield f"size       {found['size']} ({format_size(found['size'])}), {found['pieces']} pieces"
     yield f"digest     {found['digest']}"
     yield f"publisher  {found['publisher']}"
