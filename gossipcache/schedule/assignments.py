@@ -7,7 +7,7 @@ so that what a child costs does not grow with the swarm.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -203,9 +203,9 @@ class Assignments:
         for parent in child.claimed:
             if self._view.is_alive(parent):
                 useful[parent] = 0.5
-        holders = self._holders(child)
-        own = [found for found in holders if found[0] in child.parents]
-        for parent, held in (*own, *self._sample(holders)):
+        for parent, held in self._sample(
+            self._holders(child), keep=lambda holder: holder[0] in child.parents
+        ):
             if held.manifest_name == child.manifest_name:
                 useful[parent] = held.pieces / max(1, held.piece_count)
         for other in self._givers(child, swarm):
@@ -218,10 +218,8 @@ class Assignments:
             for parent, share in useful.items()
             if share > 0 and not child.refuses(parent, now)
         ]
-        if len(able) > MAX_CANDIDATES:
-            kept = [parent for parent in child.parents if parent in able]
-            able = list(dict.fromkeys(kept + self._rng.sample(able, MAX_CANDIDATES)))
-        return {parent: useful[parent] for parent in able}
+        kept = self._sample(able, keep=lambda parent: parent in child.parents)
+        return {parent: useful[parent] for parent in kept}
 
     def _holders(self, child: Child) -> list[tuple[NodeId, Held]]:
         """Those of the child's zone that have everything, if there are any; else all."""
@@ -247,8 +245,11 @@ class Assignments:
         """Children with pieces in any zone, unless all of them are in one."""
         return self._sample(list(swarm.givers.values())) if len(near) < len(swarm.givers) else []
 
-    def _sample(self, found: list[T]) -> list[T]:
-        return found if len(found) <= MAX_CANDIDATES else self._rng.sample(found, MAX_CANDIDATES)
+    def _sample(self, found: list[T], keep: Callable[[T], bool] = lambda _one: False) -> list[T]:
+        """All, or of more than `MAX_CANDIDATES` those to `keep` and a random choice; some twice."""
+        if len(found) <= MAX_CANDIDATES:
+            return found
+        return [*filter(keep, found), *self._rng.sample(found, MAX_CANDIDATES)]
 
     def _candidate(
         self, child: Child, swarm: Swarm, parent: NodeId, useful: float, now: float
