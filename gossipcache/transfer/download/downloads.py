@@ -280,8 +280,9 @@ class Downloads:
     def _is_void(self, shared: _Shared) -> bool:
         """Whether what it wrote is there no more: it was deleted, or pieces were found bad."""
         stored = self._downloader.store.find(shared.signed.task_id)
-        was_spoilt = shared.written is not None and stored is not None and not stored.complete
-        return was_spoilt or self._was_deleted(shared)
+        if stored is None:
+            return shared.is_begun
+        return shared.written is not None and not stored.complete
 
     async def _host(self, shared: _Shared) -> None:
         outcome: DownloadOutcome | BaseException = Interrupted("the download was stopped")
