@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gossipcache.ids import NodeId
 from gossipcache.messages.pieces import Cancel, GetPages, OpenTask, RequestPiece
-from gossipcache.transfer.bitmap import have_messages
+from gossipcache.transfer.bitmap import have_messages, pieces_of
 from gossipcache.transfer.download.events import (
     ParentHas,
     ParentLost,
@@ -127,10 +127,9 @@ class Slot:
     def spare(self, pieces: int) -> None:
         """Says that these pieces need not be offered."""
         if self._upload is not None:
-            first, *rest = have_messages(pieces, self._download.signed.manifest.piece_count)
-            self._say(first, self._upload.spare, pieces)
-            for message in rest:
-                self._say(message, self._upload.spare, 0)
+            count = self._download.signed.manifest.piece_count
+            for message in have_messages(pieces, count):
+                self._say(message, self._upload.spare, pieces_of(message, count))
 
     def close(self) -> None:
         """Ends the channel."""

@@ -23,7 +23,7 @@ from gossipcache.messages.pieces import (
     TaskOpened,
     TaskRefused,
 )
-from gossipcache.transfer.bitmap import have_messages
+from gossipcache.transfer.bitmap import have_messages, pieces_of
 from gossipcache.transfer.offering import Offering
 from gossipcache.transfer.upload import HAVE_INTERVAL_S, queued
 from sim.bare.bulk import BulkChannel, BulkHost, BulkNetwork
@@ -257,11 +257,9 @@ class Upload:
     def _send_news(self) -> None:
         news = self._news()
         self._told |= news
-        if news:
-            first, *rest = have_messages(news, self.shelf.signed.manifest.piece_count)
-            self._say(first, self.slot.told, news)
-            for message in rest:
-                self._say(message, self.slot.told, 0)
+        count = self.shelf.signed.manifest.piece_count
+        for message in have_messages(news, count):
+            self._say(message, self.slot.told, pieces_of(message, count))
 
     def _news(self) -> int:
         if self._offering is None:
